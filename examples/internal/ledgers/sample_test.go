@@ -132,6 +132,7 @@ func TestSampleStopsWithItsContext(t *testing.T) {
 	src, err := ledgers.NewSample(1000)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	seen := 0
 	var last error
 	for _, err := range src.Ledgers(ctx, ledgers.Range{First: 53312000, Last: 53312999}) {
