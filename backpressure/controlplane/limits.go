@@ -1,0 +1,121 @@
+package controlplane
+
+import (
+	"cmp"
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/withobsrvr/sluice/backpressure"
+)
+
+// Limits bound what callers can make a [Server] remember. A zero field is its
+// default.
+type Limits struct {
+	// Components in all. Default 16,384.
+	Components int
+	// ComponentsPerPeer: components that one connection may register. Default 256.
+	ComponentsPerPeer int
+	// Metrics that are kept of one component. Default 256.
+	Metrics int
+	// Entries of a component's event types, upstreams and metadata, each.
+	// Default 64.
+	Entries int
+	// Text: bytes of one name, key or value from outside. Default 1,024.
+	Text int
+	// Edges that are kept of one component. Default 64.
+	Edges int
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Components = cmp.Or(l.Components, backpressure.DefaultMaxServices)
+	l.ComponentsPerPeer = cmp.Or(l.ComponentsPerPeer, 256)
+	l.Metrics = cmp.Or(l.Metrics, 256)
+	l.Entries = cmp.Or(l.Entries, 64)
+	l.Text = cmp.Or(l.Text, 1024)
+	l.Edges = cmp.Or(l.Edges, 64)
+	return l
+}
+
+func (l Limits) checkComponent(c *Component) *Error {
+	if err := backpressure.CheckID(c.ID); err != nil {
+		return &Error{Reason: Invalid, What: "component id", cause: err}
+	}
+	for _, field := range [...]struct{ name, text string }{
+		{"name", c.Name},
+		{"description", c.Description},
+		{"version", c.Version},
+		{"endpoint", c.Endpoint},
+		{"health endpoint", c.HealthEndpoint},
+	} {
+		if err := l.checkText(field.name, field.text); err != nil {
+			return err
+		}
+	}
+	for _, field := range [...]struct {
+		name string
+		list []string
+	}{
+		{"input event types", c.InputEventTypes},
+		{"output event types", c.OutputEventTypes},
+		{"upstreams", c.Upstreams},
+	} {
+		if len(field.list) > l.Entries {
+			return refuse(TooMany, "%d %s, at most %d are taken", len(field.list), field.name, l.Entries)
+		}
+		for _, text := range field.list {
+			if err := l.checkText(field.name, text); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range c.Upstreams {
+		if err := backpressure.CheckID(id); err != nil {
+			return &Error{Reason: Invalid, What: "upstreams", cause: err}
+		}
+	}
+	if len(c.Metadata) > l.Entries {
+		return refuse(TooMany, "%d metadata entries, at most %d are taken", len(c.Metadata), l.Entries)
+	}
+	for key, value := range c.Metadata {
+		if err := l.checkText("metadata key", key); err != nil {
+			return err
+		}
+		if err := l.checkText("metadata "+strconv.Quote(key), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkMetrics looks at the keys; what a value means is judged by who reads it.
+func (l Limits) checkMetrics(known, add map[string]float64) *Error {
+	fresh := 0
+	for key := range add {
+		if err := l.checkText("metric name", key); err != nil {
+			return err
+		}
+		if _, ok := known[key]; !ok {
+			fresh++
+		}
+	}
+	if n := len(known) + fresh; n > l.Metrics {
+		return refuse(TooMany, "%d metrics, at most %d are kept of a component", n, l.Metrics)
+	}
+	return nil
+}
+
+func (l Limits) checkText(field, text string) *Error {
+	if len(text) > l.Text {
+		return refuse(Invalid, "%s of %d bytes, want at most %d", field, len(text), l.Text)
+	}
+	if !utf8.ValidString(text) {
+		return refuse(Invalid, "%s is not UTF-8", field)
+	}
+	for _, r := range text {
+		if unicode.IsControl(r) {
+			return refuse(Invalid, "%s %q has a control character", field, text[:min(len(text), 64)])
+		}
+	}
+	return nil
+}

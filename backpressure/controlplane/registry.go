@@ -1,0 +1,266 @@
+package controlplane
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/withobsrvr/sluice/backpressure"
+)
+
+// minStale is the least time after which a silent component is stale: deployed
+// components beat every 10 s or 30 s.
+const minStale = 30 * time.Second
+
+// An entry is one registered component. The registry's mutex guards it.
+type entry struct {
+	Status
+	peer      string        // the connection that registered it
+	heartbeat time.Duration // announced; 0: not known
+	edges     []Edge
+	// session is the open Coordinate stream that speaks for the component; nil:
+	// it heartbeats by itself.
+	session *session
+}
+
+func (e *entry) staleAfter() time.Duration { return max(3*e.heartbeat, minStale) }
+
+// registry is the server's soft state: who is there. What they report goes to
+// the controller, outside the registry's lock.
+type registry struct {
+	limits Limits
+
+	mu      sync.Mutex
+	entries map[string]*entry
+	perPeer map[string]int
+	// producers lists the components that write an event type.
+	producers map[string]map[string]bool
+}
+
+func newRegistry(limits Limits) *registry {
+	return &registry{
+		limits:    limits,
+		entries:   map[string]*entry{},
+		perPeer:   map[string]int{},
+		producers: map[string]map[string]bool{},
+	}
+}
+
+// put registers c, or registers it anew: its history of metrics goes, so that a
+// restarted component does not inherit its predecessor's.
+func (r *registry) put(c Component, heartbeat time.Duration, peer string) (backpressure.Report, *Error) {
+	if err := r.limits.checkComponent(&c); err != nil {
+		return backpressure.Report{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.entries[c.ID]
+	if old == nil || old.peer != peer {
+		if r.perPeer[peer] >= r.limits.ComponentsPerPeer {
+			return backpressure.Report{}, refuse(TooMany, "this connection has registered %d components, at most %d are taken", r.perPeer[peer], r.limits.ComponentsPerPeer)
+		}
+		if old == nil && len(r.entries) >= r.limits.Components {
+			return backpressure.Report{}, refuse(TooMany, "%d components are registered, at most %d are taken", len(r.entries), r.limits.Components)
+		}
+	}
+	now := time.Now()
+	fresh := &entry{
+		Status:    Status{Component: c, Health: HealthStarting, Registered: now, LastHeartbeat: now},
+		peer:      peer,
+		heartbeat: heartbeat,
+	}
+	if old != nil {
+		r.forgetLocked(old)
+	}
+	r.entries[c.ID] = fresh
+	r.perPeer[peer]++
+	for _, event := range c.OutputEventTypes {
+		if r.producers[event] == nil {
+			r.producers[event] = map[string]bool{}
+		}
+		r.producers[event][c.ID] = true
+	}
+	fresh.Report = backpressure.Report{ServiceID: c.ID, MaxInFlight: c.MaxInFlight, Role: c.Role}
+	return r.reportLocked(fresh), nil
+}
+
+func (r *registry) remove(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[id]
+	if e == nil {
+		return false
+	}
+	r.forgetLocked(e)
+	delete(r.entries, id)
+	return true
+}
+
+func (r *registry) forgetLocked(e *entry) {
+	if r.perPeer[e.peer]--; r.perPeer[e.peer] <= 0 {
+		delete(r.perPeer, e.peer)
+	}
+	for _, event := range e.OutputEventTypes {
+		delete(r.producers[event], e.ID)
+		if len(r.producers[event]) == 0 {
+			delete(r.producers, event)
+		}
+	}
+	if e.session != nil {
+		e.session.replaced()
+	}
+}
+
+// beat notes a sign of life. Metrics merge into the stored ones; a health of
+// unknown keeps the stored one; report, if given, replaces the stored report.
+// It returns what to tell the controller.
+func (r *registry) beat(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) (backpressure.Report, *Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[id]
+	if e == nil {
+		return backpressure.Report{}, notRegistered(id)
+	}
+	if err := r.limits.checkMetrics(e.Metrics, metrics); err != nil {
+		return backpressure.Report{}, err
+	}
+	e.LastHeartbeat = time.Now()
+	if health != HealthUnknown {
+		e.Health = health
+	} else if e.Health == HealthStarting {
+		e.Health = HealthHealthy
+	}
+	if len(metrics) > 0 {
+		// A new map each time: snapshots share the old one.
+		merged := maps.Clone(e.Metrics)
+		if merged == nil {
+			merged = make(map[string]float64, len(metrics))
+		}
+		maps.Copy(merged, metrics)
+		e.Metrics = merged
+	}
+	if report != nil {
+		e.Report = report(e)
+	}
+	return r.reportLocked(e), nil
+}
+
+// observe keeps the edges that a component has seen.
+func (r *registry) observe(id string, edges []Edge) *Error {
+	if len(edges) > r.limits.Edges {
+		return refuse(TooMany, "%d edges, at most %d are kept of a component", len(edges), r.limits.Edges)
+	}
+	for i := range edges {
+		if err := edges[i].check(r.limits); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[id]; e != nil {
+		e.edges = edges
+	}
+	return nil
+}
+
+// reportLocked is the entry's report with its place in the graph.
+func (r *registry) reportLocked(e *entry) backpressure.Report {
+	report := e.Report
+	report.ServiceID = e.ID
+	report.Role = e.Role
+	report.Upstreams = r.upstreamsLocked(e)
+	return report
+}
+
+// upstreamsLocked are the declared upstreams, or the producers of what the
+// component reads: never everything of the type before.
+func (r *registry) upstreamsLocked(e *entry) []string {
+	if e.Upstreams != nil {
+		return e.Upstreams
+	}
+	var ids []string
+	for _, event := range e.InputEventTypes {
+		for id := range r.producers[event] {
+			if id != e.ID && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+			if len(ids) == backpressure.MaxUpstreams {
+				break
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// consumersOf returns reports that place the consumers of events anew.
+func (r *registry) consumersOf(events []string) []backpressure.Report {
+	if len(events) == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var reports []backpressure.Report
+	for _, e := range r.entries {
+		if e.Upstreams == nil && slices.ContainsFunc(e.InputEventTypes, func(event string) bool { return slices.Contains(events, event) }) {
+			reports = append(reports, r.reportLocked(e))
+		}
+	}
+	return reports
+}
+
+// expire removes what has been stale for as long again as it took to become
+// stale, and returns the ids.
+func (r *registry) expire(now time.Time) (gone []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, e := range r.entries {
+		silent := now.Sub(e.LastHeartbeat)
+		e.Stale = silent > e.staleAfter()
+		if silent > 2*e.staleAfter() && e.session == nil {
+			r.forgetLocked(e)
+			delete(r.entries, id)
+			gone = append(gone, id)
+		}
+	}
+	return gone
+}
+
+func (r *registry) get(id string) (Status, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[id]
+	if e == nil {
+		return Status{}, false
+	}
+	return r.statusLocked(e), true
+}
+
+// list returns the components that keep accepts, sorted by id.
+func (r *registry) list(keep func(*Status) bool) []Status {
+	r.mu.Lock()
+	statuses := make([]Status, 0, len(r.entries))
+	for _, e := range r.entries {
+		if status := r.statusLocked(e); keep == nil || keep(&status) {
+			statuses = append(statuses, status)
+		}
+	}
+	r.mu.Unlock()
+	slices.SortFunc(statuses, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
+	return statuses
+}
+
+func (r *registry) statusLocked(e *entry) Status {
+	status := e.Status
+	status.Stale = time.Since(e.LastHeartbeat) > e.staleAfter()
+	status.Report = r.reportLocked(e)
+	return status.clone()
+}
+
+func (r *registry) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.entries)
+}

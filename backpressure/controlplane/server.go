@@ -1,0 +1,257 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/internal/wire/flowctlpb"
+	"github.com/withobsrvr/sluice/internal/wire/flowctlv1pb"
+	"github.com/withobsrvr/sluice/internal/wire/sluicepb"
+)
+
+// The defaults of a [ServerConfig].
+const (
+	DefaultJanitorInterval = 10 * time.Second
+	DefaultReportInterval  = 100 * time.Millisecond
+	DefaultLoadStep        = 0.05
+)
+
+// ServerConfig configures a [Server]. A zero field is its default.
+type ServerConfig struct {
+	// Decision configures the controller: thresholds, policy, driver. Its Learn
+	// defaults to one of its intervals here, so that a restarted control plane
+	// neither releases nor slams a running pipeline; negative: decide at once.
+	Decision backpressure.Config
+	// JanitorInterval is how often the registry looks for stale components.
+	// Default 10 s.
+	JanitorInterval time.Duration
+	// ReportInterval and LoadStep ask agents for a report when their load has
+	// moved by LoadStep, at most once a ReportInterval. Default 100 ms and 0.05.
+	ReportInterval time.Duration
+	LoadStep       float64
+	// Limits bound what callers can make the server remember.
+	Limits Limits
+	// Logger hears of registrations, expiries and the controller's transitions.
+	// Default: silence.
+	Logger *slog.Logger
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	c.Decision.Interval = cmp.Or(c.Decision.Interval, backpressure.DefaultInterval)
+	switch {
+	case c.Decision.Learn == 0:
+		c.Decision.Learn = c.Decision.Interval
+	case c.Decision.Learn < 0:
+		c.Decision.Learn = 0
+	}
+	c.JanitorInterval = cmp.Or(c.JanitorInterval, DefaultJanitorInterval)
+	c.ReportInterval = cmp.Or(c.ReportInterval, DefaultReportInterval)
+	c.LoadStep = cmp.Or(c.LoadStep, DefaultLoadStep)
+	c.Limits = c.Limits.withDefaults()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Decision.Logger == nil {
+		c.Decision.Logger = c.Logger
+	}
+	// The registry decides who is gone, by each component's own heartbeat.
+	c.Decision.TTL = -1
+	return c
+}
+
+func (c ServerConfig) validate() error {
+	var problems []error
+	if c.JanitorInterval <= 0 {
+		problems = append(problems, fmt.Errorf("JanitorInterval is %v, want above 0", c.JanitorInterval))
+	}
+	if c.ReportInterval <= 0 {
+		problems = append(problems, fmt.Errorf("ReportInterval is %v, want above 0", c.ReportInterval))
+	}
+	if !(c.LoadStep > 0 && c.LoadStep <= 1) {
+		problems = append(problems, fmt.Errorf("LoadStep is %v, want above 0 and at most 1", c.LoadStep))
+	}
+	l := c.Limits
+	for _, limit := range [...]struct {
+		name string
+		n    int
+	}{
+		{"Components", l.Components},
+		{"ComponentsPerPeer", l.ComponentsPerPeer},
+		{"Metrics", l.Metrics},
+		{"Entries", l.Entries},
+		{"Text", l.Text},
+		{"Edges", l.Edges},
+	} {
+		if limit.n < 0 {
+			problems = append(problems, fmt.Errorf("Limits.%s is %d, want 1 or more", limit.name, limit.n))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// A Server is a control plane: a registry of components, the decision over
+// their reports, and the graph of the pipeline. It keeps soft state only. All
+// its methods may be called from any goroutine.
+type Server struct {
+	cfg        ServerConfig
+	log        *slog.Logger
+	controller *backpressure.Controller
+	registry   *registry
+	graph      *graph
+	refused    [reasons]atomic.Uint64
+
+	closing context.Context // ends the streams and the janitor
+	close   context.CancelFunc
+	running sync.WaitGroup
+}
+
+// NewServer returns a server with a running janitor; [Server.Close] stops it.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	cfg = cfg.withDefaults()
+	controller, err := backpressure.New(cfg.Decision)
+	if err := errors.Join(cfg.validate(), err); err != nil {
+		return nil, fmt.Errorf("controlplane: bad ServerConfig: %w", err)
+	}
+	s := &Server{
+		cfg:        cfg,
+		log:        cfg.Logger,
+		controller: controller,
+		registry:   newRegistry(cfg.Limits),
+	}
+	s.graph = newGraph(s)
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.running.Go(s.janitor)
+	return s, nil
+}
+
+// Register serves the two flowctl services and Sluice's own on registrar, a
+// *grpc.Server above all.
+func (s *Server) Register(registrar grpc.ServiceRegistrar) {
+	flowctlpb.RegisterServer(registrar, flowctlService{s})
+	flowctlv1pb.RegisterServer(registrar, flowctlV1Service{s})
+	sluicepb.RegisterCoordinationServer(registrar, coordinationService{server: s})
+}
+
+// Controller returns the decision, to watch or to change live.
+func (s *Server) Controller() *backpressure.Controller { return s.controller }
+
+// Components returns every registered component, sorted by id.
+func (s *Server) Components() []Status { return s.registry.list(nil) }
+
+// Refused returns how many requests were refused, by reason.
+func (s *Server) Refused() map[Reason]uint64 {
+	counts := make(map[Reason]uint64, reasons)
+	for r := range reasons {
+		counts[r] = s.refused[r].Load()
+	}
+	return counts
+}
+
+// Close ends the open streams and the janitor, and waits for both. The
+// components go on at their last fraction. It may be called more than once.
+func (s *Server) Close() {
+	s.close()
+	s.running.Wait()
+	s.controller.Close()
+}
+
+// register, unregister and beat are what the services have in common.
+
+func (s *Server) register(ctx context.Context, c Component, heartbeat time.Duration) error {
+	report, refusal := s.registry.put(c, heartbeat, peerOf(ctx))
+	if refusal != nil {
+		return s.refuse(refusal)
+	}
+	if err := s.controller.Report(report); err != nil {
+		s.registry.remove(c.ID)
+		return s.refuse(refusalOf(err))
+	}
+	s.place(c.OutputEventTypes)
+	s.log.Info("component registered", "component", c.ID, "role", c.Role, "endpoint", c.Endpoint)
+	s.graph.changed()
+	return nil
+}
+
+func (s *Server) unregister(id string) error {
+	status, known := s.registry.get(id)
+	if !known || !s.registry.remove(id) {
+		return s.refuse(notRegistered(id))
+	}
+	s.controller.RemoveService(id)
+	s.place(status.OutputEventTypes)
+	s.log.Info("component unregistered", "component", id)
+	s.graph.changed()
+	return nil
+}
+
+func (s *Server) beat(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
+	told, refusal := s.registry.beat(id, health, metrics, report)
+	if refusal != nil {
+		return s.refuse(refusal)
+	}
+	if err := s.controller.Report(told); err != nil {
+		return s.refuse(refusalOf(err))
+	}
+	return nil
+}
+
+// place tells the controller of paths that a change of producers has moved.
+func (s *Server) place(events []string) {
+	for _, report := range s.registry.consumersOf(events) {
+		if err := s.controller.Report(report); err != nil {
+			s.log.Warn("component misplaced", "component", report.ServiceID, "error", err)
+		}
+	}
+}
+
+func (s *Server) refuse(refusal *Error) error {
+	s.refused[refusal.Reason].Add(1)
+	return statusOf(refusal)
+}
+
+func (s *Server) janitor() {
+	ticker := time.NewTicker(s.cfg.JanitorInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.closing.Done():
+			return
+		case now := <-ticker.C:
+			s.sweep(now)
+		}
+	}
+}
+
+// sweep takes stale components out of the decision, and gone ones out of the
+// registry.
+func (s *Server) sweep(now time.Time) {
+	gone := s.registry.expire(now)
+	for _, id := range gone {
+		s.log.Warn("component expired", "component", id)
+	}
+	for _, status := range s.registry.list(func(st *Status) bool { return st.Stale }) {
+		gone = append(gone, status.ID)
+	}
+	for _, id := range gone {
+		s.controller.RemoveService(id)
+	}
+	s.graph.changed()
+}
+
+// peerOf names the connection that a call came over.
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}

@@ -1,0 +1,178 @@
+package backpressure
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// deliveries carries decisions to setters and subscribers, outside the
+// controller's mutex: both may call back. One goroutine delivers at a time, the
+// newest state; who comes meanwhile leaves a note and goes on, so that nobody
+// waits for a slow setter, and no setter ever sees an older value after a newer.
+type deliveries struct {
+	due      atomic.Bool
+	busy     atomic.Bool
+	bindMu   sync.Mutex
+	bindings []*binding
+	watchers []*Subscription
+	// Owned by whoever holds busy.
+	work []delivery
+}
+
+type binding struct {
+	id     string // "": the whole pipeline
+	setter FractionSetter
+	last   float64 // owned by whoever holds busy
+}
+
+type delivery struct {
+	to       *binding
+	fraction float64
+}
+
+func (d *deliveries) deliver(c *Controller) {
+	d.due.Store(true)
+	for d.due.Load() {
+		if !d.busy.CompareAndSwap(false, true) {
+			return // the one who is busy looks at due again
+		}
+		d.deliverOnce(c)
+	}
+}
+
+func (d *deliveries) deliverOnce(c *Controller) {
+	defer d.busy.Store(false) // also when a setter panics
+	d.due.Store(false)
+	d.bindMu.Lock()
+	bindings, watchers := d.bindings, d.watchers
+	d.bindMu.Unlock()
+	if len(bindings)+len(watchers) == 0 {
+		return
+	}
+	d.work = d.work[:0]
+	c.mu.Lock()
+	for _, b := range bindings {
+		if f := c.fractionForLocked(b.id); f != b.last {
+			d.work = append(d.work, delivery{b, f})
+		}
+	}
+	for _, w := range watchers {
+		w.put(c.signalLocked(w.id))
+	}
+	c.mu.Unlock()
+	for _, w := range d.work {
+		w.to.last = w.fraction
+		w.to.setter.SetFraction(w.fraction)
+	}
+	clear(d.work)
+}
+
+// Bind tells setter the pipeline's fraction now and at every change, until
+// cancel is called. With several paths it is the least of their fractions; a
+// component that is on one of them binds with [Controller.BindService].
+func (c *Controller) Bind(setter FractionSetter) (cancel func()) {
+	return c.BindService("", setter)
+}
+
+// BindService is Bind for the fraction of one service, see [Controller.FractionFor].
+func (c *Controller) BindService(id string, setter FractionSetter) (cancel func()) {
+	b := &binding{id: id, setter: setter, last: -1}
+	c.bindMu.Lock()
+	c.bindings = append(c.bindings[:len(c.bindings):len(c.bindings)], b)
+	c.bindMu.Unlock()
+	c.deliver(c)
+	return func() {
+		c.bindMu.Lock()
+		defer c.bindMu.Unlock()
+		c.bindings = without(c.bindings, b)
+	}
+}
+
+func without[T comparable](list []T, item T) []T {
+	kept := make([]T, 0, len(list))
+	for _, x := range list {
+		if x != item {
+			kept = append(kept, x)
+		}
+	}
+	return kept
+}
+
+// A Subscription holds the newest signal for one subscriber. A slow subscriber
+// misses history, never the newest state, and keeps nobody waiting.
+type Subscription struct {
+	c  *Controller
+	id string
+
+	mu     sync.Mutex
+	ch     chan Signal
+	last   Signal
+	closed bool
+}
+
+// Subscribe returns a subscription to the pipeline's decision. The present
+// state is its first signal.
+func (c *Controller) Subscribe() *Subscription { return c.SubscribeService("") }
+
+// SubscribeService returns a subscription to the fraction of one service, see
+// [Controller.FractionFor].
+func (c *Controller) SubscribeService(id string) *Subscription {
+	s := &Subscription{c: c, id: id, ch: make(chan Signal, 1)}
+	c.mu.Lock()
+	s.put(c.signalLocked(id))
+	c.mu.Unlock()
+	c.bindMu.Lock()
+	c.watchers = append(c.watchers[:len(c.watchers):len(c.watchers)], s)
+	c.bindMu.Unlock()
+	return s
+}
+
+// C returns the channel that holds the newest signal not yet received. It is
+// closed by Close.
+func (s *Subscription) C() <-chan Signal { return s.ch }
+
+// Close ends the subscription. It may be called more than once.
+func (s *Subscription) Close() {
+	s.c.bindMu.Lock()
+	s.c.watchers = without(s.c.watchers, s)
+	s.c.bindMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		close(s.ch)
+	}
+}
+
+// put replaces what waits in the channel. It never blocks.
+func (s *Subscription) put(sig Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || sig.Fraction == s.last.Fraction && sig.Active == s.last.Active {
+		return
+	}
+	s.last = sig
+	select {
+	case <-s.ch:
+	default:
+	}
+	s.ch <- sig
+}
+
+// A Signal says what a pipeline, or a component, should admit.
+type Signal struct {
+	// ServiceID is the service whose load led to the signal.
+	ServiceID string
+	// Load is that load, 0..1 and above when over the limit.
+	Load float64
+	// Fraction is the share to admit, 0..1: what the handoff calls the
+	// recommended rate.
+	Fraction float64
+	// Active says whether backpressure is on.
+	Active bool
+	// Time is when the signal was made. Zero in SendSignal: now.
+	Time time.Time
+	// Reason is for people.
+	Reason string
+}

@@ -1,0 +1,100 @@
+package backpressure
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrRejected is what every error of this package is, by errors.Is: a report, a
+// signal or a setting that was refused and changed nothing.
+var ErrRejected = errors.New("backpressure: rejected")
+
+// Reason says why something was refused. It is a closed set, fit for a metric's label.
+type Reason uint8
+
+const (
+	// BadConfig: a setting out of its range.
+	BadConfig Reason = iota
+	// BadID: an empty, oversized or unprintable service id.
+	BadID
+	// BadNumber: NaN, infinite, negative or out of the field's range.
+	BadNumber
+	// Implausible: a number beyond what any component could mean.
+	Implausible
+	// ClockSkew: a time too far from ours.
+	ClockSkew
+	// UnknownService: a service that was never reported, or has expired.
+	UnknownService
+	// TooMany: more services, or more entries in a list, than the limits allow.
+	TooMany
+
+	reasons
+)
+
+var reasonNames = [reasons]string{
+	"bad_config", "bad_id", "bad_number", "implausible", "clock_skew", "unknown_service", "too_many",
+}
+
+// String returns the reason's name, fit for a metric's label.
+func (r Reason) String() string {
+	if r < reasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// Reasons returns every reason, in order.
+func Reasons() []Reason {
+	all := make([]Reason, reasons)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}
+
+// Error carries the facts of a refusal.
+type Error struct {
+	Reason    Reason
+	ServiceID string // whose report; shortened
+	Field     string // which field, "" when the whole
+	Value     string // what it held; shortened
+	Want      string // what it may hold
+
+	cause error
+}
+
+// Error describes the refusal. Text from outside is quoted.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("backpressure: rejected: ")
+	b.WriteString(e.Reason.String())
+	if e.ServiceID != "" {
+		fmt.Fprintf(&b, ": service %q", e.ServiceID)
+	}
+	if e.Field != "" {
+		fmt.Fprintf(&b, ": %s is %s", e.Field, e.Value)
+	}
+	if e.Want != "" {
+		fmt.Fprintf(&b, ", want %s", e.Want)
+	}
+	if e.cause != nil {
+		fmt.Fprintf(&b, ": %v", e.cause)
+	}
+	return b.String()
+}
+
+// Is reports that every Error is an ErrRejected.
+func (e *Error) Is(target error) bool { return target == ErrRejected }
+
+// Unwrap returns the cause, if there is one.
+func (e *Error) Unwrap() error { return e.cause }
+
+// shorten keeps hostile text from filling errors and logs.
+func shorten(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

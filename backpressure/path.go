@@ -1,0 +1,322 @@
+package backpressure
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// smoothing is the time constant of a path's smoothed load.
+const smoothing = 0.5
+
+// A path is a set of services that are decided upon together: the entries that
+// feed the same stages, and those stages. It is guarded by the controller's mutex.
+type path struct {
+	name                  string
+	count                 int
+	inFlight, maxInFlight int64
+	worst                 worst
+
+	load, smoothed float64
+	last           time.Duration // of the last step, since base
+	active         bool
+	event          Event // what the policy hears next
+	fraction       float64
+	cap            float64 // what signals from outside allow
+	memory         Memory
+	since          time.Time // of the present activation
+	activations    uint64
+	changed        bool
+	reason         string // of the cap
+}
+
+func newPath(name string) *path { return &path{name: name, fraction: 1, cap: 1, last: -1} }
+
+func (p *path) effective() float64 { return min(p.fraction, p.cap) }
+
+func (p *path) join(s *service) {
+	m := &member{service: s, path: p, bucket: -1}
+	s.members = append(s.members, m)
+	p.count++
+	p.inFlight += counted(&s.report)
+	p.maxInFlight += s.report.MaxInFlight
+	p.worst.move(m, bucketOf(s.load))
+}
+
+// leave takes the member out of its path; the service drops it from its list.
+func (m *member) leave() {
+	p := m.path
+	p.count--
+	p.inFlight -= counted(&m.service.report)
+	p.maxInFlight -= m.service.report.MaxInFlight
+	p.worst.remove(m)
+}
+
+func (p *path) aggregate() float64 {
+	if p.maxInFlight == 0 {
+		return 0
+	}
+	return float64(p.inFlight) / float64(p.maxInFlight)
+}
+
+// loadLocked is the load that drives p. The service that has just reported
+// may be in the same bucket as the worst, behind it.
+func (c *Controller) loadLocked(p *path, reporter *service) float64 {
+	load := 0.0
+	switch c.cfg.Driver {
+	case Aggregate:
+		load = p.aggregate()
+	default:
+		if s := p.worst.max(); s != nil {
+			load = s.load
+			if reporter != nil {
+				load = max(load, reporter.load)
+			}
+		}
+	}
+	return max(load, c.globalLoadLocked())
+}
+
+func (c *Controller) globalLoadLocked() float64 {
+	if c.cfg.MaxInFlight < 0 {
+		return 0
+	}
+	return float64(c.inFlight) / float64(c.cfg.MaxInFlight)
+}
+
+// stepLocked brings p to now and reports whether its fraction or activity changed.
+func (c *Controller) stepLocked(p *path, reporter *service, now time.Duration) bool {
+	before, wasActive := p.fraction, p.active
+	p.load = c.loadLocked(p, reporter)
+	var elapsed time.Duration
+	if p.last < 0 {
+		p.smoothed = p.load
+	} else if elapsed = now - p.last; elapsed > 0 {
+		p.smoothed += (1 - math.Exp(-elapsed.Seconds()/smoothing)) * (p.load - p.smoothed)
+	}
+	p.last = now
+
+	if !p.active {
+		if p.load < c.cfg.Activation {
+			return false
+		}
+		p.active, p.event = true, Entered
+		p.activations++
+		p.since = c.base.Add(now)
+	}
+	if p.event != Continued {
+		p.memory = Memory{}
+	}
+	d := c.cfg.Policy.Decide(Input{
+		Load: p.load, Smoothed: p.smoothed, Fraction: p.fraction, Elapsed: elapsed,
+		Activation: c.cfg.Activation, Recovery: c.cfg.Recovery, Floor: c.cfg.Floor,
+		Interval: c.cfg.Interval, Event: p.event, Memory: &p.memory,
+	})
+	p.event = Continued
+	if d.Fraction == d.Fraction { // not NaN
+		p.fraction = clamp(d.Fraction, c.cfg.Floor, 1)
+	}
+	if d.Release && p.load <= c.cfg.Recovery {
+		p.active, p.fraction = false, 1
+	}
+	if p.active != wasActive {
+		c.cfg.Logger.Info("backpressure", slog.Bool("active", p.active), slog.String("path", p.name),
+			slog.Float64("load", p.load), slog.Float64("fraction", p.fraction))
+	}
+	if p.fraction == before && p.active == wasActive {
+		return false
+	}
+	p.changed = true
+	return true
+}
+
+// reportedFraction is the median of what the path's services say that they
+// work at: one that has just started says 1, one that is lost says its safe
+// fraction, and neither may carry the rest along.
+func (p *path) reportedFraction() float64 {
+	var all []float64
+	for _, page := range p.worst.heads {
+		if page == nil {
+			continue
+		}
+		for _, m := range page {
+			for ; m != nil; m = m.next {
+				if f := m.service.report.Fraction; f > 0 {
+					all = append(all, f)
+				}
+			}
+		}
+	}
+	if len(all) == 0 {
+		return 1
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+const (
+	maxPaths = 64
+	maxVisit = 64 // services visited to find the paths, for each that exists
+)
+
+// buildPathsLocked finds the paths anew from the upstreams that services name.
+// Without any there is one path of all services. Otherwise entries that lead
+// to the same stages share a path, and a stage that several paths cross is on
+// all of them. Beyond maxPaths there is one path again: a report must stay cheap.
+func (c *Controller) buildPathsLocked() {
+	c.dirty, c.sinceWork = false, 0
+	sets := c.findPathsLocked()
+	old := c.paths
+	if len(sets) == 1 && len(old) == 1 {
+		return
+	}
+	was := map[*service][]*member{}
+	for _, s := range c.services {
+		was[s] = s.members
+		s.members = nil
+	}
+	now := c.now()
+	c.paths = make([]*path, 0, len(sets))
+	for _, set := range sets {
+		p := newPath(set.name)
+		if from := ancestor(set.services, was); from != nil {
+			p.inherit(from)
+		} else {
+			p.last = now
+		}
+		for _, s := range set.services {
+			p.join(s)
+		}
+		p.changed = true
+		c.paths = append(c.paths, p)
+	}
+	c.capLocked(now)
+}
+
+// ancestor is the former path of most of the services.
+func ancestor(services []*service, was map[*service][]*member) *path {
+	votes := map[*path]int{}
+	var best *path
+	for _, s := range services {
+		for _, m := range was[s] {
+			if votes[m.path]++; best == nil || votes[m.path] > votes[best] {
+				best = m.path
+			}
+		}
+	}
+	return best
+}
+
+func (p *path) inherit(from *path) {
+	p.load, p.smoothed, p.last = from.load, from.smoothed, from.last
+	p.active, p.event, p.fraction, p.cap, p.reason = from.active, from.event, from.fraction, from.cap, from.reason
+	p.memory, p.since, p.activations = from.memory, from.since, from.activations
+}
+
+type pathSet struct {
+	name     string
+	services []*service
+}
+
+func (c *Controller) findPathsLocked() []pathSet {
+	single := func() []pathSet { return []pathSet{{services: c.servicesLocked()}} }
+	if c.edges == 0 {
+		return single()
+	}
+	all := c.servicesLocked()
+	down := make(map[*service][]*service, len(all))
+	fed := make(map[*service]bool, len(all))
+	for _, s := range all {
+		for _, id := range s.report.Upstreams {
+			if u := c.services[id]; u != nil && u != s {
+				down[u] = append(down[u], s)
+				fed[s] = true
+			}
+		}
+	}
+	var sets []pathSet
+	byStages := map[string]int{}
+	placed := make(map[*service]bool, len(all))
+	budget := maxVisit * (len(all) + 1)
+	for _, entry := range all {
+		if fed[entry] || len(down[entry]) == 0 {
+			continue
+		}
+		stages, leaves := reach(entry, down)
+		if budget -= len(stages); budget < 0 {
+			return single()
+		}
+		var key strings.Builder
+		for _, s := range stages {
+			placed[s] = true
+			fmt.Fprintf(&key, "%p ", s)
+		}
+		placed[entry] = true
+		i, ok := byStages[key.String()]
+		if !ok {
+			if i = len(sets); i == maxPaths {
+				return single()
+			}
+			byStages[key.String()] = i
+			sets = append(sets, pathSet{name: pathName(leaves), services: stages})
+		}
+		sets[i].services = append(sets[i].services, entry)
+	}
+	var rest []*service // unconnected, or in a ring that nothing enters
+	for _, s := range all {
+		if !placed[s] {
+			rest = append(rest, s)
+		}
+	}
+	return append([]pathSet{{services: rest}}, sets...)
+}
+
+// servicesLocked returns the services in order of their ids.
+func (c *Controller) servicesLocked() []*service {
+	all := make([]*service, 0, len(c.services))
+	for _, s := range c.services {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *service) int { return strings.Compare(a.report.ServiceID, b.report.ServiceID) })
+	return all
+}
+
+// reach returns what lies downstream of entry, in order of ids, and its ends.
+func reach(entry *service, down map[*service][]*service) (stages, leaves []*service) {
+	seen := map[*service]bool{entry: true}
+	todo := []*service{entry}
+	for len(todo) > 0 {
+		s := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if len(down[s]) == 0 {
+			leaves = append(leaves, s)
+		}
+		for _, d := range down[s] {
+			if !seen[d] {
+				seen[d] = true
+				stages = append(stages, d)
+				todo = append(todo, d)
+			}
+		}
+	}
+	byID := func(a, b *service) int { return strings.Compare(a.report.ServiceID, b.report.ServiceID) }
+	slices.SortFunc(stages, byID)
+	slices.SortFunc(leaves, byID)
+	return stages, leaves
+}
+
+// pathName names a path by where it ends.
+func pathName(leaves []*service) string {
+	const most = 3
+	var names []string
+	for _, s := range leaves[:min(most, len(leaves))] {
+		names = append(names, shorten(s.report.ServiceID))
+	}
+	if more := len(leaves) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,194 @@
+package backpressure
+
+import (
+	"math"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of a report that are not settable: they bound what one service costs.
+const (
+	MaxIDLength  = 256
+	MaxUpstreams = 64
+	maxLoad      = 1000
+	maxLatency   = 24 * time.Hour
+	maxCount     = 1e15
+)
+
+// Role is a service's place in the pipeline.
+type Role uint8
+
+const (
+	// RoleUnknown: the place follows from the edges alone.
+	RoleUnknown Role = iota
+	// Source: the entry, where a fraction saves the most work.
+	Source
+	// Processor: between.
+	Processor
+	// Sink: the exit. What it puts out is the pipeline's throughput.
+	Sink
+)
+
+// String returns the role's name.
+func (r Role) String() string {
+	switch r {
+	case RoleUnknown:
+		return "unknown"
+	case Source:
+		return "source"
+	case Processor:
+		return "processor"
+	case Sink:
+		return "sink"
+	default:
+		return "role(" + strconv.Itoa(int(r)) + ")"
+	}
+}
+
+// Report is what a service says of itself. It replaces the service's former
+// report as a whole, except that Upstreams and Role are kept when left zero.
+type Report struct {
+	ServiceID string
+	// InFlight is the work admitted and not yet finished, MaxInFlight its limit.
+	InFlight, MaxInFlight int64
+	// Load is the service's own view, for one that also counts rows and bytes:
+	// the largest of in flight / limit. The load that counts is the larger of
+	// this and InFlight / MaxInFlight. 0: derive it.
+	Load float64
+	// QueueDepth is what waits before the service's gate.
+	QueueDepth int64
+	// Throughput is in events per second.
+	Throughput float64
+	// Latency is the service's own part of the way: from taking a unit of work
+	// to handing it on.
+	Latency time.Duration
+	// ErrorRate is the share of units that failed, 0..1.
+	ErrorRate float64
+	// Fraction is the fraction that the service works at, for a decider that
+	// has just started (see Config.Learn). 0: not known.
+	Fraction float64
+	// Role is the service's place. Zero: as before.
+	Role Role
+	// Upstreams are the ids of the services that feed this one. Nil: as before;
+	// empty: none.
+	Upstreams []string
+	// Time is when the report was made. Zero: now.
+	Time time.Time
+}
+
+func (c *Config) checkReport(r *Report, now func() time.Time) *Error {
+	if e := checkID("ServiceID", r.ServiceID); e != nil {
+		return e
+	}
+	bad := func(reason Reason, field, value, want string) *Error {
+		return &Error{Reason: reason, ServiceID: shorten(r.ServiceID), Field: field, Value: value, Want: want}
+	}
+	for _, n := range [...]struct {
+		name string
+		v    int64
+		most int64
+	}{
+		{"InFlight", r.InFlight, c.MaxServiceInFlight},
+		{"MaxInFlight", r.MaxInFlight, c.MaxServiceInFlight},
+		{"QueueDepth", r.QueueDepth, maxCount},
+		{"Latency", int64(r.Latency), int64(maxLatency)},
+	} {
+		if n.v < 0 {
+			return bad(BadNumber, n.name, strconv.FormatInt(n.v, 10), "0 or more")
+		}
+		if n.v > n.most {
+			return bad(Implausible, n.name, strconv.FormatInt(n.v, 10), "at most "+strconv.FormatInt(n.most, 10))
+		}
+	}
+	for _, n := range [...]struct {
+		name string
+		v    float64
+		most float64
+	}{
+		{"Load", r.Load, maxLoad},
+		{"Throughput", r.Throughput, maxCount},
+		{"ErrorRate", r.ErrorRate, 1},
+		{"Fraction", r.Fraction, 1},
+	} {
+		if !(n.v >= 0) || math.IsInf(n.v, 0) { // not "n.v < 0": NaN
+			return bad(BadNumber, n.name, formatFloat(n.v), "a number from 0")
+		}
+		if n.v > n.most {
+			return bad(Implausible, n.name, formatFloat(n.v), "at most "+formatFloat(n.most))
+		}
+	}
+	if r.Role > Sink {
+		return bad(BadNumber, "Role", r.Role.String(), "a role of this package")
+	}
+	if len(r.Upstreams) > MaxUpstreams {
+		return bad(TooMany, "Upstreams", strconv.Itoa(len(r.Upstreams))+" ids", "at most "+strconv.Itoa(MaxUpstreams))
+	}
+	for _, id := range r.Upstreams {
+		if e := checkID("Upstreams", id); e != nil {
+			e.ServiceID = r.ServiceID
+			return e
+		}
+	}
+	if !r.Time.IsZero() {
+		return c.checkTime(r.ServiceID, r.Time, now)
+	}
+	return nil
+}
+
+func (c *Config) checkTime(id string, t time.Time, now func() time.Time) *Error {
+	if c.MaxClockSkew < 0 {
+		return nil
+	}
+	if skew := now().Sub(t).Abs(); skew > c.MaxClockSkew {
+		return &Error{Reason: ClockSkew, ServiceID: shorten(id), Field: "Time", Value: skew.String() + " away", Want: "at most " + c.MaxClockSkew.String()}
+	}
+	return nil
+}
+
+// CheckID says whether id may name a service: 1 to [MaxIDLength] bytes of
+// printable UTF-8 without line breaks. The error is an [*Error].
+func CheckID(id string) error {
+	if e := checkID("ServiceID", id); e != nil {
+		return e
+	}
+	return nil
+}
+
+func checkID(field, id string) *Error {
+	if id == "" || len(id) > MaxIDLength {
+		return &Error{Reason: BadID, Field: field, Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(MaxIDLength)}
+	}
+	plain := true
+	for i := range len(id) {
+		if id[i] < 0x20 || id[i] > 0x7e {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return nil
+	}
+	if !utf8.ValidString(id) {
+		return &Error{Reason: BadID, Field: field, Value: strconv.Quote(shorten(id)), Want: "UTF-8"}
+	}
+	for _, c := range id {
+		if !unicode.IsPrint(c) {
+			return &Error{Reason: BadID, Field: field, Value: strconv.Quote(shorten(id)), Want: "printable text"}
+		}
+	}
+	return nil
+}
+
+func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
+
+// load is the load that counts.
+func (r *Report) load() float64 { return loadOf(r.InFlight, r.MaxInFlight, r.Load) }
+
+func loadOf(inFlight, most int64, own float64) float64 {
+	if most > 0 {
+		return max(own, float64(inFlight)/float64(most))
+	}
+	return own
+}
