@@ -112,8 +112,9 @@ func failed(err error) iter.Seq2[Ledger, error] {
 	return func(yield func(Ledger, error) bool) { yield(Ledger{}, err) }
 }
 
-// inBounds reports the first ledger of r that is not in bounds, as an error.
-func inBounds(r, bounds Range) error {
+// CheckBounds returns an error that names the first ledger of r that is not in
+// bounds, and nil when all are.
+func CheckBounds(r, bounds Range) error {
 	switch {
 	case r.Len() == 0:
 		return fmt.Errorf("ledgers: empty range %v", r)

@@ -79,7 +79,7 @@ func (s *Sample) Bounds(context.Context) (Range, error) { return s.bounds, nil }
 // Ledgers yields the replay. Every call patches copies of its own, so streams
 // do not disturb each other.
 func (s *Sample) Ledgers(ctx context.Context, r Range) iter.Seq2[Ledger, error] {
-	if err := inBounds(r, s.bounds); err != nil {
+	if err := CheckBounds(r, s.bounds); err != nil {
 		return failed(err)
 	}
 	return func(yield func(Ledger, error) bool) {

@@ -1,0 +1,61 @@
+package flights
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+)
+
+// Status turns err into a gRPC status, and nil into nil:
+//
+//	ErrBadRequest                           INVALID_ARGUMENT
+//	ErrNoFlight, ledgers.ErrNotFound        NOT_FOUND
+//	ledgers.ErrCorrupt, events.ErrExtract   DATA_LOSS: asking again will not help
+//	another *ledgers.Error                  UNAVAILABLE: its backend failed
+//	the context's end                       CANCELLED or DEADLINE_EXCEEDED
+//	a status (from a server behind)         the same code
+//	anything else                           INTERNAL
+//
+// The message is err's own, which names the ledger.
+func Status(err error) error {
+	if err == nil {
+		return nil
+	}
+	return status.Error(codeOf(err), message(err))
+}
+
+func codeOf(err error) codes.Code {
+	_, ofLedger := errors.AsType[*ledgers.Error](err)
+	switch {
+	case errors.Is(err, ErrBadRequest):
+		return codes.InvalidArgument
+	case errors.Is(err, ErrNoFlight), errors.Is(err, ledgers.ErrNotFound):
+		return codes.NotFound
+	case errors.Is(err, ledgers.ErrCorrupt), errors.Is(err, events.ErrExtract):
+		return codes.DataLoss
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	}
+	if s, ok := status.FromError(err); ok {
+		return s.Code()
+	}
+	if ofLedger {
+		return codes.Unavailable
+	}
+	return codes.Internal
+}
+
+// message is err's text without the "rpc error: code = …" of a bare status.
+func message(err error) string {
+	if s, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return s.GRPCStatus().Message()
+	}
+	return err.Error()
+}
