@@ -16,6 +16,7 @@ type deliveries struct {
 	bindMu   sync.Mutex
 	bindings []*binding
 	watchers []*Subscription
+	next     chan struct{} // closed at the next change; nil: nobody waits
 	// Owned by whoever holds busy.
 	work []delivery
 }
@@ -46,6 +47,10 @@ func (d *deliveries) deliverOnce(c *Controller) {
 	d.due.Store(false)
 	d.bindMu.Lock()
 	bindings, watchers := d.bindings, d.watchers
+	if d.next != nil {
+		close(d.next)
+		d.next = nil
+	}
 	d.bindMu.Unlock()
 	if len(bindings)+len(watchers) == 0 {
 		return
@@ -97,6 +102,19 @@ func without[T comparable](list []T, item T) []T {
 		}
 	}
 	return kept
+}
+
+// Changed returns a channel that is closed at the next change of any path's
+// decision. One channel serves any number of waiters, so a server with ten
+// thousand streams waits on it instead of holding as many subscriptions. Take
+// the channel first and read the state after it: then no change is missed.
+func (c *Controller) Changed() <-chan struct{} {
+	c.bindMu.Lock()
+	defer c.bindMu.Unlock()
+	if c.next == nil {
+		c.next = make(chan struct{})
+	}
+	return c.next
 }
 
 // A Subscription holds the newest signal for one subscriber. A slow subscriber

@@ -31,6 +31,8 @@ type path struct {
 	activations    uint64
 	changed        bool
 	reason         string // of the cap
+	text           string // for people, made at
+	described      time.Duration
 }
 
 func newPath(name string) *path { return &path{name: name, fraction: 1, cap: 1, last: -1} }

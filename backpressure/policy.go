@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -41,9 +42,14 @@ type Input struct {
 
 // Memory is a path's scratch for its policy.
 type Memory struct {
-	Integral float64
-	Calm     time.Duration // how long the path has been ready to recover
-	Own      [4]float64    // for policies of others
+	Integral  float64
+	High, Low time.Duration // how long the load has been at the limit, or low
+	Calm      time.Duration // how long the path has been ready to recover
+	Rise      float64       // of the load, at activation
+	Direction float64       // 1: growing at Pace, -1: shrinking, 0: neither
+	Pace      float64       // per second
+	Moved     bool          // it has done either before
+	Own       [4]float64    // for policies of others
 }
 
 // Decision is what a [Policy] wants.
@@ -88,24 +94,48 @@ func (s Step) validate() error {
 }
 
 // Gradual steers the smoothed load to a target: a proportional-integral
-// controller with a fast attack and a slow release. The rejected share follows
+// controller with a fast attack and a slow release. With the closure u it
+// admits exp(-u), where
 //
-//	kp·(smoothed - target) + ∫ ki·(smoothed - target) dt
+//	u = kp·(smoothed - target) + ∫ ki·(smoothed - target) dt
 //
-// starting from the present error, so that activation does not jump.
+// starting from the present error, so that activation does not jump. The
+// logarithm makes the loop's gain the same at every overload: what reaches the
+// service is demand·fraction, so a step of 0.01 at ten times the capacity moves
+// it by a tenth of the capacity, at one and a half times by a seventieth. The
+// same controller without the logarithm swings between 0.2 and 1 at ten times.
+//
+// Two things the load cannot say. While it is at the limit it does not show how
+// far the demand is above: once it has been there for longer than a report
+// takes, u grows at a pace, and part of the last growth is taken back when the
+// load comes down. And when the load stays below the recovery threshold the
+// overload is over: u shrinks at the same pace. The pace starts from how
+// steeply the load rose, halves whenever such a move begins anew and doubles
+// every two seconds while one lasts: moves that overshoot die out, long ones
+// take seconds.
 type Gradual struct {
 	// Target is the load to hold. Default: halfway between the thresholds (0.70).
 	Target float64
 	// Proportional and Integral are kp and ki (per second). Default 0.6 and 0.25,
 	// or 0.3 and 0.05 where services report more seldom than every 2 s.
 	Proportional, Integral float64
-	// Attack and Release bound how fast the fraction falls and rises, per second.
-	// Default 1 and 0.25. The first value after activation is applied at once.
+	// Attack and Release bound how fast u rises and falls, per second: the
+	// fraction falls at most by the factor exp(Attack) and rises by exp(Release).
+	// Default 4 and 0.5. The first value after activation is applied at once.
 	Attack, Release float64
 	// Hold is how long the path must be open and calm before backpressure ends.
 	// Default 5 s.
 	Hold time.Duration
 }
+
+const (
+	saturated   = 0.95 // a load from which on more demand does not show
+	calmAfter   = 2500 * time.Millisecond
+	slowestPace = 0.05 // per second
+	fastestPace = 0.5
+	takenBack   = 0.75 // of an interval's growth
+	paceDoubles = 2.0  // seconds
+)
 
 // Decide implements [Policy].
 func (g Gradual) Decide(in Input) Decision {
@@ -114,8 +144,9 @@ func (g Gradual) Decide(in Input) Decision {
 		kp, ki = 0.3, 0.05
 	}
 	kp, ki = cmp.Or(g.Proportional, kp), cmp.Or(g.Integral, ki)
+	attack, release := cmp.Or(g.Attack, 4), cmp.Or(g.Release, 0.5)
 	target := cmp.Or(g.Target, (in.Activation+in.Recovery)/2)
-	most := 1 - in.Floor
+	most := -math.Log(in.Floor)
 	seconds := in.Elapsed.Seconds()
 	gap := in.Smoothed - target
 	m := in.Memory
@@ -123,23 +154,61 @@ func (g Gradual) Decide(in Input) Decision {
 	switch in.Event {
 	case Entered:
 		m.Integral = kp * max(0, in.Load-target)
-		return Decision{Fraction: 1 - clamp(m.Integral+kp*gap, 0, most)}
+		m.Rise = in.Load - in.Smoothed
+		return Decision{Fraction: math.Exp(-clamp(m.Integral+kp*gap, 0, most))}
 	case Resumed:
-		m.Integral = clamp(1-in.Fraction-kp*gap, 0, most)
+		m.Integral = clamp(-math.Log(in.Fraction)-kp*gap, 0, most)
 		return Decision{Fraction: in.Fraction}
 	}
-	m.Integral = clamp(m.Integral+ki*gap*seconds, 0, most)
-	rejected := 1 - in.Fraction
-	want := clamp(m.Integral+kp*gap, 0, most)
-	attack, release := cmp.Or(g.Attack, 1), cmp.Or(g.Release, 0.25)
-	rejected = clamp(want, rejected-release*seconds, rejected+attack*seconds)
 
-	if in.Smoothed <= in.Recovery && rejected <= 0.01 {
-		m.Calm += in.Elapsed
-	} else {
+	m.High, m.Low = m.High+in.Elapsed, m.Low+in.Elapsed
+	if in.Load < saturated {
+		m.High = 0
+	}
+	if in.Smoothed >= in.Recovery {
+		m.Low = 0
+	}
+	switch {
+	case m.High > in.Interval*3/2:
+		m.move(1, in)
+	case m.Low > calmAfter:
+		m.move(-1, in)
+	default:
+		m.move(0, in)
+		m.Integral += ki * gap * seconds
+	}
+	m.Integral = clamp(m.Integral, 0, most)
+	closed := -math.Log(in.Fraction)
+	closed = clamp(clamp(m.Integral+kp*gap, 0, most), closed-release*seconds, closed+attack*seconds)
+
+	m.Calm += in.Elapsed
+	if in.Smoothed > in.Recovery || closed > 0.01 {
 		m.Calm = 0
 	}
-	return Decision{Fraction: 1 - rejected, Release: m.Calm >= cmp.Or(g.Hold, 5*time.Second)}
+	if closed < 1e-6 {
+		return Decision{Fraction: 1, Release: m.Calm >= cmp.Or(g.Hold, 5*time.Second)}
+	}
+	return Decision{Fraction: math.Exp(-closed), Release: m.Calm >= cmp.Or(g.Hold, 5*time.Second)}
+}
+
+// move lets the integral grow (1), shrink (-1) or be (0).
+func (m *Memory) move(direction float64, in Input) {
+	if direction != m.Direction {
+		if m.Direction > 0 {
+			m.Integral -= takenBack * m.Pace * in.Interval.Seconds()
+		}
+		if direction != 0 {
+			m.Pace = max(slowestPace, m.Pace/2)
+		}
+		if direction != 0 && !m.Moved {
+			m.Pace, m.Moved = clamp(0.7*m.Rise, slowestPace, fastestPace), true
+		}
+		m.Direction = direction
+	}
+	if direction != 0 {
+		m.Integral += direction * m.Pace * in.Elapsed.Seconds()
+		m.Pace = min(fastestPace, m.Pace*math.Exp2(in.Elapsed.Seconds()/paceDoubles))
+	}
 }
 
 // String returns the policy's name.
@@ -159,7 +228,7 @@ func (g Gradual) validate() error {
 		{"Hold", g.Hold.Seconds()},
 	} {
 		if !(f.v >= 0 && f.v <= 1000) {
-			problems = append(problems, fmt.Errorf("Gradual.%s is %v, want 0 (the default) to 1000", f.name, f.v))
+			problems = append(problems, fmt.Errorf("%s is %v, want 0 (the default) to 1000", "Gradual."+f.name, f.v))
 		}
 	}
 	if g.Target > 1 {

@@ -200,12 +200,24 @@ func (c *Controller) signalLocked(id string) Signal {
 		sig.Reason = "learning"
 	case p.cap < p.fraction:
 		sig.Reason = p.reason
-	case p.active:
-		sig.Reason = fmt.Sprintf("load %.2f, active from %.2f to %.2f", p.load, c.cfg.Activation, c.cfg.Recovery)
 	default:
-		sig.Reason = fmt.Sprintf("load %.2f, below %.2f", p.load, c.cfg.Activation)
+		sig.Reason = c.describeLocked(p)
 	}
 	return sig
+}
+
+// describeLocked says why p is as it is. Thousands may ask after each change,
+// so the text is made once.
+func (c *Controller) describeLocked(p *path) string {
+	if p.text == "" || p.described != p.last {
+		p.described = p.last
+		if p.active {
+			p.text = fmt.Sprintf("load %.2f, active from %.2f down to %.2f", p.load, c.cfg.Activation, c.cfg.Recovery)
+		} else {
+			p.text = fmt.Sprintf("load %.2f, below %.2f", p.load, c.cfg.Activation)
+		}
+	}
+	return p.text
 }
 
 // printable makes text from outside fit for logs and pages.

@@ -1,0 +1,147 @@
+package backpressure_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/backpressure"
+)
+
+// sampler is a gate that sheds by a Weyl sequence.
+type sampler struct {
+	fraction float64
+	n        uint64
+}
+
+func (g *sampler) SetFraction(f float64) { g.fraction = f }
+
+func (g *sampler) admit() bool {
+	g.n += 0x9E3779B97F4A7C15
+	return g.fraction >= 1 || float64(g.n>>11)/(1<<53) < g.fraction
+}
+
+// plant is one service with an in-flight limit of 1,000 and a fixed capacity,
+// offered Poisson arrivals, and reporting every second. One goroutine sleeps
+// from event to event, so that the bubble's clock is the only one.
+type plant struct {
+	drain    float64 // limit / capacity, in seconds
+	overload float64 // offered / capacity
+	lasting  time.Duration
+	after    float64 // offered / capacity after it
+	policy   backpressure.Policy
+	seed     uint64
+}
+
+type outcome struct {
+	mean, deviation, lowest, highest float64 // smoothed load, after the first 10 s
+	hard                             float64 // hard rejects / offered, likewise
+	opened                           time.Duration
+	activations                      uint64
+}
+
+func (p plant) run(t *testing.T) (o outcome) {
+	const limit = 1000
+	const service = 100 * time.Millisecond
+	capacity := limit / p.drain
+	slots := int(capacity * service.Seconds())
+	c := newController(t, backpressure.Config{Policy: p.policy})
+	g := &sampler{fraction: 1}
+	defer c.Bind(g)()
+	r := rand.New(rand.NewPCG(7, p.seed))
+
+	var ends []time.Time
+	waiting, hard, offered := 0, 0, 0
+	var smoothed, sum, squares, n float64
+	o.lowest, o.opened = math.Inf(1), -1
+	begin := time.Now()
+	over, end := begin.Add(p.lasting), begin.Add(p.lasting+20*time.Second)
+	arrival, report := begin, begin
+	for now := begin; now.Before(end); {
+		now = arrival
+		if report.Before(now) {
+			now = report
+		}
+		if len(ends) > 0 && ends[0].Before(now) {
+			now = ends[0]
+		}
+		if d := time.Until(now); d > 0 {
+			time.Sleep(d)
+		}
+		measured := now.Sub(begin) > 10*time.Second && now.Before(over)
+		switch {
+		case len(ends) > 0 && !ends[0].After(now):
+			ends = ends[1:]
+			if waiting > 0 {
+				waiting--
+				ends = append(ends, now.Add(service))
+			}
+		case !report.After(now):
+			report = report.Add(time.Second)
+			inFlight := len(ends) + waiting
+			_ = c.Report(backpressure.Report{ServiceID: "s", InFlight: int64(inFlight), MaxInFlight: limit})
+			smoothed += (1 - math.Exp(-1/0.5)) * (float64(inFlight)/limit - smoothed)
+			if measured {
+				sum, squares, n = sum+smoothed, squares+smoothed*smoothed, n+1
+				o.lowest, o.highest = min(o.lowest, smoothed), max(o.highest, smoothed)
+			}
+			if now.After(over) && o.opened < 0 && c.Fraction() == 1 {
+				o.opened = now.Sub(over)
+			}
+		default:
+			rate := p.overload * capacity
+			if now.After(over) {
+				rate = p.after * capacity
+			}
+			arrival = now.Add(time.Duration(r.ExpFloat64() / rate * 1e9))
+			if measured {
+				offered++
+			}
+			switch {
+			case !g.admit():
+			case len(ends)+waiting >= limit:
+				if measured {
+					hard++
+				}
+			case len(ends) < slots:
+				ends = append(ends, now.Add(service))
+			default:
+				waiting++
+			}
+		}
+	}
+	o.mean = sum / n
+	o.deviation = math.Sqrt(max(0, squares/n-o.mean*o.mean))
+	o.hard = float64(hard) / float64(offered)
+	o.activations = c.Snapshot().Activations
+	return o
+}
+
+// TestGradualHoldsTheLoad: 1.5 and 3 times the capacity without a hard reject,
+// ten times with under 1 %; open again within 10 s, and one activation each.
+func TestGradualHoldsTheLoad(t *testing.T) {
+	for _, drain := range []float64{1} {
+		for overload, within := range map[float64]float64{1.5: 0.05, 3: 0.05, 10: 0.10} {
+			t.Run(fmt.Sprintf("drains in %v s, %v times", drain, overload), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					o := plant{drain: drain, overload: overload, lasting: 60 * time.Second, after: 0.5}.run(t)
+					t.Logf("load %.3f +- %.3f (%.2f to %.2f), hard rejects %.2f %%, open after %v", o.mean, o.deviation, o.lowest, o.highest, 100*o.hard, o.opened)
+					require.InDelta(t, 0.70, o.mean, within)
+					require.LessOrEqual(t, o.deviation, within)
+					if overload < 10 {
+						require.Zero(t, o.hard)
+					}
+					require.Less(t, o.hard, 0.01)
+					require.Positive(t, o.opened)
+					require.LessOrEqual(t, o.opened, 10*time.Second)
+					require.EqualValues(t, 1, o.activations)
+				})
+			})
+		}
+	}
+}
