@@ -258,9 +258,3 @@ func (r *registry) statusLocked(e *entry) Status {
 	status.Report = r.reportLocked(e)
 	return status.clone()
 }
-
-func (r *registry) len() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.entries)
-}

@@ -1,0 +1,175 @@
+// Package program is the control plane as a program: its gRPC services, and
+// beside them HTTP with metrics, health, the decision and the live page. The
+// reference pipeline runs the same inside its own process.
+package program
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/topology"
+)
+
+// Config configures [Run]. A zero field is its default.
+type Config struct {
+	// GRPC is where the services listen; Run closes it. Required.
+	GRPC net.Listener
+	// HTTP is where metrics, health and the page listen; Run closes it. Nil: no
+	// HTTP.
+	HTTP net.Listener
+	// Server configures the control plane itself.
+	Server controlplane.ServerConfig
+	// Options are further options of the gRPC server: credentials above all.
+	Options []grpc.ServerOption
+	// Grace bounds the orderly end of open calls. Default 2 s.
+	Grace time.Duration
+	// Ready, if not nil, is called once everything serves.
+	Ready func(*controlplane.Server)
+	// Logger hears of what the program does. Default: silence.
+	Logger *slog.Logger
+}
+
+// ServerOptions are the options that a server of thousands of idle agents
+// wants: small buffers, and keepalive pings that find half-open connections, allowed from agents as well.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ReadBufferSize(4 << 10),
+		grpc.WriteBufferSize(4 << 10),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+}
+
+// Run serves until ctx ends, then closes everything in order and returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.GRPC == nil {
+		return errors.New("program: Config.GRPC is nil, want a listener")
+	}
+	cfg.Grace = cmp.Or(cfg.Grace, 2*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Server.Logger = cmp.Or(cfg.Server.Logger, cfg.Logger)
+	server, err := controlplane.NewServer(cfg.Server)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+
+	services := grpc.NewServer(append(ServerOptions(), cfg.Options...)...)
+	server.Register(services)
+	serving := health.NewServer()
+	grpc_health_v1.RegisterHealthServer(services, serving)
+	reflection.Register(services)
+
+	failed := make(chan error, 2)
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() {
+		if err := services.Serve(cfg.GRPC); err != nil {
+			failed <- fmt.Errorf("program: gRPC on %s: %w", cfg.GRPC.Addr(), err)
+		}
+	})
+	defer stop(services, cfg.Grace)
+	defer server.Close() // ends the agents' streams, which a graceful stop would wait for
+	defer serving.Shutdown()
+
+	if cfg.HTTP != nil {
+		handler, done, err := newHandler(server)
+		if err != nil {
+			return err
+		}
+		defer done()
+		web := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+		running.Go(func() {
+			if err := web.Serve(cfg.HTTP); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("program: HTTP on %s: %w", cfg.HTTP.Addr(), err)
+			}
+		})
+		defer func() {
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Grace)
+			defer cancel()
+			if web.Shutdown(grace) != nil {
+				web.Close()
+			}
+		}()
+		cfg.Logger.Info("control plane serves HTTP", "address", cfg.HTTP.Addr().String())
+	}
+	cfg.Logger.Info("control plane serves gRPC", "address", cfg.GRPC.Addr().String())
+	if cfg.Ready != nil {
+		cfg.Ready(server)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// stop lets open calls end, for a grace.
+func stop(services *grpc.Server, grace time.Duration) {
+	hard := time.AfterFunc(grace, services.Stop)
+	defer hard.Stop()
+	services.GracefulStop()
+}
+
+// State is the decision as /state shows it.
+type State struct {
+	Fraction    float64            `json:"fraction"`
+	Load        float64            `json:"load"`
+	Active      bool               `json:"active"`
+	Activations uint64             `json:"activations"`
+	Learning    bool               `json:"learning"`
+	Throughput  float64            `json:"throughput"`
+	LatencyMs   float64            `json:"latency_ms"`
+	Loads       map[string]float64 `json:"loads"`
+	Fractions   map[string]float64 `json:"fractions"`
+}
+
+// StateOf is the present state of a server's decision.
+func StateOf(server *controlplane.Server) State {
+	snapshot := server.Controller().Snapshot()
+	metrics := server.Controller().Metrics()
+	state := State{
+		Fraction:    snapshot.Fraction,
+		Load:        snapshot.Load,
+		Active:      snapshot.Active,
+		Activations: snapshot.Activations,
+		Learning:    snapshot.Learning,
+		Throughput:  metrics.TotalThroughput,
+		LatencyMs:   float64(metrics.EndToEndLatency) / float64(time.Millisecond),
+		Loads:       map[string]float64{},
+		Fractions:   map[string]float64{},
+	}
+	for _, service := range snapshot.Services {
+		state.Loads[service.ServiceID] = service.Load
+		state.Fractions[service.ServiceID] = service.Admitted
+	}
+	return state
+}
+
+func newHandler(server *controlplane.Server) (handler http.Handler, done func(), err error) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(StateOf(server))
+	})
+	mux.Handle("/", topology.Handler(server, topology.HandlerConfig{}))
+	return mux, func() {}, nil
+}

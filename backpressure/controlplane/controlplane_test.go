@@ -1,0 +1,235 @@
+package controlplane
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/withobsrvr/sluice/backpressure"
+)
+
+// plane is a control plane on bufconn that can be restarted.
+type plane struct {
+	t        *testing.T
+	listener atomic.Pointer[bufconn.Listener]
+	server   *Server
+	grpc     *grpc.Server
+	done     chan struct{}
+}
+
+func startPlane(t *testing.T, cfg ServerConfig) *plane {
+	t.Helper()
+	p := &plane{t: t}
+	p.start(cfg)
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *plane) start(cfg ServerConfig) {
+	var err error
+	p.server, err = NewServer(cfg)
+	require.NoError(p.t, err)
+	p.grpc = grpc.NewServer()
+	p.server.Register(p.grpc)
+	listener := bufconn.Listen(1 << 16)
+	p.done = make(chan struct{})
+	go func() { defer close(p.done); p.grpc.Serve(listener) }()
+	p.listener.Store(listener)
+}
+
+func (p *plane) stop() {
+	if p.grpc == nil {
+		return
+	}
+	p.listener.Store(nil)
+	p.server.Close()
+	p.grpc.Stop()
+	<-p.done
+	p.grpc = nil
+}
+
+func (p *plane) dial() *grpc.ClientConn {
+	p.t.Helper()
+	conn, err := grpc.NewClient("passthrough:///plane",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			if listener := p.listener.Load(); listener != nil {
+				return listener.DialContext(ctx)
+			}
+			return nil, net.ErrClosed
+		}))
+	require.NoError(p.t, err)
+	return conn
+}
+
+// part is a component with a load that a test sets, and its agent.
+type part struct {
+	*Agent
+	inFlight, limit atomic.Int64
+	told            atomicFraction
+	stop            func()
+}
+
+type atomicFraction struct {
+	mu   sync.Mutex
+	v    float64
+	sets int
+}
+
+func (f *atomicFraction) SetFraction(v float64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.v = v
+	f.sets++
+}
+
+func (f *atomicFraction) get() float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sets == 0 {
+		return 1
+	}
+	return f.v
+}
+
+func startPart(t *testing.T, p *plane, c Component) *part {
+	t.Helper()
+	conn := p.dial()
+	x := &part{}
+	x.limit.Store(100)
+	agent, err := NewAgent(AgentConfig{
+		Conn:      conn,
+		Component: c,
+		Report: func() backpressure.Report {
+			return backpressure.Report{InFlight: x.inFlight.Load(), MaxInFlight: x.limit.Load()}
+		},
+		Targets: []backpressure.FractionSetter{&x.told},
+	})
+	require.NoError(t, err)
+	x.Agent = agent
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); agent.Run(ctx) }()
+	x.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		conn.Close()
+	})
+	t.Cleanup(x.stop)
+	return x
+}
+
+func TestLoadGoesUpAndTheDecisionComesDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{}}})
+		source := startPart(t, p, Component{ID: "source", Role: backpressure.Source, OutputEventTypes: []string{"ledgers"}})
+		sink := startPart(t, p, Component{ID: "sink", Role: backpressure.Sink, InputEventTypes: []string{"ledgers"}})
+		time.Sleep(3 * time.Second)
+		require.Equal(t, Coordinated, source.Mode())
+		require.Equal(t, 1.0, source.told.get())
+
+		sink.inFlight.Store(90)
+		time.Sleep(150 * time.Millisecond) // one look at the load, and the way there and back
+		require.Equal(t, 0.5, source.told.get(), "the source is throttled for the sink's load")
+		require.True(t, source.Signal().Active)
+		require.Equal(t, "sink", source.Signal().ServiceID)
+
+		sink.inFlight.Store(10)
+		time.Sleep(150 * time.Millisecond)
+		require.Equal(t, 1.0, source.told.get())
+	})
+}
+
+func TestEventTypesMakeThePath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		startPart(t, p, Component{ID: "sink", Role: backpressure.Sink, InputEventTypes: []string{"events"}})
+		startPart(t, p, Component{ID: "processor", Role: backpressure.Processor, InputEventTypes: []string{"ledgers"}, OutputEventTypes: []string{"events"}})
+		startPart(t, p, Component{ID: "source", Role: backpressure.Source, OutputEventTypes: []string{"ledgers"}})
+		time.Sleep(time.Second)
+		upstreams := map[string][]string{}
+		for _, c := range p.server.Components() {
+			upstreams[c.ID] = c.Report.Upstreams
+		}
+		require.Equal(t, map[string][]string{"sink": {"processor"}, "processor": {"source"}, "source": nil}, upstreams,
+			"whoever registers first")
+	})
+}
+
+func TestRestartedPlaneKeepsThePipelinesFraction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{}}}
+		p := startPlane(t, cfg)
+		source := startPart(t, p, Component{ID: "source", Role: backpressure.Source})
+		sink := startPart(t, p, Component{ID: "sink", Role: backpressure.Sink, Upstreams: []string{"source"}})
+		sink.inFlight.Store(95)
+		time.Sleep(3 * time.Second)
+		require.Equal(t, 0.5, source.told.get())
+
+		p.stop()
+		p.start(cfg)
+		for range 100 {
+			time.Sleep(50 * time.Millisecond)
+			require.LessOrEqual(t, source.told.get(), 0.5, "a restart must not release the pipeline")
+		}
+		require.Equal(t, Coordinated, source.Mode())
+		require.Equal(t, uint64(1), source.Stats().Reconnects["unreachable"]+source.Stats().Reconnects["closed"])
+	})
+}
+
+func TestComponentGoesOnWithoutAControlPlane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{Active: 0.1}}})
+		source := startPart(t, p, Component{ID: "source", Role: backpressure.Source})
+		sink := startPart(t, p, Component{ID: "sink", Role: backpressure.Sink, Upstreams: []string{"source"}})
+		sink.inFlight.Store(95)
+		time.Sleep(3 * time.Second)
+		require.Equal(t, 0.1, source.told.get())
+
+		p.stop()
+		time.Sleep(2 * time.Second)
+		require.Equal(t, Alone, source.Mode())
+		require.Equal(t, 0.1, source.told.get(), "first the last fraction")
+		time.Sleep(10 * time.Second)
+		require.Equal(t, backpressure.DefaultSafeFraction, source.told.get(), "then the safe one")
+
+		source.inFlight.Store(99)
+		time.Sleep(time.Second)
+		require.Less(t, source.told.get(), 0.99, "its own load still counts")
+	})
+}
+
+func TestForgottenComponentRegistersAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		source := startPart(t, p, Component{ID: "source", Role: backpressure.Source})
+		time.Sleep(time.Second)
+		require.NoError(t, p.server.unregister("source"))
+		time.Sleep(2 * time.Second)
+		require.Len(t, p.server.Components(), 1)
+		require.Equal(t, Coordinated, source.Mode())
+	})
+}
+
+func TestComponentThatLeavesIsGoneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		sink := startPart(t, p, Component{ID: "sink", Role: backpressure.Sink})
+		sink.inFlight.Store(100)
+		time.Sleep(2 * time.Second)
+		require.True(t, p.server.Controller().Active())
+		sink.stop()
+		time.Sleep(time.Millisecond)
+		require.Empty(t, p.server.Components())
+		require.Empty(t, p.server.Controller().Loads())
+	})
+}

@@ -1,0 +1,148 @@
+package controlplane
+
+import (
+	"sync"
+	"time"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/topology"
+)
+
+// graphAge is how old a graph may be that is handed out again: a page, a scrape
+// and an export that ask at once see the same picture.
+const graphAge = 250 * time.Millisecond
+
+// graph makes the topology of what is registered, observed and decided.
+type graph struct {
+	server *Server
+
+	mu    sync.Mutex
+	made  time.Time // zero: make a new one
+	graph *topology.Graph
+	count uint64
+}
+
+func newGraph(s *Server) *graph { return &graph{server: s} }
+
+// Topology returns the pipeline's graph; a Server is a [topology.Source].
+func (s *Server) Topology() *topology.Graph { return s.graph.get() }
+
+func (g *graph) changed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.made = time.Time{}
+}
+
+func (g *graph) get() *topology.Graph {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); g.graph == nil || now.Sub(g.made) > graphAge {
+		g.count++
+		g.graph, g.made = g.server.build(now, g.count), now
+	}
+	return g.graph
+}
+
+func (s *Server) build(now time.Time, version uint64) *topology.Graph {
+	snapshot := s.controller.Snapshot()
+	metrics := s.controller.Metrics()
+	admitted := make(map[string]backpressure.ServiceState, len(snapshot.Services))
+	for _, service := range snapshot.Services {
+		admitted[service.ServiceID] = service
+	}
+	g := &topology.Graph{
+		Version: version,
+		Time:    now,
+		Pipeline: topology.Pipeline{
+			Throughput:  metrics.TotalThroughput,
+			Latency:     metrics.EndToEndLatency,
+			Load:        snapshot.Load,
+			Fraction:    snapshot.Fraction,
+			Active:      snapshot.Active,
+			Activations: snapshot.Activations,
+			Activate:    snapshot.Activation,
+			Recover:     snapshot.Recovery,
+		},
+	}
+	s.registry.mu.Lock()
+	for _, e := range s.registry.entries {
+		status := s.registry.statusLocked(e)
+		node := nodeOf(&status)
+		if service, ok := admitted[e.ID]; ok {
+			node.Load = service.Load
+			node.Fraction = service.Admitted
+		}
+		g.Nodes = append(g.Nodes, node)
+		for _, edge := range e.edges {
+			g.Edges = append(g.Edges, edgeOf(e.ID, &edge))
+		}
+	}
+	s.registry.mu.Unlock()
+	return g.Normalize()
+}
+
+func nodeOf(status *Status) topology.Node {
+	health := topology.Health(status.Health.String())
+	if status.Stale {
+		health = topology.HealthDown
+	}
+	report := &status.Report
+	return topology.Node{
+		ID:               status.ID,
+		Kind:             kindOf(status.Role),
+		Name:             status.Name,
+		Version:          status.Version,
+		Endpoint:         status.Endpoint,
+		HealthEndpoint:   status.HealthEndpoint,
+		InputEventTypes:  status.InputEventTypes,
+		OutputEventTypes: status.OutputEventTypes,
+		Upstreams:        status.Upstreams,
+		Metadata:         status.Metadata,
+		RegisteredAt:     status.Registered,
+		Status: topology.Status{
+			Health:        health,
+			Load:          report.Load,
+			InFlight:      report.InFlight,
+			MaxInFlight:   report.MaxInFlight,
+			QueueDepth:    report.QueueDepth,
+			Fraction:      report.Fraction,
+			OutRate:       report.Throughput,
+			ErrorRatio:    report.ErrorRate,
+			Latency:       report.Latency,
+			LastHeartbeat: status.LastHeartbeat,
+			Active:        status.Metrics[MetricActive] > 0,
+		},
+	}
+}
+
+func edgeOf(id string, e *Edge) topology.Edge {
+	state := topology.StateDown
+	if e.Connected {
+		state = topology.StateConnected
+	}
+	return topology.Edge{
+		From:          e.Upstream,
+		To:            id,
+		Endpoint:      e.Endpoint,
+		Origin:        topology.OriginObserved,
+		State:         state,
+		LastConnected: e.LastConnected,
+		Reconnects:    uint64(max(e.Reconnects, 0)),
+		Latency:       e.Latency,
+		Throughput:    e.Throughput,
+		Blocked:       e.Blocked,
+	}
+}
+
+func kindOf(r backpressure.Role) topology.Kind {
+	switch r {
+	case backpressure.Source:
+		return topology.KindSource
+	case backpressure.Processor:
+		return topology.KindProcessor
+	case backpressure.Sink:
+		return topology.KindSink
+	default:
+		return topology.KindUnknown
+	}
+}

@@ -1,0 +1,93 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/internal/wire/sluicepb"
+)
+
+func (c coordinationService) GetSettings(context.Context, *sluicepb.GetSettingsRequest) (*sluicepb.Settings, error) {
+	return settingsOf(c.server.controller.Config()), nil
+}
+
+func (c coordinationService) UpdateSettings(_ context.Context, in *sluicepb.Settings) (*sluicepb.Settings, error) {
+	s := c.server
+	cfg, refusal := apply(s.controller.Config(), in)
+	if refusal != nil {
+		return nil, s.refuse(refusal)
+	}
+	if err := s.controller.Reconfigure(cfg); err != nil {
+		return nil, s.refuse(&Error{Reason: Invalid, What: "settings", cause: err})
+	}
+	settings := settingsOf(s.controller.Config())
+	s.log.Info("settings changed", "settings", settings)
+	return settings, nil
+}
+
+func (c coordinationService) GetState(context.Context, *sluicepb.GetStateRequest) (*sluicepb.State, error) {
+	snapshot := c.server.controller.Snapshot()
+	state := &sluicepb.State{
+		Fraction:    snapshot.Fraction,
+		Load:        snapshot.Load,
+		Active:      snapshot.Active,
+		Activations: snapshot.Activations,
+		Learning:    snapshot.Learning,
+		Loads:       make(map[string]float64, len(snapshot.Services)),
+		Fractions:   make(map[string]float64, len(snapshot.Services)),
+	}
+	for _, service := range snapshot.Services {
+		state.Loads[service.ServiceID] = service.Load
+		state.Fractions[service.ServiceID] = service.Admitted
+	}
+	return state, nil
+}
+
+func settingsOf(cfg backpressure.Config) *sluicepb.Settings {
+	return &sluicepb.Settings{
+		Activation:  &cfg.Activation,
+		Recovery:    &cfg.Recovery,
+		Floor:       &cfg.Floor,
+		Policy:      new(fmt.Sprint(cfg.Policy)),
+		Driver:      new(cfg.Driver.String()),
+		MaxInFlight: &cfg.MaxInFlight,
+	}
+}
+
+// apply changes the settings that are given.
+func apply(cfg backpressure.Config, in *sluicepb.Settings) (backpressure.Config, *Error) {
+	if in.Activation != nil {
+		cfg.Activation = *in.Activation
+	}
+	if in.Recovery != nil {
+		cfg.Recovery = *in.Recovery
+	}
+	if in.Floor != nil {
+		cfg.Floor = *in.Floor
+	}
+	if in.MaxInFlight != nil {
+		cfg.MaxInFlight = *in.MaxInFlight
+	}
+	if in.Policy != nil && *in.Policy != fmt.Sprint(cfg.Policy) {
+		switch *in.Policy {
+		case "gradual":
+			cfg.Policy = backpressure.Gradual{}
+		case "step":
+			cfg.Policy = backpressure.Step{}
+		default:
+			return cfg, refuse(Invalid, "policy is %q, want gradual or step", *in.Policy)
+		}
+	}
+	if in.Driver != nil {
+		switch *in.Driver {
+		case backpressure.WorstStage.String():
+			cfg.Driver = backpressure.WorstStage
+		case backpressure.Aggregate.String():
+			cfg.Driver = backpressure.Aggregate
+		default:
+			return cfg, refuse(Invalid, "driver is %q, want %s or %s", *in.Driver, backpressure.WorstStage, backpressure.Aggregate)
+		}
+	}
+	return cfg, nil
+}
