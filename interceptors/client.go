@@ -1,0 +1,213 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// A Client governs the calls that a gRPC client makes. Its methods may be
+// called from any goroutine; it owns no goroutine, and needs no Close.
+type Client struct {
+	core
+	cfg    ClientConfig
+	budget retryBudget
+
+	retried   atomic.Int64
+	abandoned atomic.Int64
+
+	reapMu  sync.Mutex
+	reaping bool
+	lost    []lostStream
+}
+
+// ClientMiddleware has the fields of flight.ClientMiddleware in their order, so
+// that flight.ClientMiddleware(c.Middleware()) converts it.
+type ClientMiddleware struct {
+	Stream grpc.StreamClientInterceptor
+	Unary  grpc.UnaryClientInterceptor
+}
+
+// NewClient returns a Client, or every problem of the configuration.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg}
+	c.throttler = cfg.Throttler
+	c.maxStreams = int64(cfg.MaxActiveStreams)
+	c.guards, c.byteCost = cfg.Guards, cfg.ByteCost
+	c.codes, c.pushback = cfg.Codes, cfg.Pushback
+	c.maxMessageWait, c.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
+	c.exempt, c.log = cfg.Exempt, cfg.Logger
+	c.rejections = map[rejectionKey]int64{}
+	c.setPolicies(cfg.Policy)
+	c.budget.init()
+	return c, nil
+}
+
+// Middleware returns the interceptors for flight.NewClientWithMiddleware. Put
+// them last, nearest to the wire: arrow-go's cookie middleware outside them then
+// leaves gRPC's retries alone.
+func (c *Client) Middleware() ClientMiddleware {
+	return ClientMiddleware{Stream: c.interceptStream, Unary: c.interceptUnary}
+}
+
+// DialOptions returns the interceptors as options of grpc.NewClient.
+func (c *Client) DialOptions() []grpc.DialOption {
+	opts := []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(c.interceptUnary), grpc.WithChainStreamInterceptor(c.interceptStream),
+	}
+	if n := c.guards.MaxMessageBytes; n > 0 && n != DefaultMaxMessageBytes {
+		opts = append(opts, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(int(n))))
+	}
+	return opts
+}
+
+// Stats returns a snapshot. Reading it resets PeakActiveStreams.
+func (c *Client) Stats() Stats {
+	s := c.stats()
+	s.Abandoned, s.Retried = c.abandoned.Load(), c.retried.Load()
+	return s
+}
+
+// begin takes the call's slots and waits for its admission. On an error nothing is held.
+func (c *Client) begin(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
+	if e := c.open(cl); e != nil {
+		c.countRejection(e)
+		traceRefusal(ctx, e)
+		return flowcontrol.Permit{}, e
+	}
+	if c.throttler == nil || c.policy[cl.kind()] == PolicyTracked {
+		return flowcontrol.Permit{}, nil
+	}
+	began := time.Now()
+	permit, err := c.throttler.Acquire(ctx, cost)
+	waited := time.Since(began)
+	cl.send.waited.Add(int64(waited))
+	traceWait(ctx, waited)
+	if err == nil {
+		return permit, nil
+	}
+	c.close(cl, endedFailed)
+	if e := c.refuse(cl, err); e != nil {
+		c.countRejection(e)
+		traceRefusal(ctx, e)
+		return permit, e
+	}
+	return permit, status.FromContextError(contextError(ctx, err)).Err()
+}
+
+func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	m := c.method(name, false, false)
+	if m.exempt {
+		return invoker(ctx, name, req, reply, cc, opts...)
+	}
+	ctx = sendPriority(ctx)
+	for attempt := 0; ; attempt++ {
+		err := c.unary(ctx, m, req, reply, cc, invoker, opts)
+		if err == nil {
+			c.budget.success()
+			return nil
+		}
+		if !c.again(ctx, err, attempt) {
+			return err
+		}
+	}
+}
+
+func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) (err error) {
+	cl := c.newCall(m, false)
+	size := sizeOf(req)
+	permit, err := c.begin(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: size})
+	if err != nil {
+		return err
+	}
+	cl.send.count(0, size, 0)
+	cl.send.fly(0, size)
+	c.enlist(cl)
+	err = errPanic
+	defer func() {
+		permit.Release(outcome(err))
+		c.close(cl, endingOf(err))
+	}()
+	err = invoker(ctx, m.name, req, reply, cc, opts...)
+	if err == nil {
+		cl.recv.count(0, sizeOf(reply), 0)
+	}
+	return err
+}
+
+func (c *Client) interceptStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, name string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	m := c.method(name, desc.ClientStreams, desc.ServerStreams)
+	if m.exempt {
+		return streamer(ctx, desc, cc, name, opts...)
+	}
+	c.reap()
+	ctx = sendPriority(ctx)
+	connect := func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		return streamer(ctx, desc, cc, name, opts...)
+	}
+	for attempt := 0; ; attempt++ {
+		a, err := c.attempt(ctx, m, connect, opts)
+		if err == nil {
+			return c.newClientStream(ctx, m, connect, opts, a, attempt), nil
+		}
+		if !c.again(ctx, err, attempt) {
+			return nil, err
+		}
+	}
+}
+
+// An attempt is one try of a call: what goes on the wire, and its accounting.
+// The call is not reached from the stream that the user holds alone, so that
+// losing that stream is noticed.
+type attempt struct {
+	grpc.ClientStream
+	*call
+}
+
+func (c *Client) attempt(ctx context.Context, m *method, connect connector, opts []grpc.CallOption) (*attempt, error) {
+	cl := c.newCall(m, true)
+	permit, err := c.begin(ctx, cl, flowcontrol.Cost{Messages: 1})
+	permit.Release(flowcontrol.Ignored)
+	if err != nil {
+		return nil, err
+	}
+	actx, stop := context.WithCancelCause(ctx)
+	cl.stop = stop
+	c.enlist(cl)
+	// OnFinish alone is not told of every end: a dropped option, a failed
+	// creation, a transport that is not gRPC's. close counts the first of all.
+	context.AfterFunc(actx, func() { c.end(cl, context.Cause(actx)) })
+	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(func(err error) { c.end(cl, err) }))
+	inner, err := connect(actx, opts...)
+	if err != nil {
+		c.end(cl, err)
+		return nil, err
+	}
+	return &attempt{inner, cl}, nil
+}
+
+type connector func(context.Context, ...grpc.CallOption) (grpc.ClientStream, error)
+
+// end closes the call's accounting and frees its context.
+func (c *Client) end(cl *call, err error) {
+	if !c.close(cl, endingOf(err)) {
+		return
+	}
+	cl.room.release(outcome(err))
+	cl.recv.land()
+	cl.stop(errEnded)
+}
+
+// errEnded is the cause of the context of a call that is over.
+var errEnded = errors.New("interceptors: the call has ended")

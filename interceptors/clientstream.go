@@ -1,0 +1,218 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// clientStream is the stream that the caller holds. It never asks the inner
+// stream for its context: gRPC commits a call to its attempt when that is asked
+// for, and retries no more. arrow-go's cookie middleware asks every stream; when
+// it stands outside these interceptors it gets the caller's context from here.
+type clientStream struct {
+	client  *Client
+	method  *method
+	ctx     context.Context
+	connect connector
+	opts    []grpc.CallOption
+
+	current *current
+	tries   int
+
+	// request and closed are replayed by a retry; received and header end what may be retried.
+	request          any
+	closed           bool
+	received, header atomic.Bool
+	paced            bool
+}
+
+// current is the attempt that runs. It is apart from the stream, because it is
+// what remains of a stream that was lost.
+type current struct {
+	a       atomic.Pointer[attempt]
+	closing atomic.Bool // CloseSend was called
+}
+
+func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt, tries int) *clientStream {
+	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, tries: tries}
+	s.paced = c.throttler != nil && c.policy[m.class] == PolicyPaced
+	s.current.a.Store(a)
+	c.remember(s)
+	return s
+}
+
+// remember watches whether the stream is lost. A cleanup runs on a goroutine of
+// the runtime: all that it does is to note the loss.
+func (c *Client) remember(s *clientStream) {
+	if c.cfg.ReapInterval <= 0 {
+		return
+	}
+	runtime.AddCleanup(s, c.noteLost, s.current)
+	c.watchLost()
+}
+
+func (s *clientStream) Context() context.Context { return s.ctx }
+
+func (s *clientStream) Header() (metadata.MD, error) {
+	md, err := s.current.a.Load().Header()
+	if len(md) > 0 {
+		s.header.Store(true)
+	}
+	return md, err
+}
+
+func (s *clientStream) Trailer() metadata.MD { return s.current.a.Load().Trailer() }
+
+func (s *clientStream) CloseSend() error {
+	s.closed = true
+	s.current.closing.Store(true)
+	return s.current.a.Load().CloseSend()
+}
+
+func (s *clientStream) SendMsg(m any) error {
+	a := s.current.a.Load()
+	if !s.method.clientStream {
+		s.request = m
+	}
+	if s.method.refine && a.send.messages.Load() == 0 {
+		a.class.Store(uint32(classify(s.method, m)))
+		s.paced = s.client.throttler != nil && s.client.policy[a.kind()] == PolicyPaced
+	}
+	err := s.send(a, m)
+	runtime.KeepAlive(s)
+	return err
+}
+
+func (s *clientStream) send(a *attempt, m any) error {
+	c := &s.client.core
+	w, _ := c.weigh(a.call, m, false)
+	t0 := a.now()
+	if s.paced && s.method.clientStream {
+		if err := c.pace(s.ctx, a.call, w.cost); err != nil {
+			return statusOf(s.ctx, err)
+		}
+		t1 := a.now()
+		a.send.waited.Add(t1 - t0)
+		traceMessageWait(s.ctx, t1-t0)
+		t0 = t1
+	}
+	if w.batch {
+		a.send.fly(w.rows, w.bytes)
+	}
+	a.send.mark.Store(t0 + 1)
+	err := a.ClientStream.SendMsg(m)
+	a.send.mark.Store(0)
+	a.send.inside.Add(a.now() - t0)
+	a.send.land()
+	if err == nil {
+		a.send.count(w.rows, w.bytes, w.raw)
+		return nil
+	}
+	if e := a.failure.Load(); e != nil && err != io.EOF {
+		return e
+	}
+	return err
+}
+
+func (s *clientStream) RecvMsg(m any) error {
+	for {
+		a := s.current.a.Load()
+		err := s.recv(a, m)
+		if err == nil || errors.Is(err, io.EOF) {
+			if !s.received.Load() {
+				s.received.Store(true)
+				s.client.budget.success()
+			}
+			runtime.KeepAlive(s)
+			return err
+		}
+		if !s.retry(err) {
+			runtime.KeepAlive(s)
+			return err
+		}
+	}
+}
+
+func (s *clientStream) recv(a *attempt, m any) error {
+	a.room.release(flowcontrol.Success)
+	a.recv.land()
+	t0 := a.now()
+	a.recv.mark.Store(t0 + 1)
+	err := a.ClientStream.RecvMsg(m)
+	t1 := a.now()
+	a.recv.mark.Store(0)
+	a.recv.inside.Add(t1 - t0)
+	if err != nil {
+		return s.ended(a, err)
+	}
+	c := &s.client.core
+	w, e := c.weigh(a.call, m, true)
+	if e != nil {
+		traceRefusal(s.ctx, e)
+		e = a.fail(e)
+		return e
+	}
+	a.recv.count(w.rows, w.bytes, w.raw)
+	if !s.method.serverStream {
+		s.client.end(a.call, nil) // the one answer is the end: nobody reads further
+		return nil
+	}
+	if s.paced {
+		permit, err := c.acquire(s.ctx, a.call, w.cost)
+		waited := a.now() - t1
+		a.recv.waited.Add(waited)
+		traceMessageWait(s.ctx, waited)
+		if err != nil {
+			a.stop(err)
+			return statusOf(s.ctx, err)
+		}
+		a.hold(permit)
+	}
+	if w.batch {
+		a.recv.fly(w.rows, w.bytes)
+	}
+	return nil
+}
+
+// ended closes the accounting of the attempt and says why it ended.
+func (s *clientStream) ended(a *attempt, err error) error {
+	if errors.Is(err, io.EOF) {
+		s.client.end(a.call, nil)
+		return err
+	}
+	s.client.end(a.call, err)
+	if e := a.failure.Load(); e != nil {
+		return e
+	}
+	return err
+}
+
+// retry starts the next attempt of a server stream that was refused, after the
+// delay that its server asked for, and sends its request again.
+func (s *clientStream) retry(err error) bool {
+	if s.method.clientStream || s.received.Load() || s.header.Load() {
+		return false
+	}
+	for ; s.client.again(s.ctx, err, s.tries); s.tries++ {
+		var a *attempt
+		if a, err = s.client.attempt(s.ctx, s.method, s.connect, s.opts); err != nil {
+			continue
+		}
+		s.tries++
+		s.current.a.Store(a)
+		a.class.Store(uint32(classify(s.method, s.request)))
+		if s.request != nil && s.send(a, s.request) == nil && s.closed {
+			_ = a.CloseSend() // RecvMsg has the error
+		}
+		return true
+	}
+	return false
+}

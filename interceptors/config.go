@@ -1,0 +1,274 @@
+package interceptors
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// Defaults of the configurations.
+const (
+	DefaultMaxActiveStreams     = 1000
+	DefaultMaxMessageBytes      = 64 << 20
+	DefaultMaxUncompressedBytes = 256 << 20
+	DefaultMaxRatio             = 1000
+	DefaultMinPushback          = 50 * time.Millisecond
+	DefaultMaxPushback          = 30 * time.Second
+	DefaultJitter               = 0.4
+	DefaultStallTimeout         = 5 * time.Minute
+	DefaultRetries              = 2
+	DefaultReapInterval         = 10 * time.Second
+)
+
+// ratioFloor is what a message may claim at any ratio: a column of zeros
+// shrinks by more than a thousand, and harms nobody while it is small.
+const ratioFloor = 4 << 20
+
+// A Policy says how far a class of calls is governed.
+type Policy uint8
+
+const (
+	// PolicyDefault is PolicyPaced for bulk classes ([Class.Bulk]), PolicyAdmitted for the others.
+	PolicyDefault Policy = iota
+	// PolicyPaced admits the call, and lets each of its messages wait.
+	PolicyPaced
+	// PolicyAdmitted admits the call, and counts its messages.
+	PolicyAdmitted
+	// PolicyTracked counts, and delays or refuses nothing but what breaks a guard.
+	PolicyTracked
+)
+
+// Guards bound what one message may be. They are checked before anything decodes it.
+type Guards struct {
+	// MaxMessageBytes bounds header, body and metadata of a FlightData. Zero is
+	// [DefaultMaxMessageBytes]; negative is no bound. gRPC has a limit of its own,
+	// 4 MiB unless it is raised: a positive value here raises it in
+	// [Server.ServerOptions] and [Client.DialOptions].
+	MaxMessageBytes int64
+	// MaxUncompressedBytes bounds what a message claims to be when decoded. Zero
+	// is [DefaultMaxUncompressedBytes]; negative is no bound.
+	MaxUncompressedBytes int64
+	// MaxRatio bounds claimed over actual body bytes, for claims above 4 MiB.
+	// Zero is [DefaultMaxRatio]; negative is no bound.
+	MaxRatio int64
+}
+
+func (g Guards) withDefaults() Guards {
+	g.MaxMessageBytes = cmp.Or(g.MaxMessageBytes, DefaultMaxMessageBytes)
+	g.MaxUncompressedBytes = cmp.Or(g.MaxUncompressedBytes, DefaultMaxUncompressedBytes)
+	g.MaxRatio = cmp.Or(g.MaxRatio, DefaultMaxRatio)
+	return g
+}
+
+// Codes says with which status code a refusal answers. The zero value of each
+// field is its default, chosen so that clients do the right thing: pyarrow and
+// C++ take RESOURCE_EXHAUSTED for an invalid argument and never come back.
+type Codes struct {
+	// Overload answers "not now": default UNAVAILABLE.
+	Overload codes.Code
+	// Quota answers "not that much for you": default RESOURCE_EXHAUSTED.
+	Quota codes.Code
+	// TooLarge answers what can never fit, and what breaks a guard: default INVALID_ARGUMENT.
+	TooLarge codes.Code
+	// Draining answers while the server shuts down: default UNAVAILABLE.
+	Draining codes.Code
+	// Stalled answers a stream that the watchdog ended: default ABORTED.
+	Stalled codes.Code
+}
+
+func (c Codes) withDefaults() Codes {
+	c.Overload = cmp.Or(c.Overload, codes.Unavailable)
+	c.Quota = cmp.Or(c.Quota, codes.ResourceExhausted)
+	c.TooLarge = cmp.Or(c.TooLarge, codes.InvalidArgument)
+	c.Draining = cmp.Or(c.Draining, codes.Unavailable)
+	c.Stalled = cmp.Or(c.Stalled, codes.Aborted)
+	return c
+}
+
+// Pushback says when a refused client is told to come back.
+type Pushback struct {
+	// Min is the shortest delay, given where the gate knows none. Default [DefaultMinPushback].
+	Min time.Duration
+	// Max bounds the delay. Default [DefaultMaxPushback].
+	Max time.Duration
+	// Jitter spreads the delay over [d, d*(1+Jitter)]: clients come back after
+	// exactly what they are told, all at once if they are all told the same.
+	// Never below d, because before d there is nothing to have. Default
+	// [DefaultJitter]; negative is none.
+	Jitter float64
+}
+
+func (p Pushback) withDefaults() Pushback {
+	p.Min = cmp.Or(p.Min, DefaultMinPushback)
+	p.Max = cmp.Or(p.Max, DefaultMaxPushback)
+	p.Jitter = cmp.Or(p.Jitter, DefaultJitter)
+	return p
+}
+
+// ByteCost says what a message weighs in bytes.
+type ByteCost uint8
+
+const (
+	// WireBytes weighs what came: header, body and metadata.
+	WireBytes ByteCost = iota
+	// UncompressedBytes weighs what the body says that it is when decoded, where that is more.
+	UncompressedBytes
+)
+
+// ServerConfig configures a [Server]. Its zero value tracks and guards, and
+// limits the number of streams.
+type ServerConfig struct {
+	// Throttler is the gate that calls and messages pass. Nil: they are counted and guarded only.
+	Throttler *flowcontrol.Throttler
+	// MaxActiveStreams bounds the open streams, idle ones included. Zero is
+	// [DefaultMaxActiveStreams]; negative is no bound.
+	MaxActiveStreams int
+	// Tenant names whose call it is; nil or an empty name is nobody's. It runs
+	// once a call, and its result is the throttler's key too. Bounded by
+	// MaxTenants names at a time.
+	Tenant func(ctx context.Context, fullMethod string) string
+	// MaxStreamsPerTenant bounds the open streams of one tenant. Zero and negative are no bound.
+	MaxStreamsPerTenant int
+	// MaxTenants bounds how many idle tenants are remembered in [Stats]. Zero is 1000.
+	MaxTenants int
+	// Priority ranks a call. Nil reads what [Client] sent in the metadata
+	// "sluice-priority": set it where clients cannot be trusted to rank themselves.
+	Priority func(ctx context.Context, fullMethod string) flowcontrol.Priority
+	// Exempt lists more methods that pass untouched, as "/package.Service/Method"
+	// or "/package.Service/". Health, reflection, channelz, ORCA and Flight's
+	// Handshake always do.
+	Exempt []string
+	// Policy overrides how far a class is governed. Nil, and [PolicyDefault], leave it as it is.
+	Policy func(Class) Policy
+	// Guards bound each message that clients send.
+	Guards Guards
+	// ByteCost says what weighs in the byte limits. Default [WireBytes].
+	ByteCost ByteCost
+	// Codes are the status codes of refusals.
+	Codes Codes
+	// Pushback says when refused clients come back.
+	Pushback Pushback
+	// MaxMessageWait ends a stream whose message waited longer. Zero and negative
+	// are no bound: the wait is what slows the sender, and ends with the call's deadline.
+	MaxMessageWait time.Duration
+	// StallTimeout ends a DoPut, DoExchange or any other stream of both
+	// directions whose SendMsg makes no progress for so long: its client does not
+	// read what it is sent. Zero is [DefaultStallTimeout]; negative is never.
+	StallTimeout time.Duration
+	// LoadReports offers the load to gRPC's weighted round robin. Default off.
+	LoadReports LoadReports
+	// Logger tells about streams that were ended. Nil discards.
+	Logger *slog.Logger
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
+	c.MaxTenants = cmp.Or(c.MaxTenants, 1000)
+	c.Guards = c.Guards.withDefaults()
+	c.Codes = c.Codes.withDefaults()
+	c.Pushback = c.Pushback.withDefaults()
+	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c ServerConfig) validate() error {
+	return errors.Join(
+		validateCommon(c.Exempt, c.Codes, c.Pushback),
+		check(c.MaxTenants > 0, "MaxTenants", c.MaxTenants, "positive"),
+		check(c.ByteCost <= UncompressedBytes, "ByteCost", c.ByteCost, "WireBytes or UncompressedBytes"),
+		check(c.LoadReports <= LoadReportsAll, "LoadReports", c.LoadReports, "one of the LoadReports constants"),
+		check(c.MaxStreamsPerTenant <= 0 || c.Tenant != nil, "MaxStreamsPerTenant", c.MaxStreamsPerTenant, "0 while Tenant is nil"),
+	)
+}
+
+// ClientConfig configures a [Client]. Its zero value tracks, guards, and honours what servers ask.
+type ClientConfig struct {
+	// Throttler is the gate that calls and messages pass. Nil: they are counted and guarded only.
+	Throttler *flowcontrol.Throttler
+	// MaxActiveStreams bounds the open streams. Zero is [DefaultMaxActiveStreams]; negative is no bound.
+	MaxActiveStreams int
+	// Exempt lists more methods that pass untouched, as in [ServerConfig].
+	Exempt []string
+	// Policy overrides how far a class is governed, as in [ServerConfig].
+	Policy func(Class) Policy
+	// Guards bound each message that servers send.
+	Guards Guards
+	// ByteCost says what weighs in the byte limits. Default [WireBytes].
+	ByteCost ByteCost
+	// Codes are the status codes of the client's own refusals.
+	Codes Codes
+	// Pushback says when the client's own refusals may be tried again.
+	Pushback Pushback
+	// MaxMessageWait ends a stream whose message waited longer. Zero and negative are no bound.
+	MaxMessageWait time.Duration
+	// Retries is how often a unary call or a DoGet (any server stream) that was
+	// refused with RetryInfo is tried again, after the delay that the server
+	// asked for, while nothing of its answer has been received. gRPC's own
+	// retries, from a service config, know no RetryInfo and come first. Zero is
+	// [DefaultRetries]; negative is never. A budget keeps retries below a tenth
+	// of the calls once they fail in numbers.
+	Retries int
+	// StallTimeout ends a stream of both directions whose SendMsg makes no
+	// progress for so long. Zero is [DefaultStallTimeout]; negative is never.
+	StallTimeout time.Duration
+	// ReapInterval is how often streams are looked for that nobody holds any more,
+	// while any stream is open. Zero is [DefaultReapInterval]; negative is never.
+	ReapInterval time.Duration
+	// Logger tells about streams that were ended. Nil discards.
+	Logger *slog.Logger
+}
+
+func (c ClientConfig) withDefaults() ClientConfig {
+	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
+	c.Guards = c.Guards.withDefaults()
+	c.Codes = c.Codes.withDefaults()
+	c.Pushback = c.Pushback.withDefaults()
+	c.Retries = cmp.Or(c.Retries, DefaultRetries)
+	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
+	c.ReapInterval = cmp.Or(c.ReapInterval, DefaultReapInterval)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c ClientConfig) validate() error {
+	return errors.Join(
+		validateCommon(c.Exempt, c.Codes, c.Pushback),
+		check(c.ByteCost <= UncompressedBytes, "ByteCost", c.ByteCost, "WireBytes or UncompressedBytes"),
+	)
+}
+
+func validateCommon(exempt []string, c Codes, p Pushback) error {
+	errs := []error{
+		check(p.Min > 0, "Pushback.Min", p.Min, "positive"),
+		check(p.Max >= p.Min, "Pushback.Max", p.Max, "at least Pushback.Min"),
+		check(p.Jitter <= 10, "Pushback.Jitter", p.Jitter, "at most 10"),
+	}
+	for _, e := range exempt {
+		errs = append(errs, check(len(e) > 2 && e[0] == '/', "Exempt", e, `"/package.Service/Method" or "/package.Service/"`))
+	}
+	for name, code := range map[string]codes.Code{
+		"Overload": c.Overload, "Quota": c.Quota, "TooLarge": c.TooLarge, "Draining": c.Draining, "Stalled": c.Stalled,
+	} {
+		errs = append(errs, check(code > codes.OK && code <= codes.Unauthenticated, "Codes."+name, code, "an error code of gRPC"))
+	}
+	return errors.Join(errs...)
+}
+
+func check(ok bool, field string, value any, want string) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf("interceptors: %s is %v, want %s", field, value, want)
+}

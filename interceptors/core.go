@@ -1,0 +1,211 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// ending is how a call ended.
+type ending uint8
+
+const (
+	endedWell ending = iota
+	endedFailed
+	endedCancelled
+)
+
+func endingOf(err error) ending {
+	switch {
+	case err == nil:
+		return endedWell
+	case errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled:
+		return endedCancelled
+	}
+	return endedFailed
+}
+
+// outcome tells the throttler what the work's end says about load: a client
+// that leaves says nothing, a deadline or an overload below says "too much".
+func outcome(err error) flowcontrol.Outcome {
+	if err == nil {
+		return flowcontrol.Success
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return flowcontrol.Dropped
+	}
+	switch status.Code(err) {
+	case codes.DeadlineExceeded, codes.ResourceExhausted, codes.Unavailable:
+		return flowcontrol.Dropped
+	}
+	return flowcontrol.Ignored
+}
+
+// core is what a Server and a Client have in common.
+type core struct {
+	throttler      *flowcontrol.Throttler
+	maxStreams     int64
+	guards         Guards
+	byteCost       ByteCost
+	codes          Codes
+	pushback       Pushback
+	maxMessageWait time.Duration
+	stallTimeout   time.Duration
+	policy         [classes]Policy
+	exempt         []string
+	log            *slog.Logger
+
+	methods sync.Map // full method -> *method
+	next    atomic.Uint32
+	shards  [shards]shard
+
+	calls   atomic.Int64 // every call that is not exempt
+	streams atomic.Int64
+	peak    atomic.Int64 // of streams, since the last Stats
+
+	watchMu  sync.Mutex
+	watching bool
+
+	mu         sync.Mutex // guards what is below; never held across a call out
+	rejections map[rejectionKey]int64
+	draining   bool
+	drained    chan struct{} // closed when calls reached 0 while draining
+}
+
+type rejectionKey struct {
+	class  Class
+	reason Reason
+}
+
+func (c *core) setPolicies(of func(Class) Policy) {
+	for class := range classes {
+		p := PolicyDefault
+		if of != nil {
+			p = of(class)
+		}
+		if p == PolicyDefault {
+			p = PolicyAdmitted
+			if class.Bulk() {
+				p = PolicyPaced
+			}
+		}
+		c.policy[class] = p
+	}
+}
+
+// method returns what is known of a method by its name. A server learns of
+// nothing but the methods that it serves, so the map is bounded by them.
+func (c *core) method(name string, clientStream, serverStream bool) *method {
+	if m, ok := c.methods.Load(name); ok {
+		return m.(*method)
+	}
+	m := newMethod(name, clientStream, serverStream)
+	m.exempt = exempted(name, alwaysExempt) || exempted(name, c.exempt)
+	actual, _ := c.methods.LoadOrStore(name, m)
+	return actual.(*method)
+}
+
+func (c *core) newCall(m *method, stream bool) *call {
+	cl := &call{core: c, method: m, start: time.Now(), stream: stream}
+	cl.class.Store(uint32(m.class))
+	return cl
+}
+
+// open takes the call's slots, or says why there is none. What it took, close gives back.
+func (c *core) open(cl *call) *Error {
+	c.calls.Add(1)
+	if c.isDraining() {
+		c.closeCall()
+		return cl.describe(&Error{Reason: ReasonDraining, Code: c.codes.Draining, RetryAfter: c.pushback.delay(0), Detail: "the server is shutting down"})
+	}
+	if cl.stream && !c.takeStream() {
+		c.closeCall()
+		return cl.describe(&Error{Reason: ReasonActiveStreams, Code: c.codes.Overload, RetryAfter: c.pushback.delay(0), Detail: "too many open streams"})
+	}
+	return nil
+}
+
+func (c *core) takeStream() bool {
+	for {
+		n := c.streams.Load()
+		if c.maxStreams > 0 && n >= c.maxStreams {
+			return false
+		}
+		if c.streams.CompareAndSwap(n, n+1) {
+			for p := c.peak.Load(); n+1 > p && !c.peak.CompareAndSwap(p, n+1); p = c.peak.Load() {
+			}
+			return true
+		}
+	}
+}
+
+// enlist makes an admitted call visible.
+func (c *core) enlist(cl *call) {
+	c.shards[c.next.Add(1)%shards].add(cl)
+	if cl.stream {
+		c.watch()
+	}
+}
+
+// close ends the call's bookkeeping; only the first close counts. It reports whether this was it.
+func (c *core) close(cl *call, end ending) bool {
+	if !cl.ended.CompareAndSwap(false, true) {
+		return false
+	}
+	if cl.shard != nil {
+		cl.shard.remove(cl, end)
+	}
+	if cl.stream {
+		c.streams.Add(-1)
+	}
+	c.closeCall()
+	return true
+}
+
+func (c *core) closeCall() {
+	if c.calls.Add(-1) > 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining && c.drained != nil && c.calls.Load() == 0 {
+		close(c.drained)
+		c.drained = nil
+	}
+}
+
+func (c *core) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+func (c *core) countRejection(e *Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rejections[rejectionKey{e.Class, e.Reason}]++
+}
+
+// each calls f for every open call, outside every lock.
+func (c *core) each(f func(*call)) {
+	var open []*call
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for cl := s.open; cl != nil; cl = cl.next {
+			open = append(open, cl)
+		}
+		s.mu.Unlock()
+	}
+	for _, cl := range open {
+		f(cl)
+	}
+}

@@ -1,0 +1,156 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// weight is what one message weighs.
+type weight struct {
+	rows, bytes, raw int64
+	batch            bool // counts as a message in flight
+	cost             flowcontrol.Cost
+}
+
+// weigh reads the message, and checks the guards where the message came from
+// the other side.
+func (c *core) weigh(cl *call, m any, guarded bool) (weight, *Error) {
+	p, ok := Peek(m)
+	if !ok {
+		w := weight{bytes: sizeOf(m), batch: true}
+		w.cost = flowcontrol.Cost{Messages: 1, Bytes: w.bytes}
+		return w, nil
+	}
+	if guarded {
+		if err := c.guard(cl, p); err != nil {
+			return weight{}, err
+		}
+	}
+	w := weight{rows: p.Rows, bytes: p.Bytes, raw: p.Uncompressed, batch: p.Kind == KindRecordBatch}
+	w.cost = flowcontrol.Cost{Rows: w.rows, Bytes: w.bytes}
+	if w.batch {
+		w.cost.Messages = 1
+	}
+	if c.byteCost == UncompressedBytes {
+		w.cost.Bytes = max(w.cost.Bytes, p.Uncompressed)
+	}
+	return w, nil
+}
+
+func (c *core) guard(cl *call, p Payload) *Error {
+	g := &c.guards
+	switch {
+	case g.MaxMessageBytes > 0 && p.Bytes > g.MaxMessageBytes:
+		return c.tooLarge(cl, ReasonMessageBytes, fmt.Sprintf("a message of %d bytes, limit %d", p.Bytes, g.MaxMessageBytes))
+	case g.MaxUncompressedBytes > 0 && p.Uncompressed > g.MaxUncompressedBytes:
+		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that claims %d bytes when decoded, limit %d", p.Uncompressed, g.MaxUncompressedBytes))
+	case p.Malformed:
+		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header breaks the format")
+	case p.Compressed && g.MaxRatio > 0 && p.Uncompressed > ratioFloor && p.Uncompressed/g.MaxRatio >= max(p.Bytes, 1):
+		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that claims %d when decoded, limit %d:1", p.Bytes, p.Uncompressed, g.MaxRatio))
+	}
+	return nil
+}
+
+// sizeOf returns the size of a message that is no FlightData. The small
+// messages of Flight are read by their getters; any other protobuf is measured.
+func sizeOf(m any) int64 {
+	switch m := m.(type) {
+	case interface{ GetBody() []byte }:
+		return int64(len(m.GetBody()))
+	case ticket:
+		return int64(len(m.GetTicket()))
+	case interface{ GetAppMetadata() []byte }:
+		return int64(len(m.GetAppMetadata()))
+	case proto.Message:
+		return int64(proto.Size(m))
+	}
+	return 0
+}
+
+// acquire waits for room for a message inside an admitted stream. A refusal of
+// the gate is not the stream's end: the wait goes on, and HTTP/2 carries it to
+// the sender. What ends it is the context, [ServerConfig.MaxMessageWait], and a
+// message that can never fit.
+func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
+	permit, err := c.throttler.Acquire(ctx, cost)
+	if err == nil {
+		return permit, nil
+	}
+	err = c.persist(ctx, cl, err, func() error {
+		permit, err = c.throttler.Acquire(ctx, cost)
+		return err
+	})
+	return permit, err
+}
+
+// pace is acquire for a message that is sent: it takes tokens, and holds nothing.
+func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) error {
+	err := c.throttler.Pace(ctx, cost)
+	if err == nil {
+		return nil
+	}
+	return c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
+}
+
+func (c *core) persist(ctx context.Context, cl *call, err error, again func() error) error {
+	began := time.Now()
+	for err != nil {
+		e := c.refuse(cl, err)
+		if e == nil {
+			return err // the caller's context
+		}
+		if e.RetryAfter == Never {
+			return cl.fail(e)
+		}
+		if c.maxMessageWait > 0 && time.Since(began) >= c.maxMessageWait {
+			e.Reason, e.Detail = ReasonMessageWait, "a message waited longer than the stream may hold it"
+			return cl.fail(e)
+		}
+		if err := sleep(ctx, min(e.RetryAfter, time.Second)); err != nil {
+			return err
+		}
+		err = again()
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// refuse makes the refusal that the throttler's error stands for. It returns
+// nil when err is the caller's own end: a context's error is no refusal.
+func (c *core) refuse(cl *call, err error) *Error {
+	fe, ok := errors.AsType[*flowcontrol.Error](err)
+	if !ok {
+		return nil
+	}
+	e := &Error{Reason: Reason(fe.Reason.String()), Cause: err, Detail: err.Error(), Code: c.codes.Overload}
+	switch {
+	case fe.RetryAfter < 0:
+		e.Code, e.RetryAfter = c.codes.TooLarge, Never
+	case fe.Reason == flowcontrol.ReasonShare:
+		e.Code, e.RetryAfter = c.codes.Quota, c.pushback.delay(fe.RetryAfter)
+	default:
+		e.RetryAfter = c.pushback.delay(fe.RetryAfter)
+	}
+	return cl.describe(e)
+}
+
+func (c *core) tooLarge(cl *call, reason Reason, detail string) *Error {
+	return cl.describe(&Error{Reason: reason, Code: c.codes.TooLarge, RetryAfter: Never, Detail: detail})
+}

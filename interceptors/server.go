@@ -1,0 +1,249 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// A Server governs the calls that a gRPC server receives. Its methods may be
+// called from any goroutine; it owns no goroutine, and needs no Close.
+type Server struct {
+	core
+	cfg     ServerConfig
+	tenants tenants
+	load    loadReports
+}
+
+// ServerMiddleware has the fields of flight.ServerMiddleware in their order, so
+// that flight.ServerMiddleware(s.Middleware()) converts it.
+type ServerMiddleware struct {
+	Stream grpc.StreamServerInterceptor
+	Unary  grpc.UnaryServerInterceptor
+}
+
+// NewServer returns a Server, or every problem of the configuration.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg}
+	s.throttler = cfg.Throttler
+	s.maxStreams = int64(cfg.MaxActiveStreams)
+	s.guards, s.byteCost = cfg.Guards, cfg.ByteCost
+	s.codes, s.pushback = cfg.Codes, cfg.Pushback
+	s.maxMessageWait, s.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
+	s.exempt, s.log = cfg.Exempt, cfg.Logger
+	s.rejections = map[rejectionKey]int64{}
+	s.setPolicies(cfg.Policy)
+	s.tenants.init(cfg.MaxTenants, cfg.MaxStreamsPerTenant)
+	s.load.init(s)
+	return s, nil
+}
+
+// Middleware returns the interceptors for flight.NewServerWithMiddleware. Put
+// them first: what stands before them runs for calls that are then refused.
+func (s *Server) Middleware() ServerMiddleware {
+	return ServerMiddleware{Stream: s.interceptStream, Unary: s.interceptUnary}
+}
+
+// ServerOptions returns the interceptors as options of grpc.NewServer. They run
+// before the interceptors of options that follow, and before every middleware
+// of flight.NewServerWithMiddleware, authentication included: a tenant that is
+// known only after authentication needs [Server.Middleware].
+func (s *Server) ServerOptions() []grpc.ServerOption {
+	opts := s.load.serverOptions()
+	opts = append(opts, grpc.ChainUnaryInterceptor(s.interceptUnary), grpc.ChainStreamInterceptor(s.interceptStream))
+	if n := s.guards.MaxMessageBytes; n > 0 && n != DefaultMaxMessageBytes {
+		opts = append(opts, grpc.MaxRecvMsgSize(int(n)))
+	}
+	return opts
+}
+
+// Stats returns a snapshot. Reading it resets PeakActiveStreams.
+func (s *Server) Stats() Stats {
+	st := s.stats()
+	s.tenants.stats(&st)
+	return st
+}
+
+// seenKey marks a context whose call a Server governs already: interceptors
+// given both as options and as middleware count once.
+type seenKey struct{}
+
+func (s *Server) seen(ctx context.Context) bool {
+	return ctx.Value(seenKey{}) == s
+}
+
+// begin takes the call's slots and waits for its admission. On an error nothing is held.
+func (s *Server) begin(ctx context.Context, cl *call) (context.Context, *Error) {
+	if s.cfg.Tenant != nil {
+		if name := s.cfg.Tenant(ctx, cl.method.name); name != "" {
+			cl.tenant = s.tenants.get(name)
+		}
+	}
+	if e := s.open(cl); e != nil {
+		s.tenants.drop(cl.tenant)
+		return ctx, s.refused(cl, e)
+	}
+	if cl.tenant != nil && !s.tenants.take(cl) {
+		s.close(cl, endedFailed)
+		s.tenants.drop(cl.tenant)
+		e := cl.describe(&Error{Reason: ReasonTenantStreams, Code: s.codes.Quota, RetryAfter: s.pushback.delay(0), Detail: "too many open streams of this tenant"})
+		return ctx, s.refused(cl, e)
+	}
+	return s.rank(ctx, cl), nil
+}
+
+func (s *Server) refused(cl *call, e *Error) *Error {
+	s.countRejection(e)
+	s.tenants.refused(cl.tenant)
+	return e
+}
+
+// admit waits at the gate for the call itself.
+func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
+	if s.throttler == nil || s.policy[cl.kind()] == PolicyTracked {
+		return flowcontrol.Permit{}, nil
+	}
+	began := time.Now()
+	permit, err := s.throttler.Acquire(ctx, cost)
+	waited := time.Since(began)
+	cl.recv.waited.Add(int64(waited))
+	traceWait(ctx, waited)
+	if err == nil {
+		return permit, nil
+	}
+	if e := s.refuse(cl, err); e != nil {
+		traceRefusal(ctx, e)
+		return permit, s.refused(cl, e)
+	}
+	return permit, status.FromContextError(contextError(ctx, err)).Err()
+}
+
+// contextError prefers why a context ended over that it did.
+func contextError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	m := s.method(info.FullMethod, false, false)
+	if m.exempt || s.seen(ctx) {
+		return handler(ctx, req)
+	}
+	cl := s.newCall(m, false)
+	cl.recv.count(0, sizeOf(req), 0)
+	ctx, e := s.begin(ctx, cl)
+	if e != nil {
+		_ = grpc.SetTrailer(ctx, e.trailer())
+		traceRefusal(ctx, e)
+		return nil, e
+	}
+	hctx, cancel := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
+	cl.stop = cancel
+	defer cancel(nil)
+	permit, err := s.admit(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: cl.recv.bytes.Load()})
+	if err != nil {
+		s.finish(cl, err)
+		if e, ok := errors.AsType[*Error](err); ok {
+			_ = grpc.SetTrailer(ctx, e.trailer())
+		}
+		return nil, err
+	}
+	cl.recv.fly(0, cl.recv.bytes.Load())
+	s.enlist(cl)
+	panicked := true
+	defer func() {
+		if panicked {
+			permit.Release(flowcontrol.Ignored)
+			s.finish(cl, errPanic)
+		}
+	}()
+	s.load.touch(ctx)
+	resp, err = handler(hctx, req)
+	panicked = false
+	permit.Release(outcome(err))
+	cl.recv.land()
+	if e := cl.failure.Load(); e != nil { // Drain ended it
+		resp, err = nil, e
+		_ = grpc.SetTrailer(ctx, e.trailer())
+	}
+	if err == nil {
+		cl.send.count(0, sizeOf(resp), 0)
+	}
+	s.finish(cl, err)
+	s.load.report(ctx, err)
+	return resp, err
+}
+
+// errPanic is how a call ends whose handler panicked. The panic goes on.
+var errPanic = errors.New("interceptors: the handler panicked")
+
+func (s *Server) finish(cl *call, err error) {
+	if s.close(cl, endingOf(err)) {
+		s.tenants.release(cl)
+	}
+}
+
+func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	m := s.method(info.FullMethod, info.IsClientStream, info.IsServerStream)
+	ctx := ss.Context()
+	if m.exempt || s.seen(ctx) {
+		return handler(srv, ss)
+	}
+	cl := s.newCall(m, true)
+	ctx, e := s.begin(ctx, cl)
+	if e != nil {
+		ss.SetTrailer(e.trailer())
+		traceRefusal(ctx, e)
+		return e
+	}
+	permit, err := s.admit(ctx, cl, flowcontrol.Cost{Messages: 1})
+	// The call's own admission holds nothing: an open stream that moves nothing
+	// costs a slot, and its messages take their own room.
+	permit.Release(flowcontrol.Ignored)
+	if err != nil {
+		s.finish(cl, err)
+		if e, ok := errors.AsType[*Error](err); ok {
+			ss.SetTrailer(e.trailer())
+		}
+		return err
+	}
+	return s.serve(srv, newServerStream(s, cl, ss, ctx), handler)
+}
+
+// serve runs the handler, and gives back everything however it ends.
+func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler) (err error) {
+	cl := stream.call
+	s.enlist(cl)
+	panicked := true
+	defer func() {
+		if panicked {
+			err = errPanic
+		}
+		// Ended first: a RecvMsg that another goroutine is still in gives back by itself what it takes now.
+		s.finish(cl, err)
+		cl.room.release(outcome(err))
+		cl.stop(nil)
+	}()
+	s.load.touch(stream.ctx)
+	err = handler(srv, stream)
+	panicked = false
+	if e := cl.failure.Load(); e != nil {
+		stream.SetTrailer(e.trailer())
+		err = e
+	} else {
+		_ = stream.headers.flush() // it fails only on a broken stream, whose end says so
+	}
+	s.load.report(stream.ctx, err)
+	return err
+}

@@ -1,0 +1,165 @@
+package interceptors
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// serverStream is the stream that the handler sees.
+//
+// A received message is in flight from when it is handed to the handler until
+// the handler asks for the next one: that is when it was passed on. It waits for
+// its room inside RecvMsg, before the handler has it, so that HTTP/2's window
+// fills and the sender waits. A sent message waits inside SendMsg, before it is
+// sent. It holds no room: a slow reader would hold it against all the others.
+type serverStream struct {
+	grpc.ServerStream
+	*call
+	ctx     context.Context
+	headers heldHeaders
+	paced   bool
+	first   bool // the next message received is the first
+}
+
+func newServerStream(s *Server, cl *call, ss grpc.ServerStream, ctx context.Context) *serverStream {
+	stream := &serverStream{ServerStream: ss, call: cl, first: true}
+	stream.headers.inner = ss
+	stream.paced = s.throttler != nil && s.policy[cl.kind()] == PolicyPaced
+	sctx, stop := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
+	cl.stop = stop
+	stream.ctx = withHeaders(sctx, &stream.headers)
+	inner := grpc.ServerTransportStreamFromContext(ctx)
+	cl.abort = func(e *Error) { abort(inner, e) }
+	return stream
+}
+
+// abort ends the RPC on the wire. A handler that is blocked in SendMsg because
+// its peer does not read cannot be reached through its context: gRPC waits for
+// the window with a context of its own. Writing the status ends that one too.
+// The method is not in gRPC's interface; where it is missing only the handler's
+// context is cancelled.
+func abort(inner grpc.ServerTransportStream, e *Error) {
+	w, ok := inner.(interface{ WriteStatus(*status.Status) error })
+	if !ok {
+		return
+	}
+	_ = inner.SetTrailer(e.trailer())
+	_ = w.WriteStatus(e.GRPCStatus()) // it fails when the stream has ended, which is as good
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+func (s *serverStream) SetHeader(md metadata.MD) error { return s.headers.set(md) }
+
+func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(md) }
+
+func (s *serverStream) RecvMsg(m any) error {
+	s.room.release(flowcontrol.Success)
+	s.recv.land()
+	if e := s.failure.Load(); e != nil {
+		return e
+	}
+	t0 := s.now()
+	s.recv.mark.Store(t0 + 1)
+	err := s.ServerStream.RecvMsg(m)
+	t1 := s.now()
+	s.recv.mark.Store(0)
+	s.recv.inside.Add(t1 - t0)
+	if err != nil {
+		return err
+	}
+	return s.received(m, t1)
+}
+
+func (s *serverStream) received(m any, now int64) error {
+	c := s.core
+	if s.first {
+		s.first = false
+		if s.method.refine {
+			s.class.Store(uint32(classify(s.method, m)))
+			s.paced = c.throttler != nil && c.policy[s.kind()] == PolicyPaced
+		}
+	}
+	w, e := c.weigh(s.call, m, true)
+	if e != nil {
+		traceRefusal(s.ctx, e)
+		return s.fail(e)
+	}
+	s.recv.count(w.rows, w.bytes, w.raw)
+	if !s.method.clientStream {
+		return nil // the one request of a server stream was paid for by its admission
+	}
+	if s.paced {
+		if err := s.take(w.cost, now); err != nil {
+			return err
+		}
+	}
+	if w.batch {
+		s.recv.fly(w.rows, w.bytes)
+	}
+	return nil
+}
+
+// take waits for the message's room.
+func (s *serverStream) take(cost flowcontrol.Cost, now int64) error {
+	permit, err := s.core.acquire(s.ctx, s.call, cost)
+	waited := s.call.now() - now
+	s.recv.waited.Add(waited)
+	traceMessageWait(s.ctx, waited)
+	if err != nil {
+		return statusOf(s.ctx, err)
+	}
+	s.hold(permit)
+	return nil
+}
+
+func (s *serverStream) SendMsg(m any) error {
+	if e := s.failure.Load(); e != nil {
+		return e
+	}
+	w, _ := s.core.weigh(s.call, m, false)
+	t0 := s.now()
+	if s.paced && s.method.serverStream {
+		if err := s.core.pace(s.ctx, s.call, w.cost); err != nil {
+			return statusOf(s.ctx, err)
+		}
+		t1 := s.now()
+		s.send.waited.Add(t1 - t0)
+		traceMessageWait(s.ctx, t1-t0)
+		t0 = t1
+	}
+	if s.headers.some.Load() {
+		if err := s.headers.flush(); err != nil {
+			return err
+		}
+	}
+	if w.batch {
+		s.send.fly(w.rows, w.bytes)
+	}
+	s.send.mark.Store(t0 + 1)
+	err := s.ServerStream.SendMsg(m)
+	s.send.mark.Store(0)
+	s.send.inside.Add(s.now() - t0)
+	s.send.land()
+	if err != nil {
+		return err
+	}
+	s.send.count(w.rows, w.bytes, w.raw)
+	return nil
+}
+
+// statusOf gives a context's end its status, and leaves a refusal as it is.
+func statusOf(ctx context.Context, err error) error {
+	if e, ok := context.Cause(ctx).(*Error); ok {
+		return e
+	}
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return err
+}

@@ -1,0 +1,174 @@
+package interceptors
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// Traffic is what moved in one direction.
+type Traffic struct {
+	// Messages counts every message, schemas and dictionaries included.
+	Messages int64
+	// Rows counts the rows of record batches.
+	Rows int64
+	// Bytes counts what was on the wire before gRPC's framing.
+	Bytes int64
+	// Uncompressed counts what compressed bodies claimed to be, and the others were.
+	Uncompressed int64
+}
+
+func (t *Traffic) add(o Traffic) {
+	t.Messages += o.Messages
+	t.Rows += o.Rows
+	t.Bytes += o.Bytes
+	t.Uncompressed += o.Uncompressed
+}
+
+// ClassStats sums the calls of one class since the start, open ones included.
+type ClassStats struct {
+	Class Class
+	// Started = Completed + Failed + Cancelled + Active.
+	Started, Completed, Failed, Cancelled, Active int64
+	// Rejected counts refusals, of calls at their start and of messages.
+	Rejected int64
+	Received Traffic
+	Sent     Traffic
+	// InFlight is what is being handled or sent at this moment.
+	InFlight flowcontrol.Cost
+	// Busy, Blocked, Idle and Throttled divide the time of the calls: in the
+	// handler, in SendMsg, in RecvMsg, and at the gate. Where a call sends and
+	// receives in two goroutines, Busy is what remains, never below 0.
+	Busy, Blocked, Idle, Throttled time.Duration
+}
+
+// TenantStats is what one tenant holds and did.
+type TenantStats struct {
+	Tenant  string
+	Active  int64
+	Started int64
+	// Rejected counts the refusals of its calls at their start.
+	Rejected int64
+	Received Traffic
+	Sent     Traffic
+}
+
+// A Rejection counts refusals by class and reason.
+type Rejection struct {
+	Class  Class
+	Reason Reason
+	Count  int64
+}
+
+// Stats is a snapshot. All sums are since the start.
+type Stats struct {
+	// ActiveStreams are open now; PeakActiveStreams is the most since the last snapshot.
+	ActiveStreams, PeakActiveStreams int64
+	// MaxActiveStreams is the limit; 0 is none.
+	MaxActiveStreams int64
+	// ActiveCalls counts unary calls and streams.
+	ActiveCalls int64
+	// InFlight sums the classes.
+	InFlight flowcontrol.Cost
+	Draining bool
+	// OldestStream is how long the oldest open stream has been open.
+	OldestStream time.Duration
+	// Classes has an entry for each class that was seen, in their order.
+	Classes []ClassStats
+	// Rejections has an entry for each class and reason that was seen, sorted.
+	Rejections []Rejection
+	// Tenants has an entry for each tenant that is remembered, sorted by name.
+	Tenants []TenantStats
+	// Abandoned counts streams that nobody held any more and that were cancelled (client).
+	Abandoned int64
+	// Retried counts the calls that were tried again because of a RetryInfo (client).
+	Retried int64
+}
+
+// Class returns the entry of one class, zero when it was not seen.
+func (s Stats) Class(c Class) ClassStats {
+	for _, e := range s.Classes {
+		if e.Class == c {
+			return e
+		}
+	}
+	return ClassStats{Class: c}
+}
+
+// Rejected returns the count of one reason over all classes.
+func (s Stats) Rejected(r Reason) int64 {
+	n := int64(0)
+	for _, e := range s.Rejections {
+		if e.Reason == r {
+			n += e.Count
+		}
+	}
+	return n
+}
+
+func (c *core) stats() Stats {
+	s := Stats{MaxActiveStreams: max(c.maxStreams, 0)}
+	var sums [classes]ClassStats
+	for i := range c.shards {
+		c.shards[i].sum(&sums, &s)
+	}
+	s.ActiveCalls = c.calls.Load()
+	s.ActiveStreams = c.streams.Load()
+	s.PeakActiveStreams = max(c.peak.Swap(s.ActiveStreams), s.ActiveStreams)
+
+	c.mu.Lock()
+	s.Draining = c.draining
+	for key, n := range c.rejections {
+		s.Rejections = append(s.Rejections, Rejection{key.class, key.reason, n})
+		sums[key.class].Rejected += n
+	}
+	c.mu.Unlock()
+	slices.SortFunc(s.Rejections, func(a, b Rejection) int {
+		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Reason, b.Reason))
+	})
+	for class := range classes {
+		if sums[class].Started == 0 && sums[class].Rejected == 0 {
+			continue
+		}
+		sums[class].Class = class
+		s.Classes = append(s.Classes, sums[class])
+	}
+	return s
+}
+
+func (sh *shard) sum(sums *[classes]ClassStats, s *Stats) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for class := range classes {
+		sums[class].add(&sh.totals[class])
+	}
+	for c := sh.open; c != nil; c = c.next {
+		class := &sums[c.kind()]
+		c.addTo(class)
+		class.Started++
+		class.Active++
+		for _, h := range []*half{&c.recv, &c.send} {
+			f := h.inFlight()
+			class.InFlight = class.InFlight.Add(f)
+			s.InFlight = s.InFlight.Add(f)
+		}
+		if c.stream {
+			s.OldestStream = max(s.OldestStream, time.Duration(c.now()))
+		}
+	}
+}
+
+func (s *ClassStats) add(o *ClassStats) {
+	s.Started += o.Started
+	s.Completed += o.Completed
+	s.Failed += o.Failed
+	s.Cancelled += o.Cancelled
+	s.Received.add(o.Received)
+	s.Sent.add(o.Sent)
+	s.Busy += o.Busy
+	s.Blocked += o.Blocked
+	s.Idle += o.Idle
+	s.Throttled += o.Throttled
+}

@@ -1,0 +1,118 @@
+package interceptors
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// A tenant is whoever the key function names. Its counters are guarded by the
+// lock of the tenants.
+type tenant struct {
+	name              string
+	active, streams   int64
+	started, rejected int64
+	received, sent    Traffic
+}
+
+// tenants remembers the tenants with open calls, and a bounded number of the
+// others: names come from outside, and must not fill the memory.
+type tenants struct {
+	mu         sync.Mutex
+	byName     map[string]*tenant
+	max        int
+	maxStreams int64
+}
+
+func (t *tenants) init(maxIdle, maxStreams int) {
+	t.byName, t.max, t.maxStreams = map[string]*tenant{}, maxIdle, int64(maxStreams)
+}
+
+// get returns the tenant, held until release or drop.
+func (t *tenants) get(name string) *tenant {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.byName[name]
+	if e == nil {
+		t.evictLocked()
+		e = &tenant{name: name}
+		t.byName[name] = e
+	}
+	e.active++
+	return e
+}
+
+func (t *tenants) evictLocked() {
+	if len(t.byName) < t.max {
+		return
+	}
+	for name, e := range t.byName {
+		if e.active == 0 {
+			delete(t.byName, name)
+			return
+		}
+	}
+}
+
+// take counts the call, or reports that its tenant has too many streams.
+func (t *tenants) take(cl *call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := cl.tenant
+	if cl.stream {
+		if t.maxStreams > 0 && e.streams >= t.maxStreams {
+			return false
+		}
+		e.streams++
+	}
+	e.started++
+	return true
+}
+
+// refused counts a refusal.
+func (t *tenants) refused(e *tenant) {
+	if e == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.rejected++
+}
+
+// drop lets go of the tenant of a call that was never counted.
+func (t *tenants) drop(e *tenant) {
+	if e == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.active--
+}
+
+// release folds an ended call into its tenant.
+func (t *tenants) release(cl *call) {
+	e := cl.tenant
+	if e == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.active--
+	if cl.stream {
+		e.streams--
+	}
+	e.received.add(cl.recv.traffic())
+	e.sent.add(cl.send.traffic())
+}
+
+// stats adds the tenants; what open calls moved so far is counted at their end.
+func (t *tenants) stats(s *Stats) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.byName {
+		s.Tenants = append(s.Tenants, TenantStats{
+			Tenant: e.name, Active: e.active, Started: e.started, Rejected: e.rejected, Received: e.received, Sent: e.sent,
+		})
+	}
+	slices.SortFunc(s.Tenants, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
+}

@@ -1,0 +1,49 @@
+package interceptors
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// eventFloor is the wait that is worth an event: pacing waits a little at every
+// message, and a span must not hold a million events.
+const eventFloor = 10 * time.Millisecond
+
+// Names of the events on the current span. This package starts no span: that is
+// otelgrpc's job, as a stats handler beside these interceptors.
+const (
+	eventWait    = "sluice.wait"
+	eventRefused = "sluice.refused"
+)
+
+func traceWait(ctx context.Context, waited time.Duration) {
+	if waited < eventFloor {
+		return
+	}
+	span := trace.SpanFromContext(ctx)
+	if !span.IsRecording() {
+		return
+	}
+	span.AddEvent(eventWait, trace.WithAttributes(attribute.Float64("sluice.wait_seconds", waited.Seconds())))
+}
+
+func traceMessageWait(ctx context.Context, waited int64) {
+	if waited >= int64(eventFloor) {
+		traceWait(ctx, time.Duration(waited))
+	}
+}
+
+func traceRefusal(ctx context.Context, e *Error) {
+	span := trace.SpanFromContext(ctx)
+	if !span.IsRecording() {
+		return
+	}
+	span.AddEvent(eventRefused, trace.WithAttributes(
+		attribute.String("sluice.reason", string(e.Reason)),
+		attribute.String("sluice.class", e.Class.String()),
+		attribute.String("sluice.code", e.Code.String()),
+	))
+}
