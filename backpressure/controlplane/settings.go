@@ -2,7 +2,11 @@ package controlplane
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/internal/wire/sluicepb"
@@ -42,6 +46,14 @@ func (c coordinationService) GetState(context.Context, *sluicepb.GetStateRequest
 		state.Fractions[service.ServiceID] = service.Admitted
 	}
 	return state, nil
+}
+
+func (c coordinationService) GetTopology(context.Context, *sluicepb.GetTopologyRequest) (*sluicepb.Topology, error) {
+	graph, err := json.Marshal(c.server.Topology())
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "controlplane: topology: %v", err)
+	}
+	return &sluicepb.Topology{Json: graph}, nil
 }
 
 func settingsOf(cfg backpressure.Config) *sluicepb.Settings {

@@ -930,6 +930,88 @@ func (x *State) GetFractions() map[string]float64 {
 	return nil
 }
 
+type GetTopologyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTopologyRequest) Reset() {
+	*x = GetTopologyRequest{}
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTopologyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTopologyRequest) ProtoMessage() {}
+
+func (x *GetTopologyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTopologyRequest.ProtoReflect.Descriptor instead.
+func (*GetTopologyRequest) Descriptor() ([]byte, []int) {
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{12}
+}
+
+type Topology struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The graph in the JSON form of package topology, which carries its own
+	// schema version.
+	Json          []byte `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Topology) Reset() {
+	*x = Topology{}
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Topology) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Topology) ProtoMessage() {}
+
+func (x *Topology) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Topology.ProtoReflect.Descriptor instead.
+func (*Topology) Descriptor() ([]byte, []int) {
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Topology) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
 var File_internal_wire_sluicepb_controlplane_proto protoreflect.FileDescriptor
 
 const file_internal_wire_sluicepb_controlplane_proto_rawDesc = "" +
@@ -1024,13 +1106,17 @@ const file_internal_wire_sluicepb_controlplane_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a<\n" +
 	"\x0eFractionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x012\xe1\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x14\n" +
+	"\x12GetTopologyRequest\"\x1e\n" +
+	"\bTopology\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xbe\x03\n" +
 	"\fCoordination\x12J\n" +
 	"\n" +
 	"Coordinate\x12\x1a.sluice.controlplane.v1.Up\x1a\x1c.sluice.controlplane.v1.Down(\x010\x01\x12[\n" +
 	"\vGetSettings\x12*.sluice.controlplane.v1.GetSettingsRequest\x1a .sluice.controlplane.v1.Settings\x12T\n" +
 	"\x0eUpdateSettings\x12 .sluice.controlplane.v1.Settings\x1a .sluice.controlplane.v1.Settings\x12R\n" +
-	"\bGetState\x12'.sluice.controlplane.v1.GetStateRequest\x1a\x1d.sluice.controlplane.v1.StateB5Z3github.com/withobsrvr/sluice/internal/wire/sluicepbb\x06proto3"
+	"\bGetState\x12'.sluice.controlplane.v1.GetStateRequest\x1a\x1d.sluice.controlplane.v1.State\x12[\n" +
+	"\vGetTopology\x12*.sluice.controlplane.v1.GetTopologyRequest\x1a .sluice.controlplane.v1.TopologyB5Z3github.com/withobsrvr/sluice/internal/wire/sluicepbb\x06proto3"
 
 var (
 	file_internal_wire_sluicepb_controlplane_proto_rawDescOnce sync.Once
@@ -1044,7 +1130,7 @@ func file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP() []byte {
 	return file_internal_wire_sluicepb_controlplane_proto_rawDescData
 }
 
-var file_internal_wire_sluicepb_controlplane_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_internal_wire_sluicepb_controlplane_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_internal_wire_sluicepb_controlplane_proto_goTypes = []any{
 	(*Up)(nil),                    // 0: sluice.controlplane.v1.Up
 	(*Hello)(nil),                 // 1: sluice.controlplane.v1.Hello
@@ -1058,34 +1144,38 @@ var file_internal_wire_sluicepb_controlplane_proto_goTypes = []any{
 	(*Settings)(nil),              // 9: sluice.controlplane.v1.Settings
 	(*GetStateRequest)(nil),       // 10: sluice.controlplane.v1.GetStateRequest
 	(*State)(nil),                 // 11: sluice.controlplane.v1.State
-	nil,                           // 12: sluice.controlplane.v1.Beat.MetricsEntry
-	nil,                           // 13: sluice.controlplane.v1.State.LoadsEntry
-	nil,                           // 14: sluice.controlplane.v1.State.FractionsEntry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*GetTopologyRequest)(nil),    // 12: sluice.controlplane.v1.GetTopologyRequest
+	(*Topology)(nil),              // 13: sluice.controlplane.v1.Topology
+	nil,                           // 14: sluice.controlplane.v1.Beat.MetricsEntry
+	nil,                           // 15: sluice.controlplane.v1.State.LoadsEntry
+	nil,                           // 16: sluice.controlplane.v1.State.FractionsEntry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_internal_wire_sluicepb_controlplane_proto_depIdxs = []int32{
 	1,  // 0: sluice.controlplane.v1.Up.hello:type_name -> sluice.controlplane.v1.Hello
 	2,  // 1: sluice.controlplane.v1.Up.beat:type_name -> sluice.controlplane.v1.Beat
-	15, // 2: sluice.controlplane.v1.Beat.time:type_name -> google.protobuf.Timestamp
+	17, // 2: sluice.controlplane.v1.Beat.time:type_name -> google.protobuf.Timestamp
 	3,  // 3: sluice.controlplane.v1.Beat.load:type_name -> sluice.controlplane.v1.Load
-	12, // 4: sluice.controlplane.v1.Beat.metrics:type_name -> sluice.controlplane.v1.Beat.MetricsEntry
+	14, // 4: sluice.controlplane.v1.Beat.metrics:type_name -> sluice.controlplane.v1.Beat.MetricsEntry
 	4,  // 5: sluice.controlplane.v1.Beat.edges:type_name -> sluice.controlplane.v1.Edge
-	15, // 6: sluice.controlplane.v1.Edge.last_connected:type_name -> google.protobuf.Timestamp
+	17, // 6: sluice.controlplane.v1.Edge.last_connected:type_name -> google.protobuf.Timestamp
 	6,  // 7: sluice.controlplane.v1.Down.welcome:type_name -> sluice.controlplane.v1.Welcome
 	7,  // 8: sluice.controlplane.v1.Down.signal:type_name -> sluice.controlplane.v1.Signal
-	15, // 9: sluice.controlplane.v1.Signal.time:type_name -> google.protobuf.Timestamp
-	13, // 10: sluice.controlplane.v1.State.loads:type_name -> sluice.controlplane.v1.State.LoadsEntry
-	14, // 11: sluice.controlplane.v1.State.fractions:type_name -> sluice.controlplane.v1.State.FractionsEntry
+	17, // 9: sluice.controlplane.v1.Signal.time:type_name -> google.protobuf.Timestamp
+	15, // 10: sluice.controlplane.v1.State.loads:type_name -> sluice.controlplane.v1.State.LoadsEntry
+	16, // 11: sluice.controlplane.v1.State.fractions:type_name -> sluice.controlplane.v1.State.FractionsEntry
 	0,  // 12: sluice.controlplane.v1.Coordination.Coordinate:input_type -> sluice.controlplane.v1.Up
 	8,  // 13: sluice.controlplane.v1.Coordination.GetSettings:input_type -> sluice.controlplane.v1.GetSettingsRequest
 	9,  // 14: sluice.controlplane.v1.Coordination.UpdateSettings:input_type -> sluice.controlplane.v1.Settings
 	10, // 15: sluice.controlplane.v1.Coordination.GetState:input_type -> sluice.controlplane.v1.GetStateRequest
-	5,  // 16: sluice.controlplane.v1.Coordination.Coordinate:output_type -> sluice.controlplane.v1.Down
-	9,  // 17: sluice.controlplane.v1.Coordination.GetSettings:output_type -> sluice.controlplane.v1.Settings
-	9,  // 18: sluice.controlplane.v1.Coordination.UpdateSettings:output_type -> sluice.controlplane.v1.Settings
-	11, // 19: sluice.controlplane.v1.Coordination.GetState:output_type -> sluice.controlplane.v1.State
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
+	12, // 16: sluice.controlplane.v1.Coordination.GetTopology:input_type -> sluice.controlplane.v1.GetTopologyRequest
+	5,  // 17: sluice.controlplane.v1.Coordination.Coordinate:output_type -> sluice.controlplane.v1.Down
+	9,  // 18: sluice.controlplane.v1.Coordination.GetSettings:output_type -> sluice.controlplane.v1.Settings
+	9,  // 19: sluice.controlplane.v1.Coordination.UpdateSettings:output_type -> sluice.controlplane.v1.Settings
+	11, // 20: sluice.controlplane.v1.Coordination.GetState:output_type -> sluice.controlplane.v1.State
+	13, // 21: sluice.controlplane.v1.Coordination.GetTopology:output_type -> sluice.controlplane.v1.Topology
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1112,7 +1202,7 @@ func file_internal_wire_sluicepb_controlplane_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_wire_sluicepb_controlplane_proto_rawDesc), len(file_internal_wire_sluicepb_controlplane_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Coordination_GetSettings_FullMethodName    = "/sluice.controlplane.v1.Coordination/GetSettings"
 	Coordination_UpdateSettings_FullMethodName = "/sluice.controlplane.v1.Coordination/UpdateSettings"
 	Coordination_GetState_FullMethodName       = "/sluice.controlplane.v1.Coordination/GetState"
+	Coordination_GetTopology_FullMethodName    = "/sluice.controlplane.v1.Coordination/GetTopology"
 )
 
 // CoordinationClient is the client API for Coordination service.
@@ -48,6 +49,8 @@ type CoordinationClient interface {
 	UpdateSettings(ctx context.Context, in *Settings, opts ...grpc.CallOption) (*Settings, error)
 	// GetState returns the decision as it stands.
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*State, error)
+	// GetTopology returns the pipeline's graph.
+	GetTopology(ctx context.Context, in *GetTopologyRequest, opts ...grpc.CallOption) (*Topology, error)
 }
 
 type coordinationClient struct {
@@ -101,6 +104,16 @@ func (c *coordinationClient) GetState(ctx context.Context, in *GetStateRequest, 
 	return out, nil
 }
 
+func (c *coordinationClient) GetTopology(ctx context.Context, in *GetTopologyRequest, opts ...grpc.CallOption) (*Topology, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Topology)
+	err := c.cc.Invoke(ctx, Coordination_GetTopology_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CoordinationServer is the server API for Coordination service.
 // All implementations must embed UnimplementedCoordinationServer
 // for forward compatibility.
@@ -116,6 +129,8 @@ type CoordinationServer interface {
 	UpdateSettings(context.Context, *Settings) (*Settings, error)
 	// GetState returns the decision as it stands.
 	GetState(context.Context, *GetStateRequest) (*State, error)
+	// GetTopology returns the pipeline's graph.
+	GetTopology(context.Context, *GetTopologyRequest) (*Topology, error)
 	mustEmbedUnimplementedCoordinationServer()
 }
 
@@ -137,6 +152,9 @@ func (UnimplementedCoordinationServer) UpdateSettings(context.Context, *Settings
 }
 func (UnimplementedCoordinationServer) GetState(context.Context, *GetStateRequest) (*State, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetState not implemented")
+}
+func (UnimplementedCoordinationServer) GetTopology(context.Context, *GetTopologyRequest) (*Topology, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTopology not implemented")
 }
 func (UnimplementedCoordinationServer) mustEmbedUnimplementedCoordinationServer() {}
 func (UnimplementedCoordinationServer) testEmbeddedByValue()                      {}
@@ -220,6 +238,24 @@ func _Coordination_GetState_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Coordination_GetTopology_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTopologyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinationServer).GetTopology(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Coordination_GetTopology_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinationServer).GetTopology(ctx, req.(*GetTopologyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Coordination_ServiceDesc is the grpc.ServiceDesc for Coordination service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,6 +274,10 @@ var Coordination_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetState",
 			Handler:    _Coordination_GetState_Handler,
+		},
+		{
+			MethodName: "GetTopology",
+			Handler:    _Coordination_GetTopology_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
