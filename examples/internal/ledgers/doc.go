@@ -5,9 +5,9 @@
 //
 //   - [Sample]: two real ledgers of the public network, shipped with this
 //     package, replayed in turn for as long as wanted. It needs nothing.
-//   - DataLake: the Stellar SDK's buffered storage backend over its data
+//   - [DataLake]: the Stellar SDK's buffered storage backend over its data
 //     store: a local folder, S3 or GCS.
-//   - RPC: the Stellar SDK's backend over a Stellar RPC server.
+//   - [RPC]: the Stellar SDK's backend over a Stellar RPC server.
 //
 // A source never reads ahead without bound: it reads when its iterator is
 // pulled, plus the fixed buffer that a backend is configured with.
@@ -22,7 +22,7 @@
 //
 // Every failure about a ledger is an [*Error] that names the ledger. An absent
 // one matches [ErrNotFound], one whose bytes are not the ledger that they
-// should be matches [ErrCorrupt].
+// should be matches [ErrCorrupt], one that could not be read [ErrBackend].
 //
 // # Testing
 //

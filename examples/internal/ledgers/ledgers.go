@@ -66,38 +66,22 @@ var (
 	ErrNotFound = errors.New("ledger not found")
 	// ErrCorrupt means that the source returned bytes that are not the ledger.
 	ErrCorrupt = errors.New("ledger corrupt")
+	// ErrBackend means that what the source reads from failed: later it may work.
+	ErrBackend = errors.New("ledger backend failed")
 )
 
 // Error is a failure about one ledger.
 type Error struct {
 	Sequence uint32
-	Kind     error // ErrNotFound, ErrCorrupt, or nil for a failure of the backend
-	Err      error // the cause; may be nil when Kind says all
+	Kind     error // ErrNotFound, ErrCorrupt or ErrBackend
+	Err      error // the cause
 }
 
 // Error names the ledger first.
-func (e *Error) Error() string {
-	switch {
-	case e.Kind == nil:
-		return fmt.Sprintf("ledger %d: %v", e.Sequence, e.Err)
-	case e.Err == nil:
-		return fmt.Sprintf("ledger %d: %v", e.Sequence, e.Kind)
-	default:
-		return fmt.Sprintf("ledger %d: %v: %v", e.Sequence, e.Kind, e.Err)
-	}
-}
+func (e *Error) Error() string { return fmt.Sprintf("ledger %d: %v: %v", e.Sequence, e.Kind, e.Err) }
 
 // Unwrap returns the kind and the cause.
-func (e *Error) Unwrap() []error {
-	var errs []error
-	if e.Kind != nil {
-		errs = append(errs, e.Kind)
-	}
-	if e.Err != nil {
-		errs = append(errs, e.Err)
-	}
-	return errs
-}
+func (e *Error) Unwrap() []error { return []error{e.Kind, e.Err} }
 
 func notFound(seq uint32, format string, args ...any) error {
 	return &Error{Sequence: seq, Kind: ErrNotFound, Err: fmt.Errorf(format, args...)}

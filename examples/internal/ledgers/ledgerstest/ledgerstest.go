@@ -92,12 +92,28 @@ func MislabelledAt(src ledgers.Source, seq uint32) ledgers.Source {
 }
 
 // Slow waits before every ledger, as a source does that waits for ledgers to
-// close.
-func Slow(src ledgers.Source, wait time.Duration) ledgers.Source {
-	return &Changes{src, func(l ledgers.Ledger) (ledgers.Ledger, error) {
-		time.Sleep(wait) // meant for a synctest bubble
-		return l, nil
-	}}
+// close. It is meant for a synctest bubble.
+func Slow(src ledgers.Source, wait time.Duration) ledgers.Source { return &slow{src, wait} }
+
+type slow struct {
+	ledgers.Source
+	wait time.Duration
+}
+
+func (s *slow) Ledgers(ctx context.Context, r ledgers.Range) iter.Seq2[ledgers.Ledger, error] {
+	return func(yield func(ledgers.Ledger, error) bool) {
+		for l, err := range s.Source.Ledgers(ctx, r) {
+			select {
+			case <-time.After(s.wait):
+			case <-ctx.Done():
+				yield(ledgers.Ledger{}, context.Cause(ctx))
+				return
+			}
+			if !yield(l, err) {
+				return
+			}
+		}
+	}
 }
 
 // Ends yields only the ledgers before seq and then ends without an error, which
