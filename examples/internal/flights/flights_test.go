@@ -15,6 +15,7 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/flights"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
 var bounds = ledgers.Range{First: 100, Last: 199}
@@ -92,14 +93,15 @@ func TestStatus(t *testing.T) {
 		want codes.Code
 		text string
 	}{
-		{&ledgers.Error{Sequence: 7, Kind: ledgers.ErrNotFound}, codes.NotFound, "ledger 7"},
-		{&ledgers.Error{Sequence: 7, Kind: ledgers.ErrCorrupt}, codes.DataLoss, "ledger 7"},
-		{&ledgers.Error{Sequence: 7, Err: errors.New("disk")}, codes.Unavailable, "ledger 7: disk"},
-		{&ledgers.Error{Sequence: 7, Err: context.Canceled}, codes.Canceled, "ledger 7"},
+		{&ledgers.Error{Sequence: 7, Kind: ledgers.ErrNotFound, Err: errors.New("x")}, codes.NotFound, "ledger 7"},
+		{&ledgers.Error{Sequence: 7, Kind: ledgers.ErrCorrupt, Err: errors.New("x")}, codes.DataLoss, "ledger 7"},
+		{&ledgers.Error{Sequence: 7, Kind: ledgers.ErrBackend, Err: errors.New("disk")}, codes.Unavailable, "disk"},
+		{&ledgers.Error{Sequence: 7, Kind: ledgers.ErrBackend, Err: context.Canceled}, codes.Canceled, "ledger 7"},
 		{&events.Error{Ledger: 7, Err: errors.New("x")}, codes.DataLoss, "ledger 7"},
 		{context.DeadlineExceeded, codes.DeadlineExceeded, "deadline"},
 		{status.Error(codes.ResourceExhausted, "later"), codes.ResourceExhausted, "later"},
 		{fmt.Errorf("reading: %w", status.Error(codes.NotFound, "ledger 9")), codes.NotFound, "ledger 9"},
+		{fmt.Errorf("ledger 7: %w", flowcontrol.ErrRefused), codes.Unavailable, "ledger 7"},
 		{errors.New("x"), codes.Internal, "x"},
 	} {
 		got := status.Convert(flights.Status(tc.err))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
 // Status turns err into a gRPC status, and nil into nil:
@@ -16,7 +17,8 @@ import (
 //	ErrBadRequest                           INVALID_ARGUMENT
 //	ErrNoFlight, ledgers.ErrNotFound        NOT_FOUND
 //	ledgers.ErrCorrupt, events.ErrExtract   DATA_LOSS: asking again will not help
-//	another *ledgers.Error                  UNAVAILABLE: its backend failed
+//	ledgers.ErrBackend                      UNAVAILABLE
+//	flowcontrol.ErrRefused                  UNAVAILABLE
 //	the context's end                       CANCELLED or DEADLINE_EXCEEDED
 //	a status (from a server behind)         the same code
 //	anything else                           INTERNAL
@@ -30,7 +32,6 @@ func Status(err error) error {
 }
 
 func codeOf(err error) codes.Code {
-	_, ofLedger := errors.AsType[*ledgers.Error](err)
 	switch {
 	case errors.Is(err, ErrBadRequest):
 		return codes.InvalidArgument
@@ -46,7 +47,7 @@ func codeOf(err error) codes.Code {
 	if s, ok := status.FromError(err); ok {
 		return s.Code()
 	}
-	if ofLedger {
+	if errors.Is(err, ledgers.ErrBackend) || errors.Is(err, flowcontrol.ErrRefused) {
 		return codes.Unavailable
 	}
 	return codes.Internal

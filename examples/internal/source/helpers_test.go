@@ -27,7 +27,7 @@ func connect(t testing.TB, src ledgers.Source, cfg source.Config) (flight.Client
 	srv, err := source.New(src, cfg)
 	require.NoError(t, err)
 	listener := bufconn.Listen(1 << 20)
-	grpcServer := grpc.NewServer()
+	grpcServer := grpc.NewServer(grpc.WaitForHandlers(true))
 	flight.RegisterFlightServiceServer(grpcServer, srv)
 	done := make(chan struct{})
 	go func() {

@@ -2,9 +2,7 @@ package source
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -176,26 +174,12 @@ func (o *sender) flush() error {
 	return nil
 }
 
-// ActionStatus is the action that returns the server's [Status] as JSON.
-const ActionStatus = "get_status"
-
-// ListActions lists the one action.
+// ListActions lists the one action, get_status.
 func (s *Server) ListActions(_ *flight.Empty, stream flight.FlightService_ListActionsServer) error {
-	return stream.Send(&flight.ActionType{Type: ActionStatus, Description: "the ledgers that are offered and what was served, as JSON"})
+	return flights.ListStatusAction(stream)
 }
 
-// DoAction runs get_status.
+// DoAction runs get_status, which returns the server's [Status].
 func (s *Server) DoAction(action *flight.Action, stream flight.FlightService_DoActionServer) error {
-	if action.GetType() != ActionStatus {
-		return flights.Status(fmt.Errorf("%w: action %.100q, want %q", flights.ErrBadRequest, action.GetType(), ActionStatus))
-	}
-	st, err := s.Status(stream.Context())
-	if err != nil {
-		return flights.Status(err)
-	}
-	body, err := json.Marshal(st)
-	if err != nil {
-		return flights.Status(err)
-	}
-	return stream.Send(&flight.Result{Body: body})
+	return flights.DoStatusAction(action, stream, s.Status)
 }

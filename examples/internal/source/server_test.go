@@ -204,7 +204,7 @@ func TestListFlightsSchemaAndActions(t *testing.T) {
 
 func TestErrorsHaveTheirCodes(t *testing.T) {
 	sample := ledgerstest.Sample(t, 5)
-	backend := &ledgers.Error{Sequence: 53312002, Err: errors.New("connection refused")}
+	backend := &ledgers.Error{Sequence: 53312002, Kind: ledgers.ErrBackend, Err: errors.New("connection refused")}
 	for name, tc := range map[string]struct {
 		src    ledgers.Source
 		ticket []byte
@@ -222,7 +222,7 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 		"mislabelled":    {ledgerstest.MislabelledAt(sample, 53312000), ticket(53312000, 53312004), codes.DataLoss, "ledger 53312001", 0},
 		"backend": {
 			ledgerstest.FailsAt(sample, 53312002, backend), ticket(53312000, 53312004),
-			codes.Unavailable, "ledger 53312002: connection refused", 2,
+			codes.Unavailable, "ledger 53312002: ledger backend failed: connection refused", 2,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,175 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/examples/internal/source"
+	"github.com/withobsrvr/sluice/flowcontrol"
+)
+
+// job is what one permit stands for: a batch of whole ledgers, or one big
+// ledger that came in several batches.
+type job struct {
+	ledgers []ledgers.Ledger
+	batch   arrow.RecordBatch // that the ledgers' bytes belong to; nil when they are their own
+	permit  flowcontrol.Permit
+	read    time.Time
+
+	// Set by the worker before it closes done.
+	done chan struct{}
+	out  []events.Extracted // of the ledgers before the one that err is about
+	err  error
+}
+
+// finish ends the extraction: nothing refers to the batch any more.
+func (j *job) finish() {
+	if j.batch != nil {
+		j.batch.Release()
+		j.batch = nil
+	}
+	j.ledgers = nil
+	close(j.done)
+}
+
+// pipe is one DoGet. The reader owns both channels and closes them; a job is in
+// both or in none. The workers finish every job that is in work, and the writer,
+// which is the goroutine of DoGet, releases the permit of every job in ordered.
+type pipe struct {
+	*Server
+	r       ledgers.Range
+	ordered chan *job
+	work    chan *job
+	readErr error // set before ordered is closed
+
+	extractor *events.Extractor // set before the first job
+}
+
+// run serves one range and returns when all of its goroutines ended.
+func (s *Server) run(r ledgers.Range, stream flight.FlightService_DoGetServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	p := &pipe{
+		Server:  s,
+		r:       r,
+		ordered: make(chan *job, s.cfg.QueueBatches),
+		work:    make(chan *job, s.cfg.QueueBatches),
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer close(p.work)
+		defer close(p.ordered)
+		p.readErr = p.read(ctx)
+	})
+	for range s.cfg.Workers {
+		running.Go(func() { p.extract(ctx) })
+	}
+
+	err := p.write(ctx, stream)
+	cancel() // ends the RPC to the source, too
+	for j := range p.ordered {
+		p.drop(j)
+	}
+	running.Wait()
+	return err
+}
+
+// drop gives back what a job holds that will not be written.
+func (p *pipe) drop(j *job) {
+	p.count.queued.Add(-1)
+	j.permit.Release(flowcontrol.Ignored)
+}
+
+// read turns the source's batches into jobs until the range is complete.
+func (p *pipe) read(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // releasing the reader does not end the RPC
+	ticket := ledgers.Ticket{Flight: ledgers.FlightName, Range: p.r}
+	get, err := p.source.DoGet(ctx, &flight.Ticket{Ticket: ticket.Marshal()})
+	if err != nil {
+		return fmt.Errorf("asking the source for ledgers %v: %w", p.r, err)
+	}
+	in, err := flight.NewRecordReader(get, ipc.WithAllocator(p.cfg.Allocator))
+	if err != nil {
+		return fmt.Errorf("asking the source for ledgers %v: %w", p.r, err)
+	}
+	defer in.Release()
+	passphrase, err := source.CheckSchema(in.Schema())
+	if err != nil {
+		return err
+	}
+	p.extractor = events.NewExtractor(passphrase)
+
+	asm := assembler{pipe: p, next: uint64(p.r.First)}
+	for {
+		batch, err := in.Read()
+		if errors.Is(err, io.EOF) {
+			return asm.end()
+		}
+		if err != nil {
+			asm.drop()
+			return fmt.Errorf("reading ledger %d from the source: %w", asm.next, err)
+		}
+		if err := asm.add(ctx, batch); err != nil {
+			asm.drop()
+			return err
+		}
+	}
+}
+
+// put queues a job. When it fails the job is in no queue, and still the
+// caller's.
+func (p *pipe) put(ctx context.Context, j *job) error {
+	// ordered first: its writer releases the permit. Both queues are equally
+	// long and work is emptied first, so that work has room when ordered had.
+	select {
+	case p.ordered <- j:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p.count.queued.Add(1)
+	select {
+	case p.work <- j:
+	case <-ctx.Done():
+		j.err = context.Cause(ctx)
+		j.finish()
+	}
+	return nil
+}
+
+// extract is a worker: it finishes every job of the queue, in whatever order.
+func (p *pipe) extract(ctx context.Context) {
+	for j := range p.work {
+		select {
+		case p.cpu <- struct{}{}:
+			p.extractJob(ctx, j)
+			<-p.cpu
+		case <-ctx.Done():
+			j.err = context.Cause(ctx)
+		}
+		j.finish()
+	}
+}
+
+func (p *pipe) extractJob(ctx context.Context, j *job) {
+	j.out = make([]events.Extracted, 0, len(j.ledgers))
+	for _, l := range j.ledgers {
+		if j.err = context.Cause(ctx); j.err != nil {
+			return
+		}
+		var out events.Extracted
+		if out, j.err = p.extractor.Extract(l.Sequence, l.Raw); j.err != nil {
+			return
+		}
+		j.out = append(j.out, out)
+	}
+}
