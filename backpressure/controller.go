@@ -107,35 +107,43 @@ func (c *Controller) Report(r Report) error {
 }
 
 // UpdateServiceInFlight changes the in flight of a service that is known and
-// leaves the rest of its report as it is.
+// leaves the rest of its report as it is, but for Load, which is derived anew.
 func (c *Controller) UpdateServiceInFlight(id string, inFlight int64) error {
-	return c.update(id, func(r *Report) { r.InFlight, r.Load = inFlight, 0 })
+	if known, err := c.update(id, inFlight, keep); known {
+		return err
+	}
+	return c.reject(&Error{Reason: UnknownService, ServiceID: shorten(id)})
 }
 
 // UpdateServiceMaxInFlight changes the maximum of a service, which is made
 // known if it was not.
 func (c *Controller) UpdateServiceMaxInFlight(id string, maxInFlight int64) error {
-	err := c.update(id, func(r *Report) { r.MaxInFlight, r.Load = maxInFlight, 0 })
-	if e, ok := err.(*Error); ok && e.Reason == UnknownService {
-		c.rejected[UnknownService].Add(^uint64(0)) // it was a question, not a mistake
-		return c.Report(Report{ServiceID: id, MaxInFlight: maxInFlight})
+	if known, err := c.update(id, keep, maxInFlight); known {
+		return err
 	}
-	return err
+	return c.Report(Report{ServiceID: id, MaxInFlight: maxInFlight})
 }
 
-func (c *Controller) update(id string, change func(*Report)) error {
+const keep = math.MinInt64
+
+func (c *Controller) update(id string, inFlight, maxInFlight int64) (known bool, err error) {
 	c.mu.Lock()
 	s := c.services[id]
 	if s == nil {
 		c.mu.Unlock()
-		return c.reject(&Error{Reason: UnknownService, ServiceID: shorten(id)})
+		return false, nil
 	}
 	r := s.report
-	change(&r)
-	r.Time = time.Time{}
+	r.Time, r.Load = time.Time{}, 0
+	if inFlight != keep {
+		r.InFlight = inFlight
+	}
+	if maxInFlight != keep {
+		r.MaxInFlight = maxInFlight
+	}
 	if e := c.cfg.checkReport(&r, time.Now); e != nil {
 		c.mu.Unlock()
-		return c.reject(e)
+		return true, c.reject(e)
 	}
 	c.adoptLocked(s, &r)
 	changed := c.decideLocked(s)
@@ -143,7 +151,7 @@ func (c *Controller) update(id string, change func(*Report)) error {
 	if changed {
 		c.deliver(c)
 	}
-	return nil
+	return true, nil
 }
 
 // RemoveService forgets a service: its load leaves the sums at once.
