@@ -1,0 +1,126 @@
+package monitor
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// DurationBounds are the upper bounds, in seconds, of the buckets of every
+// histogram of this package: 1 ms doubled nine times.
+var durationBounds = [...]float64{0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512}
+
+// DurationBounds returns the upper bounds, in seconds, of the buckets of the
+// histograms that the monitor itself observes.
+func DurationBounds() []float64 { return slices.Clone(durationBounds[:]) }
+
+// Histogram is a distribution at one moment. The zero value is one that is not
+// known.
+type Histogram struct {
+	// Bounds are the upper bounds of the buckets, without the last, +Inf.
+	Bounds []float64
+	// Counts are the observations of each bucket, not cumulated; the last is
+	// what lies above all bounds.
+	Counts []uint64
+	// Sum is the sum of the observations.
+	Sum float64
+	// Exemplars are the newest of each bucket, or nil; an empty trace id is none.
+	Exemplars []Exemplar
+}
+
+// Exemplar is one observation and the trace that it belongs to.
+type Exemplar struct {
+	Value   float64
+	TraceID string
+	Time    time.Time
+}
+
+// Known says whether h has buckets.
+func (h *Histogram) Known() bool { return len(h.Counts) == len(h.Bounds)+1 && len(h.Bounds) > 0 }
+
+// Count returns the number of observations.
+func (h *Histogram) Count() (n uint64) {
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
+
+// Quantile returns an estimate of the q-quantile, linear inside a bucket, 0
+// without observations, and the largest bound for what lies above it.
+func (h *Histogram) Quantile(q float64) float64 {
+	total := h.Count()
+	if total == 0 || !h.Known() {
+		return 0
+	}
+	rank, seen, lower := q*float64(total), 0.0, 0.0
+	for i, bound := range h.Bounds {
+		n := float64(h.Counts[i])
+		if n > 0 && seen+n >= rank {
+			return lower + (bound-lower)*max(0, rank-seen)/n
+		}
+		seen, lower = seen+n, bound
+	}
+	return h.Bounds[len(h.Bounds)-1]
+}
+
+func (h *Histogram) add(o *Histogram) {
+	if !o.Known() {
+		return
+	}
+	if !h.Known() {
+		*h = Histogram{Bounds: o.Bounds, Counts: slices.Clone(o.Counts), Sum: o.Sum}
+		return
+	}
+	if slices.Equal(h.Bounds, o.Bounds) {
+		for i := range h.Counts {
+			h.Counts[i] += o.Counts[i]
+		}
+		h.Sum += o.Sum
+	}
+}
+
+// recorder collects observations without a lock.
+type recorder struct {
+	counts    [len(durationBounds) + 1]atomic.Uint64
+	sum       atomic.Uint64 // bits of a float64
+	exemplars [len(durationBounds) + 1]atomic.Pointer[Exemplar]
+}
+
+func (r *recorder) observe(value float64, traceID string) {
+	if math.IsNaN(value) || value < 0 {
+		value = 0
+	}
+	i, _ := slices.BinarySearch(durationBounds[:], value)
+	r.counts[i].Add(1)
+	for {
+		old := r.sum.Load()
+		if r.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+value)) {
+			break
+		}
+	}
+	if traceID != "" {
+		r.exemplars[i].Store(&Exemplar{Value: value, TraceID: traceID, Time: time.Now()})
+	}
+}
+
+func (r *recorder) snapshot() Histogram {
+	h := Histogram{Bounds: durationBounds[:], Counts: make([]uint64, len(r.counts)), Sum: math.Float64frombits(r.sum.Load())}
+	for i := range r.counts {
+		h.Counts[i] = r.counts[i].Load()
+		if e := r.exemplars[i].Load(); e != nil {
+			if h.Exemplars == nil {
+				h.Exemplars = make([]Exemplar, len(r.counts))
+			}
+			h.Exemplars[i] = *e
+		}
+	}
+	return h
+}
+
+// An Observer is told of every observation that the monitor itself makes, with
+// the caller's context. The OpenTelemetry face is one: it has no asynchronous
+// histogram.
+type Observer func(ctx context.Context, family string, value float64)

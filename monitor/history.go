@@ -1,0 +1,66 @@
+package monitor
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Point is one look of a started monitor, kept for sparklines.
+type Point struct {
+	Time       time.Time      `json:"time"`
+	Load       float32        `json:"load"`
+	Throughput float32        `json:"throughput"`
+	Latency    float32        `json:"latency_seconds"`
+	Fraction   float32        `json:"fraction"`
+	Active     bool           `json:"active"`
+	Services   []ServicePoint `json:"services"`
+}
+
+// ServicePoint is one service at one look.
+type ServicePoint struct {
+	ID         string  `json:"id"`
+	Load       float32 `json:"load"`
+	Throughput float32 `json:"throughput"`
+}
+
+type history struct {
+	size int
+
+	mu     sync.Mutex
+	points []Point // a ring once it is full
+	next   int
+}
+
+func (h *history) add(s *Snapshot) {
+	if h.size == 0 {
+		return
+	}
+	p := Point{Time: s.Time, Fraction: 1, Services: make([]ServicePoint, len(s.Services))}
+	if s.Pipeline != nil {
+		p.Load, p.Throughput = float32(s.Pipeline.Load), float32(s.Pipeline.Throughput)
+		p.Latency, p.Fraction = float32(s.Pipeline.Latency.Seconds()), float32(s.Pipeline.Fraction)
+		p.Active = s.Pipeline.Active
+	}
+	for i := range s.Services {
+		v := &s.Services[i]
+		p.Services[i] = ServicePoint{ID: v.ID, Load: float32(v.Load), Throughput: float32(v.Throughput)}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.points) < h.size {
+		h.points = append(h.points, p)
+		return
+	}
+	h.points[h.next] = p
+	h.next = (h.next + 1) % h.size
+}
+
+// History returns the points that are kept, the oldest first. They are shared:
+// do not change what they hold.
+func (m *Monitor) History() []Point {
+	m.history.mu.Lock()
+	defer m.history.mu.Unlock()
+	h := &m.history
+	return slices.Concat(h.points[h.next:], h.points[:h.next])
+}

@@ -1,0 +1,171 @@
+package monitor
+
+import (
+	"math"
+	"time"
+)
+
+func (v *Service) key() string { return v.ID }
+func (p *Pool) key() string    { return p.Endpoint }
+func (e *Edge) key() string    { return e.Source + "\x00" + e.Target }
+
+// merge folds o into v: sums for amounts, the largest for ratios and ages, the
+// smallest for what is let through.
+func (v *Service) merge(o *Service) {
+	v.Local = v.Local || o.Local
+	v.Health = max(v.Health, o.Health)
+	v.Heartbeats = v.Heartbeats || o.Heartbeats
+	v.HeartbeatAge = max(v.HeartbeatAge, o.HeartbeatAge)
+	v.Load = max(v.Load, o.Load)
+	v.InFlight += o.InFlight
+	v.Limit += o.Limit
+	v.Peak = max(v.Peak, o.Peak)
+	v.InFlightRows += o.InFlightRows
+	v.InFlightBytes += o.InFlightBytes
+	v.Streams += o.Streams
+	v.StreamLimit += o.StreamLimit
+	v.QueueDepth += o.QueueDepth
+	if o.HasFraction {
+		if v.HasFraction {
+			v.Fraction = min(v.Fraction, o.Fraction)
+		} else {
+			v.Fraction, v.HasFraction = o.Fraction, true
+		}
+	}
+	v.Throughput = max(v.Throughput, o.Throughput)
+	v.Latency = max(v.Latency, o.Latency)
+	v.ErrorRatio = max(v.ErrorRatio, o.ErrorRatio)
+	v.In.add(o.In)
+	v.Out.add(o.Out)
+	for _, c := range o.Errors {
+		v.AddError(c.Code, c.Count)
+	}
+	v.Blocked += o.Blocked
+	for _, a := range o.Admissions {
+		v.AddAdmissions(a.Decision, a.Reason, a.Count)
+	}
+	v.Wait.add(&o.Wait)
+	for _, c := range o.Connections {
+		v.AddConnections(Other, c.Count)
+	}
+}
+
+// AddError adds n errors of a gRPC code.
+func (v *Service) AddError(code string, n uint64) {
+	for i := range v.Errors {
+		if v.Errors[i].Code == code {
+			v.Errors[i].Count += n
+			return
+		}
+	}
+	v.Errors = append(v.Errors, CodeCount{Code: labelValue(code), Count: n})
+}
+
+// AddAdmissions adds n decisions of the gate. Both strings must come from
+// closed sets.
+func (v *Service) AddAdmissions(decision, reason string, n uint64) {
+	for i := range v.Admissions {
+		if a := &v.Admissions[i]; a.Decision == decision && a.Reason == reason {
+			a.Count += n
+			return
+		}
+	}
+	v.Admissions = append(v.Admissions, AdmissionCount{Decision: labelValue(decision), Reason: labelValue(reason), Count: n})
+}
+
+// AddConnections adds n working connections to endpoint.
+func (v *Service) AddConnections(endpoint string, n int64) {
+	endpoint = endpointName(endpoint)
+	for i := range v.Connections {
+		if v.Connections[i].Endpoint == endpoint {
+			v.Connections[i].Count += n
+			return
+		}
+	}
+	v.Connections = append(v.Connections, EndpointCount{Endpoint: endpoint, Count: n})
+}
+
+func (t *Traffic) add(o Traffic) {
+	t.Events += o.Events
+	t.Bytes += o.Bytes
+}
+
+func (p *Pool) merge(o *Pool) {
+	p.Total += o.Total
+	p.Healthy += o.Healthy
+	p.Idle += o.Idle
+	p.Connecting += o.Connecting
+	p.Limit += o.Limit
+	p.Streams += o.Streams
+	p.Waiters += o.Waiters
+	p.Opened += o.Opened
+	p.Waits += o.Waits
+	p.WaitTime += o.WaitTime
+	p.Wait.add(&o.Wait)
+	for _, r := range o.Acquires {
+		p.AddAcquires(r.Reason, r.Count)
+	}
+	for _, r := range o.Closed {
+		p.AddClosed(r.Reason, r.Count)
+	}
+}
+
+// AddAcquires adds n acquires of one result, from a closed set.
+func (p *Pool) AddAcquires(result string, n uint64) { p.Acquires = addReason(p.Acquires, result, n) }
+
+// AddClosed adds n connections that were ended for one reason, from a closed set.
+func (p *Pool) AddClosed(reason string, n uint64) { p.Closed = addReason(p.Closed, reason, n) }
+
+func addReason(counts []ReasonCount, reason string, n uint64) []ReasonCount {
+	for i := range counts {
+		if counts[i].Reason == reason {
+			counts[i].Count += n
+			return counts
+		}
+	}
+	return append(counts, ReasonCount{Reason: labelValue(reason), Count: n})
+}
+
+func (e *Edge) merge(o *Edge) {
+	e.Connected = e.Connected || o.Connected
+	e.Events += o.Events
+	e.Bytes += o.Bytes
+	e.Blocked += o.Blocked
+	e.BlockedRatio = max(e.BlockedRatio, o.BlockedRatio)
+}
+
+// sanitize makes every figure finite and not negative: sources may be users',
+// and one NaN spoils a whole JSON document.
+func (v *Service) sanitize() {
+	v.Type = v.Type.known()
+	v.Load = finite(v.Load)
+	v.Fraction = ratio(v.Fraction)
+	v.Throughput = finite(v.Throughput)
+	v.ErrorRatio = ratio(v.ErrorRatio)
+	v.Latency = max(0, v.Latency)
+	v.HeartbeatAge = max(0, v.HeartbeatAge)
+	v.Blocked = max(0, v.Blocked)
+	if v.Version != "" {
+		v.Version = labelValue(v.Version)
+	}
+}
+
+func (p *Pipeline) sanitize() {
+	for _, f := range []*float64{&p.Throughput, &p.Events, &p.Load, &p.WorstLoad, &p.AggregateLoad} {
+		*f = finite(*f)
+	}
+	for _, f := range []*float64{&p.Fraction, &p.ActivateAt, &p.RecoverAt} {
+		*f = ratio(*f)
+	}
+	p.Latency = max(0, p.Latency)
+	p.ActiveTime = max(time.Duration(0), p.ActiveTime)
+}
+
+func finite(v float64) float64 {
+	if math.IsNaN(v) || v < 0 {
+		return 0
+	}
+	return min(v, math.MaxFloat64)
+}
+
+func ratio(v float64) float64 { return min(1, finite(v)) }

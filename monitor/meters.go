@@ -1,0 +1,172 @@
+package monitor
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// latencyMeter smooths the latencies that events were observed with.
+type latencyMeter struct {
+	mu     sync.Mutex
+	mean   float64 // nanoseconds
+	newest time.Time
+}
+
+const (
+	latencyMemory   = 10 * time.Second // the time constant of the mean
+	latencyPatience = time.Minute      // after which a silent meter says nothing
+)
+
+func (l *latencyMeter) observe(took time.Duration, now time.Time) {
+	if took < 0 {
+		return // clocks that differ
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	weight := 1.0
+	if !l.newest.IsZero() && now.Sub(l.newest) < latencyPatience {
+		// At least a little weight, so that a burst at one instant counts too.
+		weight = max(0.02, 1-math.Exp(-float64(now.Sub(l.newest))/float64(latencyMemory)))
+	}
+	l.mean += weight * (float64(took) - l.mean)
+	l.newest = now
+}
+
+func (l *latencyMeter) recent(now time.Time) (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.newest.IsZero() || now.Sub(l.newest) >= latencyPatience {
+		return 0, false
+	}
+	return time.Duration(l.mean), true
+}
+
+// meters derive rates from the counters of one snapshot and the former ones,
+// where no source gave the rate itself. They are used while building only.
+type meters struct {
+	interval time.Duration
+	services map[string]*serviceMeter
+	edges    map[[2]string]*meter
+	events   eventMeter
+}
+
+type serviceMeter struct {
+	events, finished, failed meter
+	peaks                    peakMeter
+	seen                     time.Time
+}
+
+// meter is the smoothed growth of a counter per second.
+type meter struct {
+	at   time.Time
+	last float64
+	rate float64
+}
+
+// shortest is the least time between two looks that a rate is made of.
+const shortest = 200 * time.Millisecond
+
+func (m *meter) update(now time.Time, total float64, memory time.Duration) float64 {
+	elapsed := now.Sub(m.at)
+	switch {
+	case m.at.IsZero() || total < m.last:
+		m.at, m.last = now, total
+	case elapsed >= shortest:
+		weight := 1 - math.Exp(-float64(elapsed)/float64(memory))
+		m.rate += weight * ((total-m.last)/elapsed.Seconds() - m.rate)
+		m.at, m.last = now, total
+	}
+	return m.rate
+}
+
+// peakMeter keeps a maximum for one to two intervals, so that each of several
+// readers sees a peak.
+type peakMeter struct {
+	since           time.Time
+	current, former int64
+}
+
+func (p *peakMeter) update(now time.Time, peak int64, interval time.Duration) int64 {
+	if now.Sub(p.since) >= interval {
+		if now.Sub(p.since) >= 2*interval {
+			p.current = 0
+		}
+		p.former, p.current, p.since = p.current, 0, now
+	}
+	p.current = max(p.current, peak)
+	return max(p.current, p.former)
+}
+
+// eventMeter counts the pipeline's events where only their rate is known.
+type eventMeter struct {
+	at    time.Time
+	total float64
+}
+
+func (e *eventMeter) update(now time.Time, rate float64) float64 {
+	if !e.at.IsZero() {
+		e.total += rate * max(0, now.Sub(e.at).Seconds())
+	}
+	e.at = now
+	return e.total
+}
+
+func (m *meters) complete(d *Draft) {
+	if m.services == nil {
+		m.services, m.edges = map[string]*serviceMeter{}, map[[2]string]*meter{}
+	}
+	for id, v := range d.services {
+		if !v.Local {
+			continue
+		}
+		s := m.services[id]
+		if s == nil {
+			s = &serviceMeter{}
+			m.services[id] = s
+		}
+		s.seen = d.now
+		v.Peak = s.peaks.update(d.now, max(v.Peak, v.InFlight), m.interval)
+		handled := v.Out.Events
+		if v.Type == TypeSink || handled == 0 {
+			handled = max(handled, v.In.Events)
+		}
+		if rate := s.events.update(d.now, float64(handled), m.interval); v.Throughput == 0 {
+			v.Throughput = rate
+		}
+		finished := s.finished.update(d.now, float64(v.finished), m.interval)
+		failed := s.failed.update(d.now, float64(v.failed), m.interval)
+		if v.ErrorRatio == 0 && finished > 0 {
+			v.ErrorRatio = min(1, failed/finished)
+		}
+	}
+	for key, e := range d.edges {
+		g := m.edges[key]
+		if g == nil {
+			g = &meter{}
+			m.edges[key] = g
+		}
+		if blocked := g.update(d.now, e.Blocked.Seconds(), m.interval); e.BlockedRatio == 0 {
+			e.BlockedRatio = min(1, blocked)
+		}
+	}
+	for id, s := range m.services {
+		if s.seen != d.now {
+			delete(m.services, id)
+		}
+	}
+	for key := range m.edges {
+		if d.edges[key] == nil {
+			delete(m.edges, key)
+		}
+	}
+	m.pipeline(d)
+}
+
+func (m *meters) pipeline(d *Draft) {
+	p := d.pipeline
+	if p == nil || p.Events != 0 {
+		return
+	}
+	p.Events = m.events.update(d.now, p.Throughput)
+}

@@ -1,0 +1,275 @@
+package monitor
+
+import (
+	"time"
+)
+
+// Other is the id that services, pools and edges beyond the monitor's bounds
+// are folded into: sums for counts, the largest for ratios and gauges.
+const Other = "other"
+
+// A Snapshot is everything that the monitor knows at one moment. It is built
+// once and never changed: the metrics, the report, the alerts and the health
+// endpoints that look at the same moment see the same numbers.
+type Snapshot struct {
+	// Time is when it was built.
+	Time time.Time
+	// Pipeline is nil in a process that does not decide for the pipeline.
+	Pipeline *Pipeline
+	// Services, Pools and Edges are in order of their ids.
+	Services []Service
+	Pools    []Pool
+	Edges    []Edge
+	// Discovery is the duration of discovery calls.
+	Discovery Histogram
+	// Discovers says that this process looks others up, so that Discovery is
+	// exported even while it is empty.
+	Discovers bool
+	// Reconnections by service and reason; each service that is known to
+	// reconnect has all reasons, at 0 if need be.
+	Reconnections []ReconnectionCount
+	// SignalsDropped counts decisions that a slow subscriber did not see,
+	// because a newer one replaced them.
+	SignalsDropped uint64
+	// ReportsRejected counts load reports that the decider refused, by reason.
+	ReportsRejected []ReasonCount
+	// Alerts are the counts of the in-process engine's alerts.
+	Alerts []AlertCount
+	// SeriesDropped counts services, pools and edges folded into [Other], once
+	// in each collection.
+	SeriesDropped uint64
+
+	scope Scope
+}
+
+// Pipeline is the decision and the figures of the pipeline as a whole.
+type Pipeline struct {
+	// Throughput is what leaves the sinks, in events per second.
+	Throughput float64
+	// Events is how many left them since the process started.
+	Events float64
+	// Latency is the longest way from a source to a sink.
+	Latency time.Duration
+	// LatencyMeasured says that Latency was observed on events ([Monitor.ObserveLatency]),
+	// rather than summed up from the stages along the longest path.
+	LatencyMeasured bool
+	// Load is the load that drives the decision, WorstLoad that of the most
+	// loaded service and AggregateLoad the sum in flight over the sum of limits.
+	Load, WorstLoad, AggregateLoad float64
+	// WorstService is the service of WorstLoad.
+	WorstService string
+	// Active says that backpressure is on, since Since.
+	Active bool
+	Since  time.Time
+	// ActiveTime is how long it has been on in all.
+	ActiveTime time.Duration
+	// Activations and Recoveries count its changes.
+	Activations, Recoveries uint64
+	// Fraction is the share of the offered work that is let through, 0..1.
+	Fraction float64
+	// ActivateAt and RecoverAt are the thresholds in force.
+	ActivateAt, RecoverAt float64
+}
+
+// Health is the state of one service, as far as it is known.
+type Health uint8
+
+// The states of a service.
+const (
+	HealthUnknown Health = iota
+	Healthy
+	Degraded
+	Unhealthy
+)
+
+// String returns the state's name.
+func (h Health) String() string {
+	switch h {
+	case Healthy:
+		return "healthy"
+	case Degraded:
+		return "degraded"
+	case Unhealthy:
+		return "unhealthy"
+	default:
+		return "unknown"
+	}
+}
+
+// MarshalText makes the state its name in JSON.
+func (h Health) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads a state's name.
+func (h *Health) UnmarshalText(text []byte) error {
+	for _, known := range []Health{Healthy, Degraded, Unhealthy} {
+		if string(text) == known.String() {
+			*h = known
+			return nil
+		}
+	}
+	*h = HealthUnknown
+	return nil
+}
+
+// Type is a service's place in the pipeline. Anything but the constants counts
+// as TypeUnknown.
+type Type string
+
+// The places.
+const (
+	TypeUnknown   Type = "unknown"
+	TypeSource    Type = "source"
+	TypeProcessor Type = "processor"
+	TypeSink      Type = "sink"
+	TypeControl   Type = "control"
+)
+
+func (t Type) known() Type {
+	switch t {
+	case TypeSource, TypeProcessor, TypeSink, TypeControl:
+		return t
+	default:
+		return TypeUnknown
+	}
+}
+
+// Service is one service at one moment. Zero fields say nothing: their series
+// are left out where "nothing known" and 0 differ.
+type Service struct {
+	ID      string
+	Type    Type
+	Version string
+	// Local says that this process runs the service, so that its own figures
+	// come from here first hand.
+	Local bool
+	// Health is the service's state; HealthUnknown counts as working.
+	Health Health
+	// HeartbeatAge is the time since the service was last heard of. It is
+	// exported where Heartbeats is set, by who receives them.
+	HeartbeatAge time.Duration
+	Heartbeats   bool
+
+	// Load is the largest of in flight / limit.
+	Load float64
+	// InFlight and Limit are messages, Peak the most in flight since the last
+	// collection of the interval. Limit 0: none is known, the series is left out.
+	InFlight, Limit, Peak int64
+	// InFlightRows and InFlightBytes are the weights of what is in flight.
+	InFlightRows, InFlightBytes int64
+	// Streams are the open RPCs, StreamLimit how many may be.
+	Streams, StreamLimit int64
+	// QueueDepth is what waits before the gate.
+	QueueDepth int64
+	// Fraction is the share that the service lets through, 0..1; HasFraction
+	// says that it is known.
+	Fraction    float64
+	HasFraction bool
+	// Throughput is in events per second.
+	Throughput float64
+	// Latency is the service's own part of the way.
+	Latency time.Duration
+	// ErrorRatio is the share of failed units, 0..1.
+	ErrorRatio float64
+
+	// In and Out count what came in and went out since the start.
+	In, Out Traffic
+	// Errors by gRPC code name.
+	Errors []CodeCount
+	// Blocked is how long senders were held back in all, with the waits that
+	// are still in progress.
+	Blocked time.Duration
+	// Admissions are the gate's decisions.
+	Admissions []AdmissionCount
+	// Wait is how long the admitted waited at the gate.
+	Wait Histogram
+	// Connections are the service's connections by endpoint.
+	Connections []EndpointCount
+	// Upstreams are the services that feed this one.
+	Upstreams []string
+
+	finished, failed uint64 // RPCs, for the error ratio
+}
+
+// Traffic counts events and bytes.
+type Traffic struct{ Events, Bytes uint64 }
+
+// CodeCount counts errors of one gRPC code.
+type CodeCount struct {
+	Code  string
+	Count uint64
+}
+
+// AdmissionCount counts the gate's decisions of one kind.
+type AdmissionCount struct {
+	Decision, Reason string
+	Count            uint64
+}
+
+// EndpointCount counts connections to one endpoint.
+type EndpointCount struct {
+	Endpoint string
+	Count    int64
+}
+
+// ReconnectionCount counts reconnections of one service for one reason.
+type ReconnectionCount struct {
+	Service, Reason string
+	Count           uint64
+}
+
+// ReasonCount counts by a reason of a closed set.
+type ReasonCount struct {
+	Reason string
+	Count  uint64
+}
+
+// Pool is one connection pool at one moment.
+type Pool struct {
+	Endpoint string
+	// Total, Healthy, Idle and Connecting are connections now, Limit how many
+	// there may be.
+	Total, Healthy, Idle, Connecting, Limit int64
+	// Streams are the RPCs that live on them, Waiters those that wait for room.
+	Streams, Waiters int64
+	// Acquires by result.
+	Acquires []ReasonCount
+	// Waits counts the RPCs that had to wait for room, WaitTime how long in all.
+	Waits    uint64
+	WaitTime time.Duration
+	// Wait is how long an acquire took, where that is known.
+	Wait Histogram
+	// Opened counts connections made, Closed those ended, by reason.
+	Opened uint64
+	Closed []ReasonCount
+}
+
+// Edge is one connection of the pipeline's graph: events flow from Source to
+// Target.
+type Edge struct {
+	Source, Target string
+	// Connected says that the target reads from the source now.
+	Connected bool
+	Events    uint64
+	Bytes     uint64
+	// Blocked is how long the source was held back by the target in all, with
+	// the wait that is still in progress.
+	Blocked time.Duration
+	// BlockedRatio is the share of the recent time that it was held back, 0..1.
+	BlockedRatio float64
+}
+
+// AlertCount counts the alerts of one rule in one state.
+type AlertCount struct {
+	Name, State, Severity string
+	Count                 int
+}
+
+// Service returns the service of that id, or nil.
+func (s *Snapshot) Service(id string) *Service {
+	for i := range s.Services {
+		if s.Services[i].ID == id {
+			return &s.Services[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package monitor
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/withobsrvr/sluice/connpool"
+)
+
+// PoolStats is what WatchPool needs of a *connpool.Pool.
+type PoolStats interface{ Stats() connpool.Stats }
+
+// WatchPool watches a connection pool that the service of that id uses.
+func (m *Monitor) WatchPool(serviceID string, p PoolStats) (stop func()) {
+	return m.Watch(SourceFunc(func(d *Draft) { d.addPool(serviceID, p.Stats()) }))
+}
+
+// ManagerStats is what WatchPools needs of a *connpool.Manager.
+type ManagerStats interface{ Stats() []connpool.Stats }
+
+// WatchPools watches all pools of a manager, those included that it makes later.
+func (m *Monitor) WatchPools(serviceID string, p ManagerStats) (stop func()) {
+	return m.Watch(SourceFunc(func(d *Draft) {
+		for _, stats := range p.Stats() {
+			d.addPool(serviceID, stats)
+		}
+	}))
+}
+
+func (d *Draft) addPool(serviceID string, s connpool.Stats) {
+	p := d.Pool(s.Endpoint)
+	p.Total += int64(s.TotalConnections)
+	p.Healthy += int64(s.HealthyConnections)
+	p.Idle += int64(s.IdleConnections)
+	p.Connecting += int64(s.Connecting)
+	p.Limit += int64(s.MaxConnections)
+	p.Streams += int64(s.Streams)
+	p.Waiters += int64(s.Waiting)
+	p.Waits += s.Waits
+	p.WaitTime += s.WaitTime
+	p.Opened += s.Dials - min(s.Dials, s.DialFailures)
+	p.AddAcquires("ok", uint64(max(0, s.TotalUseCount)))
+	p.AddAcquires("saturated", s.Saturated)
+	p.AddAcquires("unreachable", s.Unreachable)
+	p.AddAcquires("breaker_open", s.BreakerOpen)
+	for _, reason := range slices.Sorted(maps.Keys(s.ScaleEvents)) {
+		if name, ok := strings.CutPrefix(string(reason), "down_"); ok {
+			p.AddClosed(name, s.ScaleEvents[reason])
+		}
+	}
+
+	v := d.Service(serviceID)
+	v.Local = true
+	v.AddConnections(s.Endpoint, int64(s.HealthyConnections))
+	// A connection that its health check took out, and one whose server was
+	// lost, come back as new ones.
+	d.Reconnections(serviceID, "health_check", s.Ejections)
+	d.Reconnections(serviceID, "unavailable", s.ScaleEvents[connpool.DownLost])
+}

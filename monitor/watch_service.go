@@ -1,0 +1,40 @@
+package monitor
+
+import (
+	"slices"
+)
+
+// ServiceInfo says what a service is.
+type ServiceInfo struct {
+	ID      string
+	Type    Type
+	Version string
+	// Upstreams are the ids of the services that feed it.
+	Upstreams []string
+}
+
+// WatchService says that this process runs a service, and what it is. Its
+// figures come from what else is watched under the same id.
+func (m *Monitor) WatchService(info ServiceInfo) (stop func()) {
+	info.Upstreams = slices.Clone(info.Upstreams)
+	return m.Watch(SourceFunc(func(d *Draft) {
+		v := d.Service(info.ID)
+		v.Local = true
+		v.describe(info)
+		for _, upstream := range info.Upstreams {
+			d.Service(upstream)
+		}
+	}))
+}
+
+func (v *Service) describe(info ServiceInfo) {
+	if t := info.Type.known(); t != TypeUnknown {
+		v.Type = t
+	}
+	if info.Version != "" {
+		v.Version = info.Version
+	}
+	if info.Upstreams != nil {
+		v.Upstreams = info.Upstreams
+	}
+}
