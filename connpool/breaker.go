@@ -1,0 +1,95 @@
+package connpool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// A breaker refuses calls to an endpoint that keeps failing: closed, open, and
+// half-open, where one call at a time probes.
+type breaker struct {
+	cfg    Breaker
+	logger *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	state   BreakerState
+	fails   int
+	probes  int // that succeeded in a row
+	probing bool
+	until   time.Time
+	last    error
+}
+
+func newBreaker(cfg Breaker, logger *slog.Logger) *breaker { return &breaker{cfg: cfg, logger: logger} }
+
+// enter lets a call pass, as a probe or not, or says how long to stay away.
+func (b *breaker) enter() (probing bool, wait time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.state {
+	case BreakerClosed:
+		return false, 0
+	case BreakerOpened:
+		if wait = time.Until(b.until); wait > 0 {
+			return false, wait
+		}
+		b.toLocked(BreakerHalfOpen)
+	}
+	if b.probing {
+		return false, max(time.Until(b.until), time.Millisecond)
+	}
+	b.probing = true
+	return true, 0
+}
+
+// done takes a call's outcome. The end of a caller's own context says nothing.
+func (b *breaker) done(err error, probing bool) {
+	mine := errors.Is(err, errMoved) || errors.Is(err, errAbandoned) || errors.Is(err, context.Canceled)
+	failed := err != nil && !mine && b.cfg.IsFailure(err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if probing {
+		b.probing = false
+	}
+	switch {
+	case mine:
+	case failed && (probing || b.state == BreakerClosed):
+		b.last = err
+		if b.fails++; probing || b.fails >= b.cfg.Failures {
+			b.until = time.Now().Add(b.cfg.OpenFor)
+			b.toLocked(BreakerOpened)
+		}
+	case !failed && probing:
+		if b.probes++; b.probes >= b.cfg.Probes {
+			b.toLocked(BreakerClosed)
+		}
+	case !failed && b.state == BreakerClosed:
+		b.fails = 0
+	}
+}
+
+func (b *breaker) toLocked(s BreakerState) {
+	b.logger.Warn("circuit breaker", "from", b.state.String(), "to", s.String(), "cause", b.last)
+	b.state, b.fails, b.probes, b.probing = s, 0, 0, false
+}
+
+func (b *breaker) cause() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
+}
+
+func (b *breaker) current() BreakerState {
+	if b == nil {
+		return BreakerClosed
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state == BreakerOpened && !time.Now().Before(b.until) {
+		return BreakerHalfOpen
+	}
+	return b.state
+}

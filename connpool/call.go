@@ -1,0 +1,119 @@
+package connpool
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// The phases of a call on its slot. Only a call in phaseBegun can be taken
+// back: nothing of it has left the process.
+const (
+	phaseNew     = uint32(iota) // gRPC has not seen it: an interceptor may still refuse it
+	phaseBegun                  // it waits for the transport or for a stream
+	phaseSent                   // its header is on the wire
+	phaseMoved                  // the pool took it back
+	phaseTooLate                // the pool took it back, and its header went out all the same
+)
+
+var (
+	errMoved     = errors.New("connpool: moved to another connection")
+	errAbandoned = errors.New("connpool: the stream was dropped without an end")
+	errEnded     = errors.New("connpool: the call has ended")
+)
+
+// A call is one attempt on one slot, from pick to end. It is the context that
+// gRPC runs the attempt with, so that the slot's stats handler finds it.
+type call struct {
+	context.Context
+	cancel  context.CancelCauseFunc
+	slot    *slot
+	began   time.Time
+	phase   atomic.Uint32
+	done    atomic.Bool
+	stop    func() bool // of the watch on the context; nil for unary calls
+	probing bool        // the breaker counts on its outcome
+
+	prev, next *call // in the slot's ring
+
+	// For the reclaiming of an abandoned stream.
+	inner     grpc.ClientStream
+	desc      *grpc.StreamDesc
+	closeSent atomic.Bool
+}
+
+type callKey struct{}
+
+// Value finds the call itself under callKey.
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+func newCall(ctx context.Context, s *slot) *call {
+	c := &call{slot: s, began: time.Now()}
+	c.Context, c.cancel = context.WithCancelCause(ctx)
+	s.add(c)
+	return c
+}
+
+// finish releases the slot, once, whichever of the ways to end came first:
+// OnFinish, a failed creation, the last RecvMsg, the context's end, or the
+// collection of an abandoned stream. It returns true to the first.
+func (c *call) finish(err error) bool {
+	if !c.done.CompareAndSwap(false, true) {
+		return false
+	}
+	c.slot.remove(c)
+	if b := c.slot.lane.pool.breaker; b != nil {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		b.done(err, c.probing)
+	}
+	c.cancel(errEnded)
+	c.slot.release()
+	return true
+}
+
+// end is finish for every way but the context's own.
+func (c *call) end(err error) {
+	if c.stop != nil {
+		c.stop()
+	}
+	c.finish(err)
+}
+
+// takeBack cancels the call if nothing of it was sent.
+func (c *call) takeBack() bool {
+	if !c.phase.CompareAndSwap(phaseBegun, phaseMoved) {
+		return false
+	}
+	c.cancel(errMoved)
+	return true
+}
+
+// begun and sent are the stats handler's reports.
+func (c *call) begun() { c.phase.CompareAndSwap(phaseNew, phaseBegun) }
+
+func (c *call) sent() {
+	for {
+		switch p := c.phase.Load(); p {
+		case phaseNew, phaseBegun:
+			if c.phase.CompareAndSwap(p, phaseSent) {
+				return
+			}
+		case phaseMoved:
+			c.phase.Store(phaseTooLate)
+			return
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package connpool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+const baseBackoff = 200 * time.Millisecond
+
+// dialing is the one dial in flight.
+type dialing struct {
+	lane    *lane
+	replace *slot // drained once its successor is ready; may be nil
+	reason  ScaleReason
+}
+
+type dialResult struct {
+	slot *slot
+	err  error
+}
+
+// dialOptions are the pool's own options, and then the user's.
+func dialOptions(cfg Config) []grpc.DialOption {
+	opts := []grpc.DialOption{
+		grpc.WithIdleTimeout(0), // the pool decides what is idle
+		grpc.WithDefaultServiceConfig(cfg.ServiceConfig),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: baseBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: cfg.MaxBackoff},
+			MinConnectTimeout: cfg.ConnectionTimeout,
+		}),
+	}
+	if cfg.MaxRetries < 0 {
+		opts = append(opts, grpc.WithDisableRetry())
+	} else {
+		opts = append(opts, grpc.WithMaxCallAttempts(max(2, cfg.MaxRetries+1)))
+	}
+	if cfg.Keepalive > 0 {
+		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: 20 * time.Second}))
+	}
+	if cfg.StreamWindow > 0 {
+		opts = append(opts, grpc.WithStaticStreamWindowSize(cfg.StreamWindow))
+	}
+	if cfg.ConnWindow > 0 {
+		opts = append(opts, grpc.WithStaticConnWindowSize(cfg.ConnWindow))
+	}
+	if cfg.TLS != nil {
+		t := cfg.TLS.Clone()
+		if t.ClientSessionCache == nil {
+			t.ClientSessionCache = tls.NewLRUClientSessionCache(2 * cfg.MaxConnections)
+		}
+		opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(t)))
+	}
+	if cfg.Credentials != nil {
+		opts = append(opts, grpc.WithTransportCredentials(cfg.Credentials))
+	}
+	return append(opts, cfg.DialOptions...)
+}
+
+// startDial opens one connection beside the worker.
+func (p *Pool) startDial(d dialing) {
+	p.dialing = &d
+	s := &slot{lane: d.lane, id: p.freeID(), assumption: AssumedStreamLimit}
+	p.counters.dials.Add(1)
+	p.wg.Go(func() {
+		err := p.dial(s)
+		p.dialed <- dialResult{s, err}
+	})
+}
+
+// freeID is the smallest that no slot has: labels made of IDs stay bounded.
+func (p *Pool) freeID() int {
+	for id := 0; ; id++ {
+		if !slices.ContainsFunc(p.slots, func(s *slot) bool { return s.id == id }) {
+			return id
+		}
+	}
+}
+
+// dial connects s, within the connection timeout.
+func (p *Pool) dial(s *slot) error {
+	s.ctx, s.cancel = context.WithCancel(p.ctx)
+	s.wire.slot = s
+	s.calls.prev, s.calls.next = &s.calls, &s.calls
+	cc, err := p.cfg.Dial(p.target, append(p.dialOpt[:len(p.dialOpt):len(p.dialOpt)], grpc.WithStatsHandler(&s.wire))...)
+	if err != nil {
+		s.cancel()
+		return err
+	}
+	s.cc = cc
+	if err := p.connect(s.ctx, cc); err != nil {
+		s.cancel()
+		_ = cc.Close()
+		return err
+	}
+	s.created = time.Now()
+	if p.cfg.MaxAge > 0 { // fixed here: drawn at each look, it would come early
+		s.expires = s.created.Add(p.cfg.MaxAge - jitter(p.cfg.MaxAge/10))
+	}
+	return nil
+}
+
+// connect waits until cc is ready, or fails with the reason.
+func (p *Pool) connect(ctx context.Context, cc *grpc.ClientConn) error {
+	bounded, cancel := context.WithTimeout(ctx, p.cfg.ConnectionTimeout)
+	defer cancel()
+	cc.Connect()
+	for {
+		st := cc.GetState()
+		switch st {
+		case connectivity.Ready:
+			return nil
+		case connectivity.TransientFailure:
+			return p.cause(ctx, cc)
+		case connectivity.Shutdown:
+			return errors.New("the dialed connection is closed")
+		case connectivity.Idle:
+			cc.Connect()
+		}
+		if !cc.WaitForStateChange(bounded, st) {
+			return fmt.Errorf("no connection within %v: %w", p.cfg.ConnectionTimeout, bounded.Err())
+		}
+	}
+}
+
+// cause asks a connection in transient failure why. gRPC says so only to a
+// call, and a call that fails fast is answered without any network.
+func (p *Pool) cause(ctx context.Context, cc *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeout(ctx, min(time.Second, p.cfg.ConnectionTimeout))
+	defer cancel()
+	_, err := healthpb.NewHealthClient(cc).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
+	if s, ok := status.FromError(err); ok && err != nil {
+		return errors.New(s.Message())
+	}
+	return errors.New("the connection failed")
+}
+
+// onDialed publishes a new slot, or puts the next attempt off.
+func (p *Pool) onDialed(r dialResult) {
+	d, now := p.dialing, time.Now()
+	p.dialing = nil
+	if d.replace != nil {
+		d.replace.replacing = false
+	}
+	if r.err != nil {
+		p.counters.dialFailures.Add(1)
+		p.failed(r.err, now)
+		return
+	}
+	s := r.slot
+	p.failures = 0
+	p.mu.Lock()
+	p.retry = failure{}
+	p.slots = append(slices.Clone(p.slots), s)
+	p.mu.Unlock()
+	for _, l := range p.lanes {
+		l.failure.Store(nil)
+	}
+	s.setLimit(s.assumed())
+	s.idleSince = now
+	s.health.next = p.nextCheck(now)
+	p.counters.scaled(d.reason)
+	p.cfg.Logger.Info("connection opened", "endpoint", p.target, "lane", s.lane.name, "id", s.id, "reason", string(d.reason))
+	p.wg.Go(func() { p.watch(s) })
+	if p.shutting {
+		s.drain()
+		return
+	}
+	s.lane.publish()
+	if d.replace != nil {
+		reason := DownAge
+		if d.replace.health.sick {
+			reason = DownUnhealthy
+		}
+		p.drain(d.replace, reason, now)
+	}
+}
+
+// failed puts the next attempt off and answers those who do not want to wait.
+// Slots that are open stay as they are.
+func (p *Pool) failed(err error, now time.Time) {
+	p.failures++
+	pause := float64(baseBackoff)
+	for i := 1; i < p.failures && pause < float64(p.cfg.MaxBackoff); i++ {
+		pause *= 1.6
+	}
+	pause = min(pause, float64(p.cfg.MaxBackoff)) * (0.8 + 0.4*rand.Float64())
+	f := failure{err: err, next: now.Add(time.Duration(pause))}
+	p.mu.Lock()
+	p.retry = f
+	p.mu.Unlock()
+	p.cfg.Logger.Warn("cannot connect", "endpoint", p.target, "cause", err, "failures", p.failures, "next", time.Duration(pause))
+	for _, l := range p.lanes {
+		l.failure.Store(&f)
+		if !l.reachable() {
+			l.refuseWaiting(ReasonUnreachable)
+		}
+	}
+}
+
+// jitter draws from 0 to d.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}

@@ -1,0 +1,319 @@
+package connpool
+
+import (
+	"container/list"
+	"context"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A lane picks among its own slots. The pool's worker publishes them; calls
+// only read.
+type lane struct {
+	pool     *Pool
+	name     string
+	min, max int
+	idleMin  int // 0 for a lane that opens nothing before its first call
+
+	slots   atomic.Pointer[[]*slot] // copy on write: those that are not draining
+	cursor  atomic.Uint32
+	waiting atomic.Int32 // calls in the queue, or on their way into it
+	failure atomic.Pointer[failure]
+
+	mu     sync.Mutex // guards queue and closed; held only for moves in memory
+	queue  list.List  // of *waiter
+	closed bool
+
+	waits    atomic.Uint64
+	waitTime atomic.Int64
+	pinned   bool // worker: it is at its maximum and full, and said so
+	lowSince time.Time
+}
+
+// A failure is why the lane has no connection; it goes with the next success.
+type failure struct {
+	err  error
+	next time.Time
+}
+
+type waiter struct {
+	ready   chan *slot // buffered: a grant never blocks
+	refuse  chan error // buffered
+	patient bool       // waits although the endpoint cannot be reached
+}
+
+// pick takes a place on a healthy slot that has room, or returns nil. It reads
+// one snapshot and neither blocks nor allocates.
+func (l *lane) pick() *slot {
+	slots := *l.slots.Load()
+	n := uint32(len(slots))
+	if n == 0 {
+		return nil
+	}
+	switch l.pool.cfg.Picker {
+	case LeastLoaded:
+		return l.pickLeast(slots, l.cursor.Add(1)%n)
+	case PowerOfTwo:
+		if n > 1 {
+			i := rand.Uint32N(n)
+			j := (i + 1 + rand.Uint32N(n-1)) % n
+			a, b := slots[i], slots[j]
+			if b.load() < a.load() {
+				a, b = b, a
+			}
+			if a.tryAcquire() {
+				return a
+			}
+			if b.tryAcquire() {
+				return b
+			}
+		}
+		return pickFrom(slots, 0)
+	case FirstHealthy:
+		return pickFrom(slots, 0)
+	default:
+		return pickFrom(slots, l.cursor.Add(1)%n)
+	}
+}
+
+func pickFrom(slots []*slot, start uint32) *slot {
+	for _, s := range slots[start:] {
+		if s.tryAcquire() {
+			return s
+		}
+	}
+	for _, s := range slots[:start] {
+		if s.tryAcquire() {
+			return s
+		}
+	}
+	return nil
+}
+
+func (l *lane) pickLeast(slots []*slot, start uint32) *slot {
+	best, least := slots[start], slots[start].load()
+	for i := range slots {
+		if least == 0 {
+			break
+		}
+		k := int(start) + i
+		if k >= len(slots) {
+			k -= len(slots)
+		}
+		if load := slots[k].load(); load < least {
+			best, least = slots[k], load
+		}
+	}
+	if least < full && best.tryAcquire() {
+		return best
+	}
+	return pickFrom(slots, start)
+}
+
+const full = uint64(1) << 62
+
+// load orders slots by the share of their streams in use.
+func (s *slot) load() uint64 {
+	w, limit := s.word.Load(), uint64(s.limit.Load())
+	if w&flagMask != 0 || w&countMask >= limit {
+		return full
+	}
+	return w & countMask << 20 / limit
+}
+
+var affinitySeed = maphash.MakeSeed()
+
+// pickAffine takes a place on the slot that key belongs to (rendezvous hashing:
+// a slot that goes takes only its own keys along), or on any other.
+func (l *lane) pickAffine(key string) *slot {
+	h := maphash.String(affinitySeed, key)
+	var best *slot
+	var top uint64
+	for _, s := range *l.slots.Load() {
+		if s.load() == full {
+			continue
+		}
+		if v := maphash.Comparable(affinitySeed, [2]uint64{h, uint64(s.id)}); best == nil || v > top {
+			best, top = s, v
+		}
+	}
+	if best != nil && best.tryAcquire() {
+		return best
+	}
+	return l.pick()
+}
+
+// acquire returns a slot with a place taken, waiting for it as configured.
+// Nobody passes those who wait.
+func (l *lane) acquire(ctx context.Context, key string, patient bool) (*slot, error) {
+	if l.waiting.Load() == 0 {
+		var s *slot
+		if key == "" {
+			s = l.pick()
+		} else {
+			s = l.pickAffine(key)
+		}
+		if s != nil {
+			return s, nil
+		}
+	}
+	return l.wait(ctx, patient)
+}
+
+func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
+	p := l.pool
+	if err := ctx.Err(); err != nil {
+		return nil, l.refusal(ReasonSaturated, context.Cause(ctx))
+	}
+	patient = patient || p.cfg.Unreachable == WaitForDeadline
+	// The count goes up before the last look, and a release looks at the count
+	// after it gave its place back: one of both sees the other.
+	l.waiting.Add(1)
+	l.mu.Lock()
+	s, err := l.enterLocked(patient)
+	if s != nil || err != nil {
+		l.waiting.Add(-1)
+		l.mu.Unlock()
+		p.wake()
+		return s, err
+	}
+	w := &waiter{ready: make(chan *slot, 1), refuse: make(chan error, 1), patient: patient}
+	place := l.queue.PushBack(w)
+	l.mu.Unlock()
+	p.wake()
+
+	began := time.Now()
+	defer func() {
+		l.waits.Add(1)
+		l.waitTime.Add(int64(time.Since(began)))
+	}()
+	select {
+	case s := <-w.ready:
+		return s, nil
+	case err := <-w.refuse:
+		return nil, err
+	case <-ctx.Done():
+	}
+	if l.leave(place) {
+		e := l.refusal(ReasonSaturated, context.Cause(ctx))
+		if !l.reachable() {
+			e.Reason = ReasonUnreachable
+		}
+		e.Waited = time.Since(began)
+		return nil, e
+	}
+	select { // it was answered in the same moment
+	case s := <-w.ready:
+		s.release()
+		return nil, l.refusal(ReasonSaturated, context.Cause(ctx))
+	case err := <-w.refuse:
+		return nil, err
+	}
+}
+
+// enterLocked gives a place or a refusal, or neither when the call is to queue.
+func (l *lane) enterLocked(patient bool) (*slot, error) {
+	if l.closed {
+		return nil, l.refusal(ReasonClosed, nil)
+	}
+	if l.queue.Len() == 0 {
+		if s := l.pick(); s != nil {
+			return s, nil
+		}
+	}
+	if !l.reachable() {
+		if !patient && l.failure.Load() != nil {
+			return nil, l.refusal(ReasonUnreachable, nil)
+		}
+	} else if l.pool.cfg.Saturation == FailFast {
+		return nil, l.refusal(ReasonSaturated, nil)
+	}
+	if l.queue.Len() >= l.pool.cfg.QueueSize {
+		return nil, l.refusal(ReasonSaturated, nil)
+	}
+	return nil, nil
+}
+
+// leave takes a waiter out of the queue; false when it was answered already.
+func (l *lane) leave(place *list.Element) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.queue.Front(); e != nil; e = e.Next() {
+		if e == place {
+			l.queue.Remove(e)
+			l.waiting.Add(-1)
+			return true
+		}
+	}
+	return false
+}
+
+// grant hands places to those who wait, in order.
+func (l *lane) grant() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.queue.Len() > 0 {
+		s := l.pick()
+		if s == nil {
+			return
+		}
+		w := l.queue.Remove(l.queue.Front()).(*waiter)
+		l.waiting.Add(-1)
+		w.ready <- s
+	}
+}
+
+// refuseWaiting answers those who do not want to wait for a connection, or, in
+// a closed pool, everybody.
+func (l *lane) refuseWaiting(reason Reason) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.queue.Front(); e != nil; {
+		next := e.Next()
+		if w := e.Value.(*waiter); reason == ReasonClosed || !w.patient {
+			l.queue.Remove(e)
+			l.waiting.Add(-1)
+			w.refuse <- l.refusal(reason, nil)
+		}
+		e = next
+	}
+}
+
+// close refuses everybody from now on.
+func (l *lane) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.refuseWaiting(ReasonClosed)
+}
+
+// reachable reports whether any slot is healthy, full or not.
+func (l *lane) reachable() bool {
+	for _, s := range *l.slots.Load() {
+		if !s.has(flagMask) {
+			return true
+		}
+	}
+	return false
+}
+
+// refusal makes the lane's typed error, and counts it.
+func (l *lane) refusal(reason Reason, cause error) *Error {
+	e := &Error{Reason: reason, Endpoint: l.pool.target, Lane: l.name, Cause: cause}
+	switch reason {
+	case ReasonSaturated:
+		if cause == nil {
+			l.pool.counters.saturated.Add(1)
+		}
+	case ReasonUnreachable:
+		l.pool.counters.unreachable.Add(1)
+		if f := l.failure.Load(); f != nil {
+			e.Cause = f.err
+			e.RetryAfter = max(time.Until(f.next), 0)
+		}
+	}
+	return e
+}

@@ -1,0 +1,108 @@
+package connpool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Override changes the shared configuration for one endpoint of a [Manager].
+type Override struct {
+	// Endpoint is the target as Get names it.
+	Endpoint string
+	// Change edits a copy of the shared configuration.
+	Change func(*Config)
+}
+
+// Manager holds one pool for each endpoint, all configured alike but for the
+// overrides. Its methods may be called by any number of goroutines.
+type Manager struct {
+	cfg       Config
+	overrides map[string]func(*Config)
+
+	mu     sync.Mutex // guards pools and closed; New, which runs under it, does not block
+	pools  map[string]*Pool
+	closed bool
+}
+
+// NewManager checks the shared configuration and returns an empty manager.
+func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
+	problems := []error{cfg.withDefaults("").validate()}
+	m := &Manager{cfg: cfg, overrides: map[string]func(*Config){}, pools: map[string]*Pool{}}
+	m.cfg.Lanes, m.cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
+	for i, o := range overrides {
+		if o.Endpoint == "" || o.Change == nil {
+			problems = append(problems, fmt.Errorf("overrides[%d] has endpoint %q, want an endpoint and a change", i, o.Endpoint))
+			continue
+		}
+		if _, twice := m.overrides[o.Endpoint]; twice {
+			problems = append(problems, fmt.Errorf("overrides[%d] is the second for %q", i, o.Endpoint))
+		}
+		m.overrides[o.Endpoint] = o.Change
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, fmt.Errorf("connpool: manager: %w", err)
+	}
+	return m, nil
+}
+
+// Get returns the endpoint's pool, and makes it when there is none yet or when
+// the last was closed. It does not wait for a connection. The manager closes
+// what it made.
+func (m *Manager) Get(endpoint string) (*Pool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, &Error{Reason: ReasonClosed, Endpoint: endpoint}
+	}
+	if p := m.pools[endpoint]; p != nil && !p.isClosed() {
+		return p, nil
+	}
+	cfg := m.cfg
+	if change := m.overrides[endpoint]; change != nil {
+		cfg.Lanes, cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
+		change(&cfg)
+	}
+	p, err := New(endpoint, cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.pools[endpoint] = p
+	return p, nil
+}
+
+// Stats returns a snapshot of every pool, ordered by endpoint.
+func (m *Manager) Stats() []Stats {
+	pools := m.snapshot()
+	stats := make([]Stats, len(pools))
+	for i, p := range pools {
+		stats[i] = p.Stats()
+	}
+	return stats
+}
+
+// Close closes every pool and waits for them. It is final, and may be called again.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, p := range m.snapshot() {
+		wg.Go(func() { _ = p.Close() })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (m *Manager) snapshot() []*Pool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pools := make([]*Pool, 0, len(m.pools))
+	for _, p := range m.pools {
+		pools = append(pools, p)
+	}
+	slices.SortFunc(pools, func(a, b *Pool) int { return cmp.Compare(a.target, b.target) })
+	return pools
+}

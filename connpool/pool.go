@@ -1,0 +1,291 @@
+package connpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// A Pool spreads calls over several connections to one endpoint. It is a
+// grpc.ClientConnInterface: generated clients, Flight and Flight SQL take it as
+// they take a *grpc.ClientConn. All its methods may be called by any number of
+// goroutines.
+type Pool struct {
+	target  string
+	cfg     Config
+	lanes   []*lane // the main one first
+	byName  map[string]*lane
+	routes  map[string]*lane // by full method or service
+	unary   *lane
+	dialOpt []grpc.DialOption
+	breaker *breaker
+
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	shut     atomic.Bool   // no new calls
+	signal   chan struct{} // buffered: wakes the worker
+	stopped  chan struct{} // closed when the worker and all it started are gone
+	emptied  chan struct{} // closed by the worker when the pool is shut and has no slots
+	hint     atomic.Int32  // stream limit last learned, for new connections; 0 = none
+	watching atomic.Bool   // the worker looks after waiting attempts
+	counters counters
+
+	noteMu sync.Mutex // guards notes
+	notes  []*call    // abandoned streams, left by cleanups
+
+	// mu guards what the worker shares with Stats; no call takes it. The worker
+	// alone writes slots and retry, so it reads them without the lock.
+	mu         sync.Mutex
+	slots      []*slot // every slot that is not yet closed
+	gone       []*slot // closed, and about to leave slots
+	closedUses int64
+	retry      failure // the last failed dial; zero after a success
+	*worker
+}
+
+// New checks target and cfg and returns a pool that is opening its first
+// connections. It does not wait for them: calls do.
+func New(target string, cfg Config) (*Pool, error) {
+	cfg = cfg.withDefaults(target)
+	p := &Pool{
+		target: target, cfg: cfg, byName: map[string]*lane{}, routes: map[string]*lane{},
+		signal: make(chan struct{}, 1), stopped: make(chan struct{}), emptied: make(chan struct{}),
+	}
+	err := cfg.validate()
+	if err == nil || cfg.TLS == nil || cfg.Credentials == nil {
+		err = errors.Join(err, p.checkTarget())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connpool: %q: %w", target, err)
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.addLane(Lane{Min: cfg.MinConnections, Max: cfg.MaxConnections})
+	for _, l := range cfg.Lanes {
+		p.addLane(l)
+	}
+	if cfg.Breaker.Failures > 0 {
+		p.breaker = newBreaker(cfg.Breaker, cfg.Logger.With("endpoint", target))
+	}
+	p.worker = newWorker(p)
+	go p.run()
+	return p, nil
+}
+
+// checkTarget lets gRPC judge the target and the options without connecting.
+func (p *Pool) checkTarget() error {
+	if strings.TrimSpace(p.target) == "" {
+		return errors.New("target is empty, want a gRPC name such as dns:///host:port")
+	}
+	for _, o := range p.cfg.DialOptions {
+		if o == nil {
+			return nil // reported by validate; gRPC would panic on it
+		}
+	}
+	p.dialOpt = dialOptions(p.cfg)
+	cc, err := p.cfg.Dial(p.target, p.dialOpt...)
+	if err != nil {
+		return err
+	}
+	return cc.Close()
+}
+
+func (p *Pool) addLane(cfg Lane) {
+	l := &lane{pool: p, name: cfg.Name, min: cfg.Min, max: cfg.Max}
+	l.slots.Store(&[]*slot{})
+	p.lanes = append(p.lanes, l)
+	p.byName[cfg.Name] = l
+	for _, m := range cfg.Methods {
+		p.routes[m] = l
+	}
+	if cfg.Unary || p.unary == nil {
+		p.unary = l
+	}
+}
+
+// Invoke makes a unary call on a connection of its lane.
+func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	var r retrier
+	for {
+		c, err := p.begin(ctx, method, p.unary, opts)
+		if err != nil {
+			return err
+		}
+		err = c.invoke(method, args, reply, r.options(p, opts))
+		if err == nil || !r.again(ctx, p, c, method, err, true) {
+			return r.result(p, c, err)
+		}
+	}
+}
+
+// invoke runs the call on its slot; it is over when this returns.
+func (c *call) invoke(method string, args, reply any, opts []grpc.CallOption) (err error) {
+	defer func() { c.end(err) }() // also when an interceptor panics
+	return c.slot.cc.Invoke(c, method, args, reply, opts...)
+}
+
+// NewStream opens a stream on a connection of its lane, and counts it there
+// until it ends. One goroutine may send while another receives.
+func (p *Pool) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	var r retrier
+	for {
+		c, err := p.begin(ctx, method, p.lanes[0], opts)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.open(desc, method, opts)
+		if moved := c.phase.Load(); err == nil && (moved == phaseMoved || moved == phaseTooLate) {
+			// Its header went out while it was taken back, and no message did.
+			c.end(errMoved)
+			continue
+		}
+		if err == nil {
+			return s, nil
+		}
+		if !r.again(ctx, p, c, method, err, false) {
+			return nil, r.result(p, c, err)
+		}
+	}
+}
+
+// begin picks a slot for one attempt.
+func (p *Pool) begin(ctx context.Context, method string, fallback *lane, opts []grpc.CallOption) (*call, error) {
+	h := hintsFrom(ctx)
+	l, err := p.route(h, method, fallback)
+	if err != nil {
+		return nil, err
+	}
+	probing, wait := false, time.Duration(0)
+	if p.breaker != nil {
+		if probing, wait = p.breaker.enter(); wait > 0 {
+			p.counters.breakerOpen.Add(1)
+			return nil, &Error{Reason: ReasonBreakerOpen, Endpoint: p.target, Lane: l.name, Cause: p.breaker.cause(), RetryAfter: wait}
+		}
+	}
+	var s *slot
+	if p.shut.Load() {
+		err = l.refusal(ReasonClosed, nil)
+	} else {
+		s, err = l.acquire(ctx, h.affinity, isPatient(opts))
+	}
+	if err != nil {
+		if p.breaker != nil {
+			p.breaker.done(err, probing)
+		}
+		return nil, err
+	}
+	c := newCall(ctx, s)
+	c.probing = probing
+	return c, nil
+}
+
+func (p *Pool) route(h hints, method string, fallback *lane) (*lane, error) {
+	if h.hasLane {
+		if l := p.byName[h.lane]; l != nil {
+			return l, nil
+		}
+		return nil, &Error{Reason: ReasonUnknownLane, Endpoint: p.target, Lane: h.lane}
+	}
+	if l := p.routes[method]; l != nil {
+		return l, nil
+	}
+	if l := p.routes[method[:strings.LastIndexByte(method, '/')+1]]; l != nil {
+		return l, nil
+	}
+	return fallback, nil
+}
+
+// isPatient reports whether the last word on waiting is grpc.WaitForReady(true).
+func isPatient(opts []grpc.CallOption) bool {
+	patient := false
+	for _, o := range opts {
+		if f, ok := o.(grpc.FailFastCallOption); ok {
+			patient = !f.FailFast
+		}
+	}
+	return patient
+}
+
+// Shared returns a view of the pool that has no Close method, for clients that
+// close the connection that they were given, as flight.Client does.
+func (p *Pool) Shared() grpc.ClientConnInterface { return shared{p} }
+
+type shared struct{ p *Pool }
+
+func (s shared) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return s.p.Invoke(ctx, method, args, reply, opts...)
+}
+
+func (s shared) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return s.p.NewStream(ctx, desc, method, opts...)
+}
+
+// Target is the endpoint as New was given it.
+func (p *Pool) Target() string { return p.target }
+
+// Shutdown refuses new calls, waits for the running ones, and closes. When ctx
+// ends first it closes at once, as Close does, and returns the context's cause.
+func (p *Pool) Shutdown(ctx context.Context) error {
+	p.refuseAll()
+	select {
+	case <-p.emptied:
+		return p.Close()
+	case <-p.stopped:
+		return nil
+	case <-ctx.Done():
+		_ = p.Close()
+		return context.Cause(ctx)
+	}
+}
+
+// Close refuses new calls, ends the running ones and waits until everything
+// that the pool started is gone. It may be called again.
+func (p *Pool) Close() error {
+	p.refuseAll()
+	p.cancel()
+	<-p.stopped
+	return nil
+}
+
+func (p *Pool) refuseAll() {
+	p.shut.Store(true)
+	for _, l := range p.lanes {
+		l.close()
+	}
+	p.wake()
+}
+
+func (p *Pool) isClosed() bool { return p.shut.Load() }
+
+// wake makes the worker look at everything once more. It never blocks.
+func (p *Pool) wake() {
+	select {
+	case p.signal <- struct{}{}:
+	default:
+	}
+}
+
+// watchWaiting makes the worker look after attempts that wait for a stream.
+func (p *Pool) watchWaiting() {
+	if !p.watching.Load() && p.watching.CompareAndSwap(false, true) {
+		p.wake()
+	}
+}
+
+// abandon notes a stream that was collected. Safe on any goroutine, also
+// outside of the bubble that the pool lives in.
+func (p *Pool) abandon(c *call) {
+	if c.done.Load() {
+		return
+	}
+	p.noteMu.Lock()
+	defer p.noteMu.Unlock()
+	p.notes = append(p.notes, c)
+}
+
+var _ grpc.ClientConnInterface = (*Pool)(nil)

@@ -1,0 +1,85 @@
+package connpool
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// A retrier decides whether one call goes out again.
+type retrier struct {
+	retries int
+	trailer metadata.MD
+}
+
+// options adds what the decision needs to see.
+func (r *retrier) options(p *Pool, opts []grpc.CallOption) []grpc.CallOption {
+	if p.cfg.Retry == nil {
+		return opts
+	}
+	return append(opts[:len(opts):len(opts)], grpc.Trailer(&r.trailer))
+}
+
+// again reports whether to try once more, and waits when it has to. Without the
+// user's policy only what never left the process is sent again: what the pool
+// took back, and what the transport refused.
+func (r *retrier) again(ctx context.Context, p *Pool, c *call, method string, err error, unary bool) bool {
+	if ctx.Err() != nil || p.isClosed() {
+		return false
+	}
+	phase := c.phase.Load()
+	if phase == phaseMoved || phase == phaseTooLate && !unary {
+		return true // limits learned bound how often
+	}
+	if r.retries >= p.cfg.MaxRetries || phase == phaseNew || phase == phaseTooLate {
+		return false
+	}
+	switch {
+	case phase == phaseBegun && status.Code(err) == codes.Unavailable:
+	case unary && p.cfg.Retry != nil && p.cfg.Retry(method, err):
+		if !r.pushback(ctx) {
+			return false
+		}
+	default:
+		return false
+	}
+	r.retries++
+	p.counters.retries.Add(1)
+	return true
+}
+
+// pushback waits as the server asks, or else with a growing, jittered pause. A
+// negative or unreadable wish means: not again.
+func (r *retrier) pushback(ctx context.Context) bool {
+	pause := 50 * time.Millisecond << min(r.retries, 10)
+	pause = pause/2 + jitter(pause)
+	if v := r.trailer.Get("grpc-retry-pushback-ms"); len(v) > 0 {
+		ms, err := strconv.Atoi(v[0])
+		if len(v) != 1 || err != nil || ms < 0 {
+			return false
+		}
+		pause = time.Duration(ms) * time.Millisecond
+	}
+	r.trailer = nil
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// result is what the caller sees of the last attempt.
+func (r *retrier) result(p *Pool, c *call, err error) error {
+	if err != nil && c.phase.Load() == phaseTooLate {
+		return &Error{Reason: ReasonMoved, Endpoint: p.target, Lane: c.slot.lane.name}
+	}
+	return err
+}

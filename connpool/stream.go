@@ -1,0 +1,81 @@
+package connpool
+
+import (
+	"context"
+	"runtime"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// A stream is what the pool's user holds. gRPC keeps only the inner stream, so
+// a dropped stream becomes garbage, and its cleanup tells the pool. Every method
+// keeps the wrapper alive for as long as the inner one runs.
+type stream struct {
+	inner grpc.ClientStream
+	call  *call
+}
+
+// open runs NewStream on the call's slot. The call is finished when it fails.
+func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (_ grpc.ClientStream, err error) {
+	c.desc = desc
+	c.stop = context.AfterFunc(c.Context, func() { c.finish(context.Cause(c.Context)) })
+	opened := false
+	defer func() {
+		if !opened { // also when an interceptor panics
+			c.end(err)
+		}
+	}()
+	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(c.end))
+	inner, err := c.slot.cc.NewStream(c, desc, method, opts...)
+	if err != nil {
+		return nil, err
+	}
+	opened = true
+	c.inner = inner
+	s := &stream{inner: inner, call: c}
+	if c.slot.lane.pool.cfg.Abandoned == Reclaim {
+		// The cleanup runs on a goroutine of the runtime's, so it only leaves a
+		// note: the pool's worker reads it. Waking that here would touch a
+		// channel that may belong to a test's bubble.
+		runtime.AddCleanup(s, func(c *call) { c.slot.lane.pool.abandon(c) }, c)
+	}
+	return s, nil
+}
+
+func (s *stream) Header() (metadata.MD, error) {
+	defer runtime.KeepAlive(s)
+	return s.inner.Header()
+}
+
+func (s *stream) Trailer() metadata.MD {
+	defer runtime.KeepAlive(s)
+	return s.inner.Trailer()
+}
+
+func (s *stream) Context() context.Context {
+	defer runtime.KeepAlive(s)
+	return s.inner.Context()
+}
+
+func (s *stream) CloseSend() error {
+	defer runtime.KeepAlive(s)
+	s.call.closeSent.Store(true)
+	return s.inner.CloseSend()
+}
+
+func (s *stream) SendMsg(m any) error {
+	defer runtime.KeepAlive(s)
+	return s.inner.SendMsg(m)
+}
+
+// RecvMsg ends the call on an error, io.EOF among them, and, where the server
+// answers once, on that answer: gRPC has then read the trailer too.
+func (s *stream) RecvMsg(m any) error {
+	defer runtime.KeepAlive(s)
+	err := s.inner.RecvMsg(m)
+	if err != nil || !s.call.desc.ServerStreams {
+		s.call.end(err)
+	}
+	return err
+}

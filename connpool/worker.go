@@ -1,0 +1,285 @@
+package connpool
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+)
+
+// How often the worker looks while there is something to look after.
+const (
+	waitingCheck   = 25 * time.Millisecond // attempts that wait for a stream
+	abandonedCheck = time.Second           // running streams that may be abandoned
+	probeInterval  = 30 * time.Second      // a learned limit is tried once more
+)
+
+// A worker is the one goroutine that opens, drains and closes a pool's
+// connections. It never blocks on the network: what does runs beside it, and
+// wakes it. Its fields are its own.
+type worker struct {
+	wg       sync.WaitGroup // all that it started
+	dialing  *dialing
+	dialed   chan dialResult // buffered: one dial is in flight
+	failures int             // dials in a row
+	checked  chan healthResult
+	shutting bool
+	noted    bool // abandoned streams were logged
+	maintain time.Time
+	lookAt   time.Time // when waiting attempts are looked at next
+}
+
+func newWorker(p *Pool) *worker {
+	return &worker{dialed: make(chan dialResult, 1), checked: make(chan healthResult), maintain: time.Now().Add(p.maintenance())}
+}
+
+// maintenance is how often sizes are reviewed downward.
+func (p *Pool) maintenance() time.Duration {
+	if p.cfg.IdleTimeout < 0 {
+		return DefaultIdleTimeout / 4
+	}
+	return max(p.cfg.IdleTimeout/4, time.Millisecond)
+}
+
+func (p *Pool) run() {
+	defer close(p.stopped)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.signal:
+		case <-timer.C:
+		case d := <-p.dialed:
+			p.onDialed(d)
+		case h := <-p.checked:
+			p.onChecked(h)
+		case <-p.ctx.Done():
+			p.stop()
+			return
+		}
+		if next := p.pass(time.Now()); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(next), 0))
+		}
+	}
+}
+
+// pass does what is due and returns when something is due next.
+func (p *Pool) pass(now time.Time) (next time.Time) {
+	soonest := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	p.sweep()
+	if p.shut.Load() && !p.shutting {
+		p.shutting = true
+		for _, s := range p.slots {
+			s.drain()
+		}
+	}
+	p.dropLost(now)
+	p.retire(now, soonest)
+	if p.shutting {
+		if len(p.slots) == 0 && p.dialing == nil {
+			select {
+			case <-p.emptied:
+			default:
+				close(p.emptied)
+			}
+		}
+		return next
+	}
+	p.reclaim(now, soonest)
+	p.lookAfterWaiting(now, soonest)
+	if !now.Before(p.maintain) {
+		p.shrink(now)
+		p.maintain = now.Add(p.maintenance())
+	}
+	soonest(p.maintain)
+	p.grow(now, soonest)
+	p.checkHealth(now, soonest)
+	return next
+}
+
+// stop closes everything, though calls run.
+func (p *Pool) stop() {
+	for _, l := range p.lanes {
+		l.slots.Store(&[]*slot{})
+		l.close()
+	}
+	if p.dialing != nil {
+		if d := <-p.dialed; d.err == nil {
+			d.slot.cancel()
+			_ = d.slot.cc.Close()
+		}
+	}
+	var wg sync.WaitGroup
+	for _, s := range p.slots {
+		s.drain()
+		s.cancel()
+		if !s.closing {
+			wg.Go(func() { _ = s.cc.Close() })
+		}
+	}
+	wg.Wait()
+	p.wg.Wait()
+	p.mu.Lock()
+	for _, s := range p.slots {
+		if !slices.Contains(p.gone, s) {
+			p.closedUses += int64(s.uses())
+		}
+	}
+	p.slots, p.gone = nil, nil
+	p.mu.Unlock()
+}
+
+// publish makes the lane's snapshot anew: its slots that are not draining.
+func (l *lane) publish() {
+	var active []*slot
+	for _, s := range l.pool.slots {
+		if s.lane == l && !s.has(flagDraining) {
+			active = append(active, s)
+		}
+	}
+	l.slots.Store(&active)
+	if l.waiting.Load() > 0 {
+		l.grant()
+	}
+}
+
+// watch follows a connection's state for as long as the slot lives.
+func (p *Pool) watch(s *slot) {
+	for {
+		st := s.cc.GetState()
+		switch st {
+		case connectivity.Ready:
+			s.word.And(^flagDown)
+			if s.lane.waiting.Load() > 0 {
+				s.lane.grant()
+			}
+		case connectivity.Idle:
+			// The server sent GOAWAY, or went. Streams may still run on the old
+			// transport. gRPC reconnects only when asked.
+			s.word.Or(flagDown)
+			s.learn.forget.Store(true)
+			if s.lane.reachable() && !s.pause(jitter(100*time.Millisecond)) {
+				return
+			}
+			s.cc.Connect()
+		case connectivity.TransientFailure:
+			s.word.Or(flagDown)
+			s.lost.Store(&lostCause{p.cause(s.ctx, s.cc)})
+			p.wake()
+		case connectivity.Connecting:
+			s.word.Or(flagDown)
+		case connectivity.Shutdown:
+			return
+		}
+		p.wake()
+		if !s.cc.WaitForStateChange(s.ctx, st) {
+			return
+		}
+	}
+}
+
+// pause waits, unless the slot is being closed.
+func (s *slot) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// dropLost drains the slots that could not get their transport back: dialing is
+// the pool's affair, one at a time and with one backoff, and what still runs on
+// an old transport goes on.
+func (p *Pool) dropLost(now time.Time) {
+	for _, s := range p.slots {
+		lost := s.lost.Swap(nil)
+		if lost == nil || !s.has(flagDown) || s.has(flagDraining) {
+			continue
+		}
+		p.drain(s, DownLost, now)
+		if !s.lane.reachable() && !p.shutting {
+			p.failed(lost.err, now)
+		}
+	}
+}
+
+// drain takes a slot out of its lane.
+func (p *Pool) drain(s *slot, reason ScaleReason, now time.Time) {
+	if !s.drain() {
+		return
+	}
+	p.counters.drains.Add(1)
+	p.counters.scaled(reason)
+	p.cfg.Logger.Info("connection drains", "endpoint", p.target, "lane", s.lane.name, "id", s.id, "reason", string(reason), "streams", s.running())
+	s.drainedAt, s.drainedFor = now, reason
+	s.lane.publish()
+}
+
+// retire closes the slots that have drained, and, past the deadline, those that
+// have not.
+func (p *Pool) retire(now time.Time, soonest func(time.Time)) {
+	for _, s := range slices.Clone(p.slots) {
+		if !s.has(flagDraining) || s.closing {
+			continue
+		}
+		if s.drainedAt.IsZero() {
+			s.drainedAt = now
+		}
+		forced := false
+		switch {
+		case s.has(flagClosed) && s.wire.open.Load() <= 0:
+		case s.has(flagClosed):
+			// Every call was given back, and an attempt is just ending: closing
+			// now could put "connection is closing" in its place. Its end wakes us.
+			if soonest(now.Add(abandonedCheck)); now.Sub(s.drainedAt) < time.Minute {
+				continue
+			}
+		case p.cfg.DrainDeadline > 0 && now.Sub(s.drainedAt) >= p.cfg.DrainDeadline:
+			forced = true
+		default:
+			if p.cfg.DrainDeadline > 0 {
+				soonest(s.drainedAt.Add(p.cfg.DrainDeadline))
+			}
+			continue
+		}
+		if forced {
+			p.counters.drainsForced.Add(1)
+			p.cfg.Logger.Warn("connection closed at its drain deadline", "endpoint", p.target, "id", s.id, "streams", s.running())
+		}
+		s.closing = true
+		s.cancel()
+		p.wg.Go(func() {
+			_ = s.cc.Close()
+			p.forget(s)
+		})
+	}
+}
+
+// forget drops a closed slot; its ID is free from here on.
+func (p *Pool) forget(s *slot) {
+	p.mu.Lock()
+	p.closedUses += int64(s.uses())
+	p.gone = append(p.gone, s)
+	p.mu.Unlock()
+	p.wake()
+}
+
+// sweep takes what forget dropped off the list.
+func (p *Pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.gone {
+		p.slots = slices.DeleteFunc(slices.Clone(p.slots), func(o *slot) bool { return o == s })
+	}
+	p.gone = nil
+}
