@@ -1,0 +1,127 @@
+package component
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+)
+
+var roles = map[Role]backpressure.Role{
+	RoleSource:    backpressure.Source,
+	RoleProcessor: backpressure.Processor,
+	RoleSink:      backpressure.Sink,
+}
+
+// startAgent registers with the control plane and follows its decision, when
+// the configuration says so. done waits until it has unregistered.
+func (c *Component) startAgent(ctx context.Context, s Service, running *sync.WaitGroup) (done func(), err error) {
+	if !c.Flowctl {
+		return func() {}, nil
+	}
+	// Only a source is slowed down by the fraction: what it does not send, no
+	// stage behind it has to hold. The others let everything through that they
+	// were sent, or they would hold what a full stage behind them waits for.
+	targets := []backpressure.FractionSetter{&c.clock}
+	if c.Role == RoleSource {
+		targets = append(targets, c.Gate)
+	}
+	var rate throughput // Report is called by the agent's loops, one at a time or not
+	var mu sync.Mutex
+	at := c.Addresses()
+	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
+		Endpoint: c.FlowctlEndpoint,
+		Component: controlplane.Component{
+			ID: c.ID, Name: string(c.Role), Role: roles[c.Role], Endpoint: at.Flight, HealthEndpoint: "http://" + at.HTTP + "/health",
+			InputEventTypes: s.Inputs, OutputEventTypes: s.Outputs, Upstreams: s.Upstreams, MaxInFlight: c.MaxMessages,
+		},
+		HeartbeatInterval: c.HeartbeatInterval,
+		Local:             backpressure.Config{Activation: c.BackpressureThreshold, Recovery: c.RecoveryThreshold},
+		Targets:           targets,
+		Logger:            c.Log,
+		Report: func() backpressure.Report {
+			f := s.figures()
+			mu.Lock()
+			defer mu.Unlock()
+			load := c.Stage.Load()
+			c.peak.note(load)
+			return backpressure.Report{
+				InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.MaxMessages, Load: load, QueueDepth: f.Queued,
+				Throughput: rate.update(f.Events, time.Now()), Latency: f.Latency,
+			}
+		},
+		Metrics: func() map[string]float64 {
+			f := s.figures()
+			return map[string]float64{"events_processed_total": float64(f.Events), "errors_total": float64(f.Errors)}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	running.Go(func() {
+		defer close(ended)
+		if err := agent.Run(ctx); err != nil {
+			c.Log.Error("the agent ended", "error", err)
+		}
+	})
+	return func() {
+		cancel()
+		<-ended
+	}, nil
+}
+
+func (s Service) figures() Figures {
+	if s.Figures == nil {
+		return Figures{}
+	}
+	return s.Figures()
+}
+
+// Upstream returns whom to read: the configured endpoint, or else what the
+// control plane knows, waiting until it knows one. It returns nothing, and no
+// error, when the component is asked to end first.
+func (c *Component) Upstream(ctx context.Context, variable, configured string, role Role, eventType string) (endpoint, id string, err error) {
+	if configured != "" {
+		return configured, string(role), nil
+	}
+	if !c.Flowctl {
+		return "", "", &UsageError{fmt.Errorf("%s is %w", variable, errNoUpstream)}
+	}
+	conn, err := grpc.NewClient(c.FlowctlEndpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return "", "", err
+	}
+	defer conn.Close()
+	c.Log.Info("asking the control plane for an upstream", "control_plane", c.FlowctlEndpoint, "role", role, "events", eventType)
+	filter := controlplane.Filter{Role: roles[role], EventTypes: []string{eventType}}
+	for poll := time.NewTicker(discoveryInterval); ; {
+		found, err := controlplane.Discover(ctx, conn, filter)
+		for _, candidate := range found {
+			if candidate.Endpoint != "" {
+				poll.Stop()
+				c.Log.Info("found the upstream", "id", candidate.ID, "endpoint", candidate.Endpoint)
+				return candidate.Endpoint, candidate.ID, nil
+			}
+		}
+		if err != nil {
+			c.Log.Debug("the control plane does not answer yet", "error", err)
+		}
+		select {
+		case <-poll.C:
+		case <-c.process.Drain:
+			return "", "", nil
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		}
+	}
+}
+
+const discoveryInterval = 200 * time.Millisecond

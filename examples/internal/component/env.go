@@ -1,0 +1,157 @@
+package component
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Env reads a component's settings from environment variables and remembers
+// everything that it refused, so that the user sees all mistakes at once.
+// A variable that is set but empty counts as unset. Every read also documents
+// its variable, so that -h and the reader cannot disagree.
+//
+// An Env belongs to one goroutine.
+type Env struct {
+	lookup func(string) (string, bool)
+	errs   []error
+	docs   []variable
+}
+
+// An EnvError is one variable that was refused.
+type EnvError struct {
+	Name, Value string
+	Accepted    string // what would have been accepted, in words
+}
+
+func (e *EnvError) Error() string {
+	return fmt.Sprintf("%s=%q is not accepted: want %s", e.Name, e.Value, e.Accepted)
+}
+
+type variable struct{ name, fallback, accepted, help string }
+
+// NewEnv returns a reader over lookup, which is os.LookupEnv in a program.
+func NewEnv(lookup func(string) (string, bool)) *Env { return &Env{lookup: lookup} }
+
+// Err returns everything refused so far, joined, or nil.
+func (e *Env) Err() error { return errors.Join(e.errs...) }
+
+// Reject records that a variable's value cannot be used, for checks across
+// several variables.
+func (e *Env) Reject(name, value, accepted string) {
+	e.errs = append(e.errs, &EnvError{Name: name, Value: value, Accepted: accepted})
+}
+
+// WriteHelp lists every variable read so far: name, default, what is accepted
+// and what it does.
+func (e *Env) WriteHelp(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range e.docs {
+		fmt.Fprintf(t, "  %s\t%s\t%s (%s)\n", v.name, v.fallback, v.help, v.accepted)
+	}
+	return t.Flush()
+}
+
+// String reads free text.
+func (e *Env) String(name, fallback, help string) string {
+	return read(e, name, fallback, "text", help, fallback, func(s string) (string, bool) { return s, true })
+}
+
+// OneOf reads one of a closed set of words.
+func (e *Env) OneOf(name, fallback, help string, accepted ...string) string {
+	return read(e, name, fallback, "one of "+strings.Join(accepted, ", "), help, fallback, func(s string) (string, bool) {
+		for _, a := range accepted {
+			if strings.EqualFold(s, a) {
+				return a, true
+			}
+		}
+		return "", false
+	})
+}
+
+// Bool reads true or false, in the spellings of [strconv.ParseBool].
+func (e *Env) Bool(name string, fallback bool, help string) bool {
+	return read(e, name, strconv.FormatBool(fallback), "true or false", help, fallback, func(s string) (bool, bool) {
+		b, err := strconv.ParseBool(strings.ToLower(s))
+		return b, err == nil
+	})
+}
+
+// Int reads a whole number of at least low and at most high.
+func (e *Env) Int(name string, fallback, low, high int, help string) int {
+	accepted := fmt.Sprintf("a whole number from %d to %d", low, high)
+	if high == math.MaxInt {
+		accepted = fmt.Sprintf("a whole number of at least %d", low)
+	}
+	return read(e, name, strconv.Itoa(fallback), accepted, help, fallback, func(s string) (int, bool) {
+		n, err := strconv.Atoi(s)
+		return n, err == nil && n >= low && n <= high
+	})
+}
+
+// Port reads a TCP port; 0 asks for any free one.
+func (e *Env) Port(name string, fallback int, help string) int {
+	return read(e, name, strconv.Itoa(fallback), "a port from 0 to 65535, 0 for any free one", help, fallback, func(s string) (int, bool) {
+		n, err := strconv.ParseUint(s, 10, 16)
+		return int(n), err == nil
+	})
+}
+
+// Ledger reads a ledger sequence; unset is 0.
+func (e *Env) Ledger(name string, fallback uint32, help string) uint32 {
+	return read(e, name, strconv.FormatUint(uint64(fallback), 10), "a ledger sequence, 0 for unset", help, fallback, func(s string) (uint32, bool) {
+		n, err := strconv.ParseUint(s, 10, 32)
+		return uint32(n), err == nil
+	})
+}
+
+// Duration reads a duration of at least low in Go's notation.
+func (e *Env) Duration(name string, fallback, low time.Duration, help string) time.Duration {
+	accepted := fmt.Sprintf("a duration of at least %v, such as 500ms, 10s or 5m", low)
+	return read(e, name, fallback.String(), accepted, help, fallback, func(s string) (time.Duration, bool) {
+		d, err := time.ParseDuration(s)
+		return d, err == nil && d >= low
+	})
+}
+
+// Share reads a share above 0 and at most 1.
+func (e *Env) Share(name string, fallback float64, help string) float64 {
+	return read(e, name, strconv.FormatFloat(fallback, 'g', -1, 64), "a number above 0 and at most 1, such as 0.8", help, fallback, func(s string) (float64, bool) {
+		f, err := strconv.ParseFloat(s, 64)
+		return f, err == nil && f > 0 && f <= 1
+	})
+}
+
+// Endpoint reads the host:port of a server; unset is empty.
+func (e *Env) Endpoint(name, fallback, help string) string {
+	return read(e, name, fallback, "host:port, such as localhost:8815", help, fallback, func(s string) (string, bool) {
+		host, port, err := net.SplitHostPort(s)
+		if err != nil || host == "" {
+			return "", false
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		return s, err == nil && n > 0
+	})
+}
+
+// read is every getter: parse reports whether it accepts the text.
+func read[T any](e *Env, name, shown, accepted, help string, fallback T, parse func(string) (T, bool)) T {
+	e.docs = append(e.docs, variable{name, shown, accepted, help})
+	text, ok := e.lookup(name)
+	text = strings.TrimSpace(text)
+	if !ok || text == "" {
+		return fallback
+	}
+	v, ok := parse(text)
+	if !ok {
+		e.Reject(name, text, accepted)
+		return fallback
+	}
+	return v
+}

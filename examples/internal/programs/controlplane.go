@@ -1,0 +1,54 @@
+package programs
+
+import (
+	"context"
+	"net"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/cmd/program"
+	"github.com/withobsrvr/sluice/examples/internal/component"
+)
+
+// ControlPlane is the same control plane as the program sluice-controlplane.
+func ControlPlane(ctx context.Context, p component.Process) error {
+	env := component.NewEnv(p.Lookup)
+	cfg := component.ReadConfig(env, component.RoleControlPlane)
+	if err := usage(env); err != nil {
+		return err
+	}
+	grpcListener, err := net.Listen("tcp", hostPort(cfg.Host, cfg.FlightPort))
+	if err != nil {
+		return err
+	}
+	httpListener, err := net.Listen("tcp", hostPort(cfg.Host, cfg.HealthPort))
+	if err != nil {
+		grpcListener.Close()
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-p.Drain:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return program.Run(ctx, program.Config{
+		GRPC: grpcListener,
+		HTTP: httpListener,
+		Server: controlplane.ServerConfig{
+			Decision: backpressure.Config{Activation: cfg.BackpressureThreshold, Recovery: cfg.RecoveryThreshold},
+		},
+		Logger: cfg.NewLogger(p.Log),
+		Ready: func(*controlplane.Server) {
+			if p.Ready != nil {
+				p.Ready(component.Addresses{
+					Flight: hostPort(cfg.Advertise, grpcListener.Addr().(*net.TCPAddr).Port),
+					HTTP:   hostPort(cfg.Advertise, httpListener.Addr().(*net.TCPAddr).Port),
+				})
+			}
+		},
+	})
+}

@@ -1,0 +1,37 @@
+// Package programs makes programs of the pipeline's parts: it reads their
+// environment, wires them to the component that carries them, and runs them.
+// The binaries beside internal run one each; the pipeline runs all of them.
+//
+// # Concurrency
+//
+// Each Run is one program; several run in one process as well.
+//
+// # Errors
+//
+// A mistake in the environment is a *component.UsageError that names every
+// variable that was refused.
+//
+// # Testing
+//
+// The runner's tests run all of them together.
+package programs
+
+import "github.com/withobsrvr/sluice/examples/internal/component"
+
+// All is every program by its role.
+func All() map[component.Role]component.Run {
+	return map[component.Role]component.Run{
+		component.RoleControlPlane: ControlPlane,
+		component.RoleSource:       Source,
+		component.RoleProcessor:    Processor,
+		component.RoleSink:         Sink,
+	}
+}
+
+// usage turns what the environment refused into a usage error.
+func usage(env *component.Env) error {
+	if err := env.Err(); err != nil {
+		return &component.UsageError{Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package programs
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/stellar/go-stellar-sdk/network"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+)
+
+// ledgerConfig is where a source takes its ledgers from.
+type ledgerConfig struct {
+	kind       string
+	count      uint32
+	start, end uint32
+	passphrase string
+
+	lakeType, lakePath, lakeRegion, lakeEndpoint string
+	ledgersPerFile, filesPerPartition            int
+
+	rpcURL string
+}
+
+func readLedgerConfig(e *component.Env) ledgerConfig {
+	c := ledgerConfig{
+		kind:              e.OneOf("LEDGER_SOURCE", "sample", "where ledgers come from", "sample", "datalake", "rpc"),
+		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer; unset: 200 of the sample, else all"),
+		start:             e.Ledger("START_LEDGER", 0, "first ledger, of a data lake or RPC server; unset: its oldest"),
+		end:               e.Ledger("END_LEDGER", 0, "last ledger; unset: the latest, or as LEDGER_COUNT says"),
+		passphrase:        e.String("NETWORK_PASSPHRASE", network.PublicNetworkPassphrase, "of the network that the ledgers belong to"),
+		lakeType:          e.OneOf("DATALAKE_TYPE", "Filesystem", "store of the data lake", "Filesystem", "S3", "GCS"),
+		lakePath:          e.String("DATALAKE_PATH", "", "its folder, or bucket and prefix"),
+		lakeRegion:        e.String("DATALAKE_REGION", "", "of an S3 bucket"),
+		lakeEndpoint:      e.String("DATALAKE_ENDPOINT_URL", "", "of an S3 server that is not Amazon's"),
+		ledgersPerFile:    e.Int("DATALAKE_LEDGERS_PER_FILE", 0, 0, 1<<20, "layout; 0: what the lake's manifest says"),
+		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24, "layout; 0: what the lake's manifest says"),
+		rpcURL:            e.String("RPC_URL", "", "of the Stellar RPC server"),
+	}
+	if c.end != 0 && c.end < c.start {
+		e.Reject("END_LEDGER", fmt.Sprint(c.end), fmt.Sprintf("at least START_LEDGER, which is %d", c.start))
+	}
+	if c.count == 0 && c.kind == "sample" {
+		c.count = 200
+	}
+	if c.end == 0 && c.start != 0 && c.count != 0 {
+		c.end = uint32(min(uint64(c.start)+uint64(c.count)-1, math.MaxUint32))
+	}
+	switch {
+	case c.kind == "datalake" && c.lakePath == "":
+		e.Reject("DATALAKE_PATH", "", "the folder of the data lake, or bucket and prefix, with LEDGER_SOURCE=datalake")
+	case c.kind == "datalake" && c.lakeType == "S3" && c.lakeRegion == "":
+		e.Reject("DATALAKE_REGION", "", "the region of the bucket, with DATALAKE_TYPE=S3")
+	case c.kind == "rpc" && c.rpcURL == "":
+		e.Reject("RPC_URL", "", "the http(s) URL of a Stellar RPC server, with LEDGER_SOURCE=rpc")
+	}
+	return c
+}
+
+// OpenLedgers opens the ledgers that a source with this environment serves.
+func OpenLedgers(lookup func(string) (string, bool)) (ledgers.Source, error) {
+	env := component.NewEnv(lookup)
+	c := readLedgerConfig(env)
+	if err := usage(env); err != nil {
+		return nil, err
+	}
+	return c.open()
+}
+
+func (c ledgerConfig) open() (ledgers.Source, error) {
+	switch c.kind {
+	case "datalake":
+		parameters := map[string]string{}
+		put := func(name, value string) {
+			if value != "" {
+				parameters[name] = value
+			}
+		}
+		if c.lakeType == "Filesystem" {
+			put("destination_path", c.lakePath)
+		} else {
+			put("destination_bucket_path", c.lakePath)
+		}
+		put("region", c.lakeRegion)
+		put("endpoint_url", c.lakeEndpoint)
+		src, err := ledgers.NewDataLake(ledgers.DataLakeConfig{
+			Type: c.lakeType, Params: parameters, Passphrase: c.passphrase, Start: c.start, End: c.end,
+			LedgersPerFile: uint32(c.ledgersPerFile), FilesPerPartition: uint32(c.filesPerPartition), RetryWait: time.Second,
+		})
+		if err != nil {
+			return nil, &component.UsageError{Err: err}
+		}
+		return src, nil
+	case "rpc":
+		src, err := ledgers.NewRPC(ledgers.RPCConfig{URL: c.rpcURL, Passphrase: c.passphrase, Start: c.start, End: c.end})
+		if err != nil {
+			return nil, &component.UsageError{Err: err}
+		}
+		return src, nil
+	}
+	return ledgers.NewSample(c.count)
+}

@@ -1,0 +1,58 @@
+package programs
+
+import (
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/examples/internal/source"
+)
+
+type sourceConfig struct {
+	component.Config
+	ledgers ledgerConfig
+}
+
+func readSource(e *component.Env) sourceConfig {
+	return sourceConfig{component.ReadConfig(e, component.RoleSource), readLedgerConfig(e)}
+}
+
+// DescribeSource reads the source's variables, for its help.
+func DescribeSource(e *component.Env) { readSource(e) }
+
+// Source is stellar-arrow-source.
+func Source(ctx context.Context, p component.Process) error {
+	env := component.NewEnv(p.Lookup)
+	cfg := readSource(env)
+	if err := usage(env); err != nil {
+		return err
+	}
+	src, err := cfg.ledgers.open()
+	if err != nil {
+		return err
+	}
+	c, err := component.Open(cfg.Config, p)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if note := src.Info().Note; note != "" {
+		c.Log.Info("ledgers", "source", note)
+	}
+	server, err := source.New(src, source.Config{Logger: c.Log})
+	if err != nil {
+		return err
+	}
+	return c.Serve(ctx, component.Service{
+		Register: func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, server) },
+		Outputs:  []string{ledgers.FlightName},
+		Work:     func() any { return server.Counters() },
+		Figures: func() component.Figures {
+			n := server.Counters()
+			return component.Figures{Events: n.Ledgers, Errors: n.Errors}
+		},
+	})
+}

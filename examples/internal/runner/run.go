@@ -1,0 +1,429 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/examples/internal/sink"
+	"github.com/withobsrvr/sluice/examples/internal/verify"
+)
+
+// Config is what a pipeline is run with.
+type Config struct {
+	Options Options
+	// Env is what the components' environment starts from.
+	Env []string
+	// Programs are the components.
+	Programs map[component.Role]component.Run
+	// Open returns the ledgers of the source, for the comparison, from the
+	// environment that the source gets.
+	Open func(lookup func(string) (string, bool)) (ledgers.Source, error)
+	// Interrupts asks for the end: the first value drains, the second stops at
+	// once.
+	Interrupts <-chan os.Signal
+	// Out shows progress and the summary; Logs receives log lines.
+	Out  *os.File
+	Logs io.Writer
+}
+
+// Waiting times. None decides about data: they only bound how long a run hangs
+// on a component that does not come up or an operator's view that lags.
+const (
+	healthTimeout   = 60 * time.Second
+	recoveryTimeout = 30 * time.Second
+	liveInterval    = 250 * time.Millisecond
+	plainInterval   = 2 * time.Second
+)
+
+// ErrInterrupted means that the run was stopped at once, by a second interrupt.
+var ErrInterrupted = errors.New("stopped at once: what was not durable is not in the files; -resume continues")
+
+// pipeline is one run.
+type pipeline struct {
+	cfg     Config
+	opts    Options
+	console *console
+	spawner *spawner
+	units   map[component.Role]unit
+	follow  *follower
+	meter   meter
+
+	dir    string
+	before sink.Checkpoint // of the folder when the run began
+	src    ledgers.Source
+	env    []string
+	last   picture
+	drawn  time.Time // of the last plain line
+}
+
+// Run runs the pipeline until its input is done and durable, or until it is
+// interrupted. No child is left when it returns.
+func Run(ctx context.Context, cfg Config) error {
+	p := &pipeline{
+		cfg: cfg, opts: cfg.Options, console: newConsole(cfg.Out, cfg.Logs), spawner: newSpawner(),
+		units: map[component.Role]unit{}, follow: newFollower(),
+		last: picture{decision: component.Decision{Fraction: 1}},
+	}
+	defer p.spawner.close()
+	defer p.killAll()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	drain := make(chan struct{})
+	go p.watchInterrupts(ctx, drain, cancel)
+
+	err := p.run(ctx, drain)
+	p.console.draw("")
+	if ctx.Err() != nil {
+		return ErrInterrupted
+	}
+	return err
+}
+
+func (p *pipeline) watchInterrupts(ctx context.Context, drain chan<- struct{}, stop func()) {
+	for n := 1; ; n++ {
+		select {
+		case <-p.cfg.Interrupts:
+		case <-ctx.Done():
+			return
+		}
+		if n == 1 {
+			p.console.say("interrupted: draining; once more stops at once")
+			close(drain)
+			continue
+		}
+		stop()
+		return
+	}
+}
+
+func (p *pipeline) run(ctx context.Context, drain <-chan struct{}) error {
+	if err := p.prepare(ctx); err != nil {
+		return err
+	}
+	if err := p.start(ctx, drain); err != nil {
+		return err
+	}
+	if err := p.work(ctx, drain); err != nil {
+		return err
+	}
+	if err := p.stop(ctx); err != nil {
+		return err
+	}
+	return p.finish(ctx)
+}
+
+// prepare finds the run's folder and input, and looks at the ports.
+func (p *pipeline) prepare(ctx context.Context) error {
+	host, _ := lookupIn(p.cfg.Env)("LISTEN_HOST")
+	if host == "" {
+		host = "localhost"
+	}
+	if err := p.opts.Ports.Check(host); err != nil {
+		return err
+	}
+	if p.opts.Resume != "" {
+		var err error
+		if p.dir, p.before, err = findRun(p.opts.Out, p.opts.Resume); err != nil {
+			return err
+		}
+		if p.before.Format != "" {
+			p.opts.Format = p.before.Format
+		}
+		if !p.opts.LedgersSet && p.before.Range.Len() > 0 {
+			p.opts.Ledgers = uint32(p.before.Range.Len())
+		}
+	}
+	p.env = p.environment()
+	src, err := p.cfg.Open(lookupIn(p.env))
+	if err != nil {
+		return err
+	}
+	p.src = src
+	bounds, err := src.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	p.meter.total = int64(bounds.Len())
+	// A source that grows offers more by the time that the component asks.
+	p.env = append(p.env, fmt.Sprintf("START_LEDGER=%d", bounds.First), fmt.Sprintf("END_LEDGER=%d", bounds.Last))
+	if p.dir == "" { // last, so that a run that cannot start leaves nothing behind
+		if p.dir, err = newRun(p.opts.Out, time.Now()); err != nil {
+			return err
+		}
+	}
+	if note := src.Info().Note; note != "" {
+		p.console.say("source: %s", note)
+	}
+	p.console.say("ledgers %d to %d into %s", bounds.First, bounds.Last, p.dir)
+	if p.before.Ledgers > 0 {
+		p.console.say("continuing at ledger %d: %d ledgers are there", p.before.Next, p.before.Ledgers)
+	}
+	return nil
+}
+
+// environment is what every component gets.
+func (p *pipeline) environment() []string {
+	env := append(slices.Clone(p.cfg.Env),
+		"ENABLE_FLOWCTL=true",
+		"LOG_LEVEL="+p.opts.LogLevel,
+		"LOG_FORMAT="+p.opts.LogFormat,
+		"LEDGER_SOURCE="+p.opts.Source,
+		"LEDGER_COUNT="+strconv.FormatUint(uint64(p.opts.Ledgers), 10),
+	)
+	if p.before.Range.Len() > 0 && p.opts.Source != "sample" {
+		env = append(env, "START_LEDGER="+strconv.FormatUint(uint64(p.before.Range.First), 10))
+	}
+	return env
+}
+
+// environmentOf is what one component gets.
+func (p *pipeline) environmentOf(role component.Role) []string {
+	grpcPort, httpPort := p.opts.Ports.Of(role)
+	env := append(slices.Clone(p.env),
+		"FLOWCTL_COMPONENT_ID="+string(role),
+		"FLIGHT_PORT="+strconv.Itoa(grpcPort),
+		"HEALTH_PORT="+strconv.Itoa(httpPort),
+	)
+	if role == component.RoleSink {
+		env = append(env, "OUT_DIR="+p.dir, "OUT_FORMAT="+p.opts.Format, "SINK_DELAY="+p.opts.SinkDelay.String())
+		if path, ok := lookupIn(p.env)("SINK_DELAY_FILE"); !ok || path == "" {
+			env = append(env, "SINK_DELAY_FILE="+filepath.Join(p.dir, "sink-delay"))
+		}
+	}
+	return env
+}
+
+// start brings the components up: the control plane first, then the others at
+// once, which find each other through it.
+func (p *pipeline) start(ctx context.Context, drain <-chan struct{}) error {
+	if err := p.launch(component.RoleControlPlane); err != nil {
+		return err
+	}
+	control, err := p.await(ctx, component.RoleControlPlane, drain)
+	if err != nil {
+		return err
+	}
+	p.env = append(p.env, "FLOWCTL_ENDPOINT="+control.Flight)
+	p.console.say("control plane at %s, live topology at http://%s/", control.Flight, control.HTTP)
+	for _, role := range component.Roles[1:] {
+		if err := p.launch(role); err != nil {
+			return err
+		}
+	}
+	for _, role := range component.Roles[1:] {
+		at, err := p.await(ctx, role, drain)
+		if err != nil {
+			return err
+		}
+		p.console.say("%s at %s, metrics at http://%s/metrics", role, at.Flight, at.HTTP)
+	}
+	return nil
+}
+
+func (p *pipeline) launch(role component.Role) error {
+	env, log := p.environmentOf(role), p.console.logWriter()
+	if p.opts.InProcess {
+		p.units[role] = startLocal(role, p.cfg.Programs[role], env, log)
+		return nil
+	}
+	u, err := p.spawner.start(role, env, log)
+	if err != nil {
+		return err
+	}
+	p.units[role] = u
+	return nil
+}
+
+// errDraining ends the start: there is nothing to drain yet.
+var errDraining = errors.New("interrupted before the pipeline was up")
+
+// await waits until the component serves and is healthy.
+func (p *pipeline) await(ctx context.Context, role component.Role, drain <-chan struct{}) (component.Addresses, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, healthTimeout, fmt.Errorf("%s is not healthy after %v", role, healthTimeout))
+	defer cancel()
+	u := p.units[role]
+	var at component.Addresses
+	select {
+	case a, ok := <-u.Ready():
+		if !ok {
+			<-u.Done()
+			return at, cmpErr(u.Err(), fmt.Errorf("%s ended before it served", role))
+		}
+		at = a
+	case <-drain:
+		return at, errDraining
+	case <-ctx.Done():
+		return at, context.Cause(ctx)
+	}
+	p.follow.urls[role] = "http://" + at.HTTP
+	for poll := time.NewTicker(20 * time.Millisecond); ; {
+		err := p.follow.healthy(ctx, role)
+		if err == nil {
+			poll.Stop()
+			return at, nil
+		}
+		select {
+		case <-poll.C:
+		case <-u.Done():
+			return at, cmpErr(u.Err(), fmt.Errorf("%s ended before it was healthy", role))
+		case <-drain:
+			return at, errDraining
+		case <-ctx.Done():
+			return at, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+func cmpErr(err, fallback error) error {
+	if err != nil {
+		return err
+	}
+	return fallback
+}
+
+// work follows the pipeline until its input is durable and the pressure is
+// gone, or, with -serve, until the first interrupt.
+func (p *pipeline) work(ctx context.Context, drain <-chan struct{}) error {
+	interval := plainInterval
+	if p.console.live {
+		interval = liveInterval
+	}
+	tick := time.NewTicker(liveInterval)
+	defer tick.Stop()
+	var doneAt time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-drain:
+			return nil
+		case <-tick.C:
+		}
+		if err := p.died(); err != nil {
+			return err
+		}
+		p.last = p.follow.look(ctx, p.last)
+		p.meter.add(p.last)
+		p.show(interval)
+		if !p.last.sink.Done {
+			continue
+		}
+		if doneAt.IsZero() {
+			doneAt = time.Now()
+		}
+		recovered := p.last.decision.Fraction >= 1 || time.Since(doneAt) > recoveryTimeout
+		if recovered && !p.opts.Serve {
+			return nil
+		}
+	}
+}
+
+func (p *pipeline) show(interval time.Duration) {
+	if p.console.live {
+		p.console.draw(p.meter.render(p.last, p.console.width()))
+		return
+	}
+	if time.Since(p.drawn) >= interval {
+		p.drawn = time.Now()
+		p.console.say("%s", p.meter.line(p.last))
+	}
+}
+
+// died returns why a component ended that nobody asked to.
+func (p *pipeline) died() error {
+	for _, role := range component.Roles {
+		u := p.units[role]
+		select {
+		case <-u.Done():
+			return cmpErr(u.Err(), fmt.Errorf("%s ended by itself", role))
+		default:
+		}
+	}
+	return nil
+}
+
+// stop drains the components against the stream, so that each finishes what it
+// has while those that it needs still serve.
+func (p *pipeline) stop(ctx context.Context) error {
+	var errs []error
+	for _, role := range slices.Backward(component.Roles) {
+		p.last = p.follow.look(ctx, p.last) // what it says last is its final figure
+		u := p.units[role]
+		if u == nil {
+			continue
+		}
+		u.Drain()
+		select {
+		case <-u.Done():
+			errs = append(errs, u.Err())
+			delete(p.follow.urls, role)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// killAll stops whatever still runs.
+func (p *pipeline) killAll() {
+	for _, u := range p.units {
+		u.Kill()
+	}
+	for _, u := range p.units {
+		<-u.Done()
+	}
+}
+
+// finish compares and sums up. It reads the folder, not what anybody said.
+func (p *pipeline) finish(ctx context.Context) error {
+	cp, err := sink.ReadCheckpoint(p.dir)
+	if err != nil {
+		return err
+	}
+	var found *verify.Result
+	if p.opts.Verify && cp.Next > cp.Range.First {
+		p.console.draw(" reading the files back\n")
+		done := ledgers.Range{First: cp.Range.First, Last: cp.Next - 1}
+		result, err := verify.Compare(ctx, p.dir, p.src, done, p.verifying(done))
+		if err != nil {
+			return err
+		}
+		found = &result
+	} else if p.opts.Verify {
+		found = &verify.Result{} // nothing was written, nothing is missing
+	}
+	p.console.draw("")
+	summary := summarize(cp, p.last, p.before, p.last.sink.Seconds, found)
+	if !cp.Done() {
+		p.console.say("ended at ledger %d of %d; -resume continues", cp.Next-1, cp.Range.Last)
+	}
+	if p.opts.Summary == "json" {
+		err = summary.writeJSON(p.cfg.Out)
+	} else {
+		err = summary.writeText(p.cfg.Out, p.dir)
+	}
+	if err == nil && found != nil && *summary.Lost+*summary.Duplicates > 0 {
+		err = fmt.Errorf("the files are not what the SDK finds: %d events lost, %d too many", *summary.Lost, *summary.Duplicates)
+	}
+	return err
+}
+
+// verifying shows the comparison's progress on a terminal.
+func (p *pipeline) verifying(r ledgers.Range) func(uint32) {
+	var drawn time.Time
+	return func(ledger uint32) {
+		if p.console.live && time.Since(drawn) > liveInterval {
+			drawn = time.Now()
+			p.console.draw(fmt.Sprintf(" reading the files back: %d of %d ledgers\n", ledger-r.First+1, r.Len()))
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package sink
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/withobsrvr/sluice/examples/internal/events"
+)
+
+// The formats of output files, which are also their extensions.
+const (
+	Parquet = "parquet"
+	JSONL   = "jsonl"
+	CSV     = "csv"
+)
+
+// Formats lists what [Config].Format accepts.
+var Formats = []string{Parquet, JSONL, CSV}
+
+// A fileWriter turns record batches into the bytes of one file. Close writes
+// what is left and does not close the file below.
+type fileWriter interface {
+	Write(arrow.RecordBatch) error
+	Close() error
+}
+
+func newFileWriter(format string, w io.Writer, rowGroupBytes int64) (fileWriter, error) {
+	switch format {
+	case Parquet:
+		return newParquetWriter(w, rowGroupBytes)
+	case JSONL:
+		return newTextWriter(w, func(b *bufio.Writer) (writeRow, func() error) {
+			encoder := json.NewEncoder(b)
+			return func(e *events.Event) error { return encoder.Encode(e) }, b.Flush
+		})
+	case CSV:
+		return newTextWriter(w, func(b *bufio.Writer) (writeRow, func() error) {
+			table := csv.NewWriter(b)
+			_ = table.Write(csvHeader()) // what fails here fails again in flush
+			return func(e *events.Event) error { return table.Write(csvRow(e)) }, func() error {
+				table.Flush()
+				return table.Error()
+			}
+		})
+	}
+	return nil, fmt.Errorf("sink: unknown format %q: want one of %v", format, Formats)
+}
+
+type writeRow func(*events.Event) error
+
+// textWriter writes a row at a time, for the formats made of lines.
+type textWriter struct {
+	row   writeRow
+	flush func() error
+}
+
+func newTextWriter(w io.Writer, open func(*bufio.Writer) (writeRow, func() error)) (*textWriter, error) {
+	row, flush := open(bufio.NewWriterSize(w, 64<<10))
+	return &textWriter{row, flush}, nil
+}
+
+func (t *textWriter) Write(rec arrow.RecordBatch) error {
+	rows, err := events.Decode(rec)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		if err := t.row(&rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *textWriter) Close() error { return t.flush() }
+
+// csvHeader leaves out the decimal form of the amount: in text both are one.
+func csvHeader() []string {
+	return []string{
+		events.ColEventID, events.ColLedgerSequence, events.ColClosedAt, events.ColTxHash, events.ColTxIndex, events.ColOpIndex,
+		events.ColOrdinal, events.ColEventType, events.ColContract, events.ColAssetType, events.ColAssetCode, events.ColAssetIssuer,
+		events.ColFrom, events.ColTo, events.ColAmount, events.ColToMuxedType, events.ColToMuxed,
+	}
+}
+
+func csvRow(e *events.Event) []string {
+	number := func(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+	operation := ""
+	if e.OpIndex != 0 {
+		operation = number(e.OpIndex)
+	}
+	return []string{
+		e.ID, number(e.LedgerSequence), e.ClosedAt.UTC().Format(time.RFC3339Nano), e.TxHash, number(e.TxIndex), operation,
+		number(e.Ordinal), e.Type, e.Contract, e.AssetType, e.AssetCode, e.AssetIssuer,
+		e.From, e.To, e.Amount, e.ToMuxedType, e.ToMuxed,
+	}
+}

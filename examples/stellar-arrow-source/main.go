@@ -1,0 +1,15 @@
+// Command stellar-arrow-source serves Stellar ledgers over Arrow Flight.
+//
+// It is configured by its environment; -h lists the variables.
+package main
+
+import (
+	"os"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/programs"
+)
+
+func main() {
+	os.Exit(component.Main("stellar-arrow-source", "serves Stellar ledgers over Arrow Flight", programs.Source, programs.DescribeSource))
+}

@@ -1,0 +1,15 @@
+// Command ttp-arrow-processor extracts token-transfer events from the ledgers of stellar-arrow-source and serves them over Arrow Flight.
+//
+// It is configured by its environment; -h lists the variables.
+package main
+
+import (
+	"os"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/programs"
+)
+
+func main() {
+	os.Exit(component.Main("ttp-arrow-processor", "extracts token-transfer events from the ledgers of stellar-arrow-source and serves them over Arrow Flight", programs.Processor, programs.DescribeProcessor))
+}
