@@ -1,0 +1,211 @@
+package interceptors_test
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/session"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/interceptors"
+	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
+)
+
+// blocker takes the only stream slot until it is released.
+func blocker(t *testing.T, c flight.Client) (release func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stream, err := c.DoExchange(ctx)
+	require.NoError(t, err)
+	require.NoError(t, stream.Send(&flight.FlightData{}))
+	_, err = stream.Recv()
+	require.NoError(t, err)
+	return cancel
+}
+
+var config = interceptors.ServiceConfig(interceptors.ServiceConfigOptions{InitialBackoff: 10 * time.Millisecond})
+
+// A refused call is retried, wherever the cookie and session middlewares of
+// arrow-go stand, by gRPC or, where they made that impossible, by the client.
+func TestRefusalsStayRetryable(t *testing.T) {
+	sessions := func() []flight.ServerMiddleware {
+		return []flight.ServerMiddleware{flight.CreateServerMiddleware(session.NewServerSessionMiddleware(nil))}
+	}
+	cookies := func() []flight.ClientMiddleware {
+		return []flight.ClientMiddleware{flight.NewClientCookieMiddleware()}
+	}
+	for name, test := range map[string]struct {
+		cfg    interceptorstest.Config
+		client interceptors.ClientConfig
+	}{
+		"gRPC retries": {interceptorstest.Config{DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}}, interceptors.ClientConfig{Retries: -1}},
+		"gRPC retries, sessions, cookies outside": {interceptorstest.Config{
+			DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}, ServerMiddleware: sessions(), ClientMiddleware: cookies(),
+		}, interceptors.ClientConfig{Retries: -1}},
+		"gRPC retries, as options": {interceptorstest.Config{
+			DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}, ServerMiddleware: sessions(), AsOptions: true,
+		}, interceptors.ClientConfig{Retries: -1}},
+		"ours, cookies inside": {interceptorstest.Config{
+			DialOptions:      []grpc.DialOption{grpc.WithDefaultServiceConfig(config)},
+			ServerMiddleware: sessions(), ClientMiddleware: cookies(), AsOptions: true,
+		}, interceptors.ClientConfig{}},
+		"ours alone": {interceptorstest.Config{ServerMiddleware: sessions()}, interceptors.ClientConfig{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: -1}})
+				client := newClient(t, test.client)
+				cfg := test.cfg
+				cfg.Server, cfg.Client = server, client
+				cfg.Service = &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)}
+				f := interceptorstest.Start(t, cfg)
+				release := blocker(t, f.Client)
+				time.AfterFunc(1500*time.Millisecond, release)
+				began := time.Now()
+				n, err := get(t.Context(), f.Client)
+				require.NoError(t, err)
+				require.Equal(t, 2, n)
+				require.GreaterOrEqual(t, time.Since(began), 2*time.Second, "the pushback was obeyed twice")
+				require.Less(t, time.Since(began), 2100*time.Millisecond)
+				interceptorstest.Rejected(t, server, interceptors.ReasonActiveStreams, 2)
+				idle(t, nil, server, client)
+			})
+		})
+	}
+}
+
+// What a session middleware set before a refusal inside the handler is dropped:
+// the response is trailers only.
+func TestRefusalInsideTheHandlerDropsHeaders(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newServer(t, interceptors.ServerConfig{})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Header: metadata.Pairs("x-set", "early")},
+		})
+		stream, err := f.Client.DoPut(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, stream.Send(interceptorstest.Bomb(t, 16<<20)))
+		_, err = stream.Recv()
+		require.Equal(t, codes.InvalidArgument, status.Code(err))
+		require.Equal(t, []string{"-1"}, stream.Trailer().Get("grpc-retry-pushback-ms"))
+		md, _ := stream.Header()
+		require.Empty(t, md.Get("x-set"))
+		_, ok := interceptors.RetryAfter(err)
+		require.False(t, ok, "it can never fit")
+	})
+}
+
+func TestHeadersReachTheClientOtherwise(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, service := range []*interceptorstest.Service{
+			{Header: metadata.Pairs("x-set", "early"), Send: interceptorstest.Batches(t, 1, 1)},
+			{Header: metadata.Pairs("x-set", "early")},
+			{Header: metadata.Pairs("x-set", "early"), Fail: status.Error(codes.NotFound, "gone")},
+		} {
+			f := interceptorstest.Start(t, interceptorstest.Config{Server: newServer(t, interceptors.ServerConfig{}), Service: service})
+			stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
+			require.NoError(t, err)
+			_, _ = drain(stream)
+			md, _ := stream.Header()
+			require.Equal(t, []string{"early"}, md.Get("x-set"))
+		}
+	})
+}
+
+func TestPushbackIsJitteredUpwards(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: 0.5}})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
+		defer blocker(t, f.Client)()
+		seen := map[string]bool{}
+		for range 20 {
+			stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
+			require.NoError(t, err)
+			_, err = stream.Recv()
+			require.Equal(t, codes.Unavailable, status.Code(err))
+			delay, ok := interceptors.RetryAfter(err)
+			require.True(t, ok)
+			require.GreaterOrEqual(t, delay, time.Second)
+			require.LessOrEqual(t, delay, 1500*time.Millisecond)
+			ms := stream.Trailer().Get("grpc-retry-pushback-ms")[0]
+			n, err := strconv.Atoi(ms)
+			require.NoError(t, err)
+			require.InDelta(t, delay.Milliseconds(), n, 1, "both say the same")
+			seen[ms] = true
+		}
+		require.Greater(t, len(seen), 10)
+	})
+}
+
+// Where everything is refused for long, retries stop: no storm.
+func TestRetryBudget(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var calls atomic.Int64
+		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1})
+		client := newClient(t, interceptors.ClientConfig{})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Client: client,
+			ServerOptions: []grpc.ServerOption{grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+				calls.Add(1)
+				return h(srv, ss)
+			})},
+		})
+		release := blocker(t, f.Client)
+		defer release()
+		calls.Store(0)
+		for range 12 {
+			_, err := get(t.Context(), f.Client)
+			require.Equal(t, codes.Unavailable, status.Code(err))
+		}
+		require.Less(t, calls.Load(), int64(20), "12 calls, and no three attempts each")
+	})
+}
+
+// A retry that would come after the deadline is not waited for.
+func TestRetryRespectsTheDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Minute, Max: time.Hour}})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Client: newClient(t, interceptors.ClientConfig{})})
+		defer blocker(t, f.Client)()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := get(ctx, f.Client)
+		require.Equal(t, codes.Unavailable, status.Code(err))
+		require.Zero(t, time.Since(began))
+	})
+}
+
+func TestCodesArePolicy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newServer(t, interceptors.ServerConfig{
+			MaxActiveStreams: 1, StallTimeout: -1, Codes: interceptors.Codes{Overload: codes.Aborted, TooLarge: codes.OutOfRange},
+		})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
+		_, err := put(t.Context(), f.Client, []*flight.FlightData{interceptorstest.Bomb(t, 16<<20)})
+		require.Equal(t, codes.OutOfRange, status.Code(err))
+		defer blocker(t, f.Client)()
+		_, err = get(t.Context(), f.Client)
+		require.Equal(t, codes.Aborted, status.Code(err))
+	})
+}
+
+// Given both as options and as middleware, they count once.
+func TestInstalledTwiceCountsOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newServer(t, interceptors.ServerConfig{})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, ServerOptions: server.ServerOptions(), Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)}})
+		_, err := get(t.Context(), f.Client)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, server.Stats().Class(interceptors.ClassGet).Started)
+		interceptorstest.Rows(t, server, interceptors.ClassGet, 0, 10)
+		idle(t, nil, server)
+	})
+}
