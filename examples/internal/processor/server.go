@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -107,9 +108,13 @@ func (s *Server) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGetS
 	if err == nil {
 		err = s.run(r, stream)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(stream.Context().Err(), context.Canceled): // by the consumer: no fault of ours
+		s.count.cancelled.Add(1)
+	default:
 		s.count.errors.Add(1)
-		s.cfg.Logger.Warn("stream ended early", "ticket", string(ticket.GetTicket()), "error", err)
+		s.cfg.Logger.Warn("stream failed", "ticket", string(ticket.GetTicket()), "error", err)
 	}
 	return flights.Status(err)
 }

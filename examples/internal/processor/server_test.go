@@ -281,6 +281,8 @@ func TestASlowConsumerFillsTheStageAndNoMore(t *testing.T) {
 		require.Zero(t, gate.InFlight())
 		require.Zero(t, p.processor.Counters().ActiveStreams)
 		require.Zero(t, p.processor.Counters().Queued)
+		require.Equal(t, int64(1), p.processor.Counters().Cancelled)
+		require.Zero(t, p.processor.Counters().Errors)
 		require.Zero(t, p.source.Counters().ActiveStreams)
 	})
 }

@@ -8,8 +8,8 @@ import (
 
 // counters are plain atomics that the streams add to and Status reads.
 type counters struct {
-	streams, queued, ledgers, transactions, events, errors    atomic.Int64
-	batchesIn, bytesIn, batchesOut, bytesOut, finished, nanos atomic.Int64
+	streams, queued, ledgers, transactions, events, errors, cancelled atomic.Int64
+	batchesIn, bytesIn, batchesOut, bytesOut, finished, nanos         atomic.Int64
 
 	lastLedger atomic.Uint32
 }
@@ -25,7 +25,8 @@ type Status struct {
 	BytesIn       int64 `json:"bytes_in"` // of XDR
 	BatchesOut    int64 `json:"batches_out"`
 	BytesOut      int64 `json:"bytes_out"`
-	Errors        int64 `json:"errors"` // streams that ended early
+	Errors        int64 `json:"errors"`    // streams that failed
+	Cancelled     int64 `json:"cancelled"` // streams that the client ended
 
 	// MeanLatency is the mean time of a batch from being read to being handed
 	// on, in nanoseconds in JSON.
@@ -47,6 +48,7 @@ func (s *Server) Counters() Status {
 		BatchesOut:    c.batchesOut.Load(),
 		BytesOut:      c.bytesOut.Load(),
 		Errors:        c.errors.Load(),
+		Cancelled:     c.cancelled.Load(),
 		LastLedger:    c.lastLedger.Load(),
 	}
 	if n := c.finished.Load(); n > 0 {

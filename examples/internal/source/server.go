@@ -77,9 +77,13 @@ func (s *Server) DoGet(ticket *flight.Ticket, stream flight.FlightService_DoGetS
 	s.count.streams.Add(1)
 	defer s.count.streams.Add(-1)
 	err := s.send(ticket, stream)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(stream.Context().Err(), context.Canceled): // by the client: no fault of ours
+		s.count.cancelled.Add(1)
+	default:
 		s.count.errors.Add(1)
-		s.cfg.Logger.Warn("stream ended early", "ticket", string(ticket.GetTicket()), "error", err)
+		s.cfg.Logger.Warn("stream failed", "ticket", string(ticket.GetTicket()), "error", err)
 	}
 	return flights.Status(err)
 }

@@ -277,7 +277,8 @@ func TestClientsDecideThePace(t *testing.T) {
 		synctest.Wait()
 		st = srv.Counters()
 		require.Zero(t, st.ActiveStreams)
-		require.Equal(t, int64(1), st.Errors)
+		require.Equal(t, int64(1), st.Cancelled)
+		require.Zero(t, st.Errors)
 	})
 }
 

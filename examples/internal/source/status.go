@@ -7,7 +7,7 @@ import (
 
 // counters are plain atomics that the streams add to and Status reads.
 type counters struct {
-	streams, ledgers, transactions, batches, bytes, errors atomic.Int64
+	streams, ledgers, transactions, batches, bytes, errors, cancelled atomic.Int64
 
 	lastLedger atomic.Uint32
 }
@@ -23,7 +23,8 @@ type Status struct {
 	Transactions  int64  `json:"transactions"`
 	Batches       int64  `json:"batches"`
 	Bytes         int64  `json:"bytes"`
-	Errors        int64  `json:"errors"`      // streams that ended early
+	Errors        int64  `json:"errors"`      // streams that failed
+	Cancelled     int64  `json:"cancelled"`   // streams that the client ended
 	LastLedger    uint32 `json:"last_ledger"` // most recently served, 0 before the first
 }
 
@@ -45,6 +46,7 @@ func (s *Server) Counters() Status {
 		Batches:       s.count.batches.Load(),
 		Bytes:         s.count.bytes.Load(),
 		Errors:        s.count.errors.Load(),
+		Cancelled:     s.count.cancelled.Load(),
 		LastLedger:    s.count.lastLedger.Load(),
 	}
 }
