@@ -106,6 +106,16 @@ func (c *Controller) Report(r Report) error {
 	return nil
 }
 
+// Check says whether Report would take r, and changes nothing.
+func (c *Controller) Check(r Report) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.cfg.checkReport(&r, time.Now); e != nil {
+		return c.reject(e)
+	}
+	return nil
+}
+
 // UpdateServiceInFlight changes the in flight of a service that is known and
 // leaves the rest of its report as it is, but for Load, which is derived anew.
 func (c *Controller) UpdateServiceInFlight(id string, inFlight int64) error {

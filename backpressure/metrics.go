@@ -108,20 +108,8 @@ func (c *Controller) Snapshot() Snapshot {
 	}
 	for _, p := range c.paths {
 		snap.Activations += p.activations
-		if p.count == 0 && len(c.paths) > 1 {
-			continue
-		}
-		state := PathState{
-			Name: p.name, Services: p.count, Load: c.loadLocked(p, nil), Smoothed: p.smoothed,
-			AggregateLoad: p.aggregate(), Fraction: p.effective(), Active: p.active || p.cap < 1,
-			Activations: p.activations,
-		}
-		if p.active {
-			state.Since = p.since
-		}
-		if s := p.worst.max(); s != nil {
-			state.WorstLoad, state.WorstService = s.load, s.report.ServiceID
-		}
+	}
+	for _, state := range c.pathsLocked() {
 		if state.WorstLoad >= snap.WorstLoad {
 			snap.WorstLoad, snap.WorstService = state.WorstLoad, state.WorstService
 		}
@@ -146,6 +134,36 @@ func (c *Controller) Snapshot() Snapshot {
 		snap.AggregateLoad = float64(inFlight) / float64(snap.ServiceLimits)
 	}
 	return snap
+}
+
+// Paths returns the paths' decisions alone, whose cost does not grow with the
+// number of services.
+func (c *Controller) Paths() []PathState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pathsLocked()
+}
+
+func (c *Controller) pathsLocked() []PathState {
+	states := make([]PathState, 0, len(c.paths))
+	for _, p := range c.paths {
+		if p.count == 0 && len(c.paths) > 1 {
+			continue
+		}
+		state := PathState{
+			Name: p.name, Services: p.count, Load: c.loadLocked(p, nil), Smoothed: p.smoothed,
+			AggregateLoad: p.aggregate(), Fraction: p.effective(), Active: p.active || p.cap < 1,
+			Activations: p.activations,
+		}
+		if p.active {
+			state.Since = p.since
+		}
+		if s := p.worst.max(); s != nil {
+			state.WorstLoad, state.WorstService = s.load, s.report.ServiceID
+		}
+		states = append(states, state)
+	}
+	return states
 }
 
 // Rejected returns how many reports, signals and settings were refused, by reason.

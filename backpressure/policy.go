@@ -48,7 +48,7 @@ type Memory struct {
 	Rise      float64       // of the load, at activation
 	Direction float64       // 1: growing at Pace, -1: shrinking, 0: neither
 	Pace      float64       // per second
-	Moved     bool          // it has done either before
+	Hunt      float64       // the Pace at which it last began to grow
 	Own       [4]float64    // for policies of others
 }
 
@@ -107,12 +107,11 @@ func (s Step) validate() error {
 //
 // Two things the load cannot say. While it is at the limit it does not show how
 // far the demand is above: once it has been there for longer than a report
-// takes, u grows at a pace, and part of the last growth is taken back when the
-// load comes down. And when the load stays below the recovery threshold the
-// overload is over: u shrinks at the same pace. The pace starts from how
-// steeply the load rose, halves whenever such a move begins anew and doubles
-// every two seconds while one lasts: moves that overshoot die out, long ones
-// take seconds.
+// takes, u grows at a pace that doubles every three seconds, and part of the
+// last growth is taken back when the load comes down. The pace starts from how
+// steeply the load rose at activation, and from half of that each time it
+// begins anew, so that moves which overshoot die out. And when the load stays
+// below the recovery threshold the overload is over: u shrinks, slowly at first.
 type Gradual struct {
 	// Target is the load to hold. Default: halfway between the thresholds (0.70).
 	Target float64
@@ -129,12 +128,13 @@ type Gradual struct {
 }
 
 const (
-	saturated   = 0.95 // a load from which on more demand does not show
-	calmAfter   = 2500 * time.Millisecond
-	slowestPace = 0.05 // per second
-	fastestPace = 0.5
-	takenBack   = 0.75 // of an interval's growth
-	paceDoubles = 2.0  // seconds
+	saturated     = 0.95 // a load from which on more demand does not show
+	calmAfter     = 2500 * time.Millisecond
+	slowestPace   = 0.05 // per second
+	fastestPace   = 0.5
+	takenBack     = 0.75 // of an interval's growth
+	growDoubles   = 3.0  // seconds
+	shrinkDoubles = 1.0
 )
 
 // Decide implements [Policy].
@@ -193,21 +193,30 @@ func (g Gradual) Decide(in Input) Decision {
 
 // move lets the integral grow (1), shrink (-1) or be (0).
 func (m *Memory) move(direction float64, in Input) {
+	seconds := in.Elapsed.Seconds()
 	if direction != m.Direction {
 		if m.Direction > 0 {
 			m.Integral -= takenBack * m.Pace * in.Interval.Seconds()
+			m.Hunt = max(slowestPace, m.Hunt/2)
 		}
-		if direction != 0 {
-			m.Pace = max(slowestPace, m.Pace/2)
-		}
-		if direction != 0 && !m.Moved {
-			m.Pace, m.Moved = clamp(0.7*m.Rise, slowestPace, fastestPace), true
+		switch {
+		case direction < 0:
+			m.Pace = slowestPace
+		case direction > 0 && m.Hunt == 0:
+			m.Hunt = clamp(0.7*m.Rise, slowestPace, fastestPace)
+			m.Pace = m.Hunt
+		case direction > 0:
+			m.Pace = m.Hunt
 		}
 		m.Direction = direction
 	}
-	if direction != 0 {
-		m.Integral += direction * m.Pace * in.Elapsed.Seconds()
-		m.Pace = min(fastestPace, m.Pace*math.Exp2(in.Elapsed.Seconds()/paceDoubles))
+	switch {
+	case direction > 0:
+		m.Integral += m.Pace * seconds
+		m.Pace = min(fastestPace, m.Pace*math.Exp2(seconds/growDoubles))
+	case direction < 0:
+		m.Integral -= m.Pace * seconds
+		m.Pace = min(fastestPace, m.Pace*math.Exp2(seconds/shrinkDoubles))
 	}
 }
 

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -32,7 +34,13 @@ type AgentConfig struct {
 	Endpoint string
 	// Conn is used instead of dialling Endpoint; the agent does not close it.
 	Conn grpc.ClientConnInterface
-	// DialOptions replace the default, which is plaintext.
+	// TLS, if not nil, secures the connection; with Certificates in it, mutually.
+	// Default: plaintext.
+	TLS *tls.Config
+	// Token, if set, is sent as bearer token with every call. Without TLS it
+	// travels in the clear: fit for loopback alone.
+	Token string
+	// DialOptions are added to those that follow from TLS and Token.
 	DialOptions []grpc.DialOption
 
 	// Component is who registers. Its ID is required.
@@ -69,9 +77,6 @@ func (c AgentConfig) withDefaults() AgentConfig {
 	c.CallTimeout = cmp.Or(c.CallTimeout, DefaultCallTimeout)
 	c.MinBackoff = cmp.Or(c.MinBackoff, DefaultMinBackoff)
 	c.MaxBackoff = cmp.Or(c.MaxBackoff, max(DefaultMaxBackoff, c.MinBackoff))
-	if c.DialOptions == nil {
-		c.DialOptions = []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -106,6 +111,22 @@ func (c AgentConfig) validate() error {
 		problems = append(problems, fmt.Errorf("MaxBackoff is %v, want MinBackoff (%v) or more", c.MaxBackoff, c.MinBackoff))
 	}
 	return errors.Join(problems...)
+}
+
+func (c AgentConfig) dialOptions() []grpc.DialOption {
+	secure := insecure.NewCredentials()
+	if c.TLS != nil {
+		secure = credentials.NewTLS(c.TLS)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(secure),
+		grpc.WithReadBufferSize(4 << 10),
+		grpc.WithWriteBufferSize(4 << 10),
+	}
+	if c.Token != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearer{token: c.Token, secure: c.TLS != nil}))
+	}
+	return append(options, c.DialOptions...)
 }
 
 // Mode says who decides the component's fraction.
@@ -182,7 +203,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		applied: 1,
 	}
 	if a.conn == nil {
-		conn, err := grpc.NewClient(cfg.Endpoint, cfg.DialOptions...)
+		conn, err := grpc.NewClient(cfg.Endpoint, cfg.dialOptions()...)
 		if err != nil {
 			return nil, fmt.Errorf("controlplane: bad AgentConfig: Endpoint %q: %w", cfg.Endpoint, err)
 		}

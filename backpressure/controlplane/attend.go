@@ -88,6 +88,7 @@ func (a *Agent) leave(ctx context.Context) {
 
 // coordinate serves Sluice's own stream: load up, signals down.
 func (a *Agent) coordinate(ctx context.Context) error {
+	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := sluicepb.NewCoordinationClient(a.conn).Coordinate(ctx)
@@ -125,11 +126,21 @@ func (a *Agent) coordinate(ctx context.Context) error {
 		reporter.run(ctx)
 	}()
 	defer func() { cancel(); <-sent }()
+	// The control plane speaks once a heartbeat. One that does not may be gone
+	// without a trace, as behind a firewall that forgot the connection.
+	silence := 3 * a.cfg.HeartbeatInterval
+	silent := time.AfterFunc(silence, cancel)
+	defer silent.Stop()
 	for {
 		down, err := stream.Recv()
 		if err != nil {
+			if ctx.Err() != nil && parent.Err() == nil {
+				return errSilent
+			}
 			return err
 		}
+		silent.Reset(silence)
+		a.hear()
 		if s := down.GetSignal(); s != nil && s.GetFraction() >= 0 && s.GetFraction() <= 1 {
 			a.mode.Store(uint32(Coordinated))
 			a.follow(backpressure.Signal{
@@ -143,6 +154,8 @@ func (a *Agent) coordinate(ctx context.Context) error {
 		}
 	}
 }
+
+var errSilent = errors.New("controlplane: the control plane has been silent for three heartbeats")
 
 // reporter sends what changed, and a small beat when nothing does.
 type reporter struct {
@@ -288,7 +301,7 @@ func reconnectReason(err error) int {
 		return reconnectForgotten
 	case status.Code(err) == codes.Aborted:
 		return reconnectReplaced
-	case status.Code(err) == codes.Unavailable, errors.Is(err, context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded:
+	case status.Code(err) == codes.Unavailable, errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded:
 		return reconnectUnreachable
 	default:
 		return reconnectRefused

@@ -213,7 +213,7 @@ func TestForgottenComponentRegistersAgain(t *testing.T) {
 		p := startPlane(t, ServerConfig{})
 		source := startPart(t, p, Component{ID: "source", Role: backpressure.Source})
 		time.Sleep(time.Second)
-		require.NoError(t, p.server.unregister("source"))
+		require.NoError(t, p.server.unregister(t.Context(), "source"))
 		time.Sleep(2 * time.Second)
 		require.Len(t, p.server.Components(), 1)
 		require.Equal(t, Coordinated, source.Mode())

@@ -24,8 +24,8 @@ func (f flowctlService) Register(ctx context.Context, in *flowctlpb.ServiceInfo)
 	return &flowctlpb.RegistrationAck{ServiceId: c.ID, TopicNames: c.OutputEventTypes}, nil
 }
 
-func (f flowctlService) Heartbeat(_ context.Context, in *flowctlpb.ServiceHeartbeat) (*emptypb.Empty, error) {
-	if err := f.s.beat(in.GetServiceId(), HealthUnknown, in.GetMetrics(), reportFromMetrics); err != nil {
+func (f flowctlService) Heartbeat(ctx context.Context, in *flowctlpb.ServiceHeartbeat) (*emptypb.Empty, error) {
+	if err := f.s.beat(ctx, in.GetServiceId(), HealthUnknown, in.GetMetrics(), reportFromMetrics); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
@@ -72,8 +72,8 @@ func (f flowctlV1Service) RegisterComponent(ctx context.Context, in *flowctlv1pb
 	return &flowctlv1pb.RegisterResponse{ServiceId: c.ID, AssignedTopics: c.OutputEventTypes}, nil
 }
 
-func (f flowctlV1Service) UnregisterComponent(_ context.Context, in *flowctlv1pb.UnregisterRequest) (*emptypb.Empty, error) {
-	if err := f.s.unregister(in.GetServiceId()); err != nil {
+func (f flowctlV1Service) UnregisterComponent(ctx context.Context, in *flowctlv1pb.UnregisterRequest) (*emptypb.Empty, error) {
+	if err := f.s.unregister(ctx, in.GetServiceId()); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
@@ -92,7 +92,7 @@ func (f flowctlV1Service) DiscoverComponents(_ context.Context, in *flowctlv1pb.
 	return response, nil
 }
 
-func (f flowctlV1Service) Heartbeat(_ context.Context, in *flowctlv1pb.HeartbeatRequest) (*emptypb.Empty, error) {
+func (f flowctlV1Service) Heartbeat(ctx context.Context, in *flowctlv1pb.HeartbeatRequest) (*emptypb.Empty, error) {
 	if n := len(in.GetMetrics()); n > f.s.cfg.Limits.Metrics {
 		return nil, f.s.refuse(refuse(TooMany, "%d metrics, at most %d are kept of a component", n, f.s.cfg.Limits.Metrics))
 	}
@@ -103,7 +103,7 @@ func (f flowctlV1Service) Heartbeat(_ context.Context, in *flowctlv1pb.Heartbeat
 			metrics[key] = v
 		}
 	}
-	if err := f.s.beat(in.GetServiceId(), Health(in.GetStatus()), metrics, reportFromMetrics); err != nil {
+	if err := f.s.beat(ctx, in.GetServiceId(), healthFromV1(in.GetStatus()), metrics, reportFromMetrics); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
@@ -144,6 +144,14 @@ func statusToV1(status Status) *flowctlv1pb.ComponentStatusResponse {
 		Metrics:       metrics,
 		RegisteredAt:  timestamppb.New(status.Registered),
 	}
+}
+
+// healthFromV1 takes a number that the enum does not know for unknown.
+func healthFromV1(h flowctlv1pb.HealthStatus) Health {
+	if h < 0 || h > flowctlv1pb.HealthStatus(HealthStopping) {
+		return HealthUnknown
+	}
+	return Health(h)
 }
 
 // healthy says whether a caller may be sent there: a component that says

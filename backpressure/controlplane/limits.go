@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"cmp"
+	"math"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -25,6 +26,29 @@ type Limits struct {
 	Text int
 	// Edges that are kept of one component. Default 64.
 	Edges int
+	// Bytes of text in all, about. Default 128 MiB.
+	Bytes int
+}
+
+// What the accounting takes for a map entry, an edge and a component beyond
+// their text.
+const (
+	entryOverhead     = 64
+	edgeSize          = 160
+	componentOverhead = 1024
+)
+
+func sizeOf(c *Component) int {
+	n := componentOverhead + len(c.ID) + len(c.Name) + len(c.Description) + len(c.Version) + len(c.Endpoint) + len(c.HealthEndpoint)
+	for _, list := range [...][]string{c.InputEventTypes, c.OutputEventTypes, c.Upstreams} {
+		for _, text := range list {
+			n += len(text) + entryOverhead
+		}
+	}
+	for key, value := range c.Metadata {
+		n += len(key) + len(value) + entryOverhead
+	}
+	return n
 }
 
 func (l Limits) withDefaults() Limits {
@@ -34,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 	l.Entries = cmp.Or(l.Entries, 64)
 	l.Text = cmp.Or(l.Text, 1024)
 	l.Edges = cmp.Or(l.Edges, 64)
+	l.Bytes = cmp.Or(l.Bytes, 128<<20)
 	return l
 }
 
@@ -74,6 +99,9 @@ func (l Limits) checkComponent(c *Component) *Error {
 			return &Error{Reason: Invalid, What: "upstreams", cause: err}
 		}
 	}
+	if c.MaxInFlight < 0 {
+		return refuse(Invalid, "max in flight is %d, want 0 or more", c.MaxInFlight)
+	}
 	if len(c.Metadata) > l.Entries {
 		return refuse(TooMany, "%d metadata entries, at most %d are taken", len(c.Metadata), l.Entries)
 	}
@@ -88,12 +116,16 @@ func (l Limits) checkComponent(c *Component) *Error {
 	return nil
 }
 
-// checkMetrics looks at the keys; what a value means is judged by who reads it.
+// checkMetrics looks at keys and values; what a number means is judged by who
+// reads it.
 func (l Limits) checkMetrics(known, add map[string]float64) *Error {
 	fresh := 0
-	for key := range add {
+	for key, v := range add {
 		if err := l.checkText("metric name", key); err != nil {
 			return err
+		}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return refuse(Invalid, "metric %q is %v, want a number", key[:min(len(key), 64)], v)
 		}
 		if _, ok := known[key]; !ok {
 			fresh++

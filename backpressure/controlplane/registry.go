@@ -20,12 +20,17 @@ type entry struct {
 	peer      string        // the connection that registered it
 	heartbeat time.Duration // announced; 0: not known
 	edges     []Edge
+	size      int // bytes of text, about
 	// session is the open Coordinate stream that speaks for the component; nil:
 	// it heartbeats by itself.
 	session *session
 }
 
-func (e *entry) staleAfter() time.Duration { return max(3*e.heartbeat, minStale) }
+// maxHeartbeat bounds what a component may announce: the memory of one that
+// never comes again lasts six of them.
+const maxHeartbeat = 10 * time.Minute
+
+func (e *entry) staleAfter() time.Duration { return max(3*min(e.heartbeat, maxHeartbeat), minStale) }
 
 // registry is the server's soft state: who is there. What they report goes to
 // the controller, outside the registry's lock.
@@ -35,6 +40,7 @@ type registry struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	perPeer map[string]int
+	size    int // over all entries
 	// producers lists the components that write an event type.
 	producers map[string]map[string]bool
 }
@@ -48,8 +54,10 @@ func newRegistry(limits Limits) *registry {
 	}
 }
 
-// put registers c, or registers it anew: its history of metrics goes, so that a
-// restarted component does not inherit its predecessor's.
+// put registers c, or registers it anew: its metrics go, so that a restarted
+// component does not inherit its predecessor's. Its last report stays until it
+// beats: to count it as idle meanwhile would release an overloaded pipeline for
+// as long as a reconnection takes.
 func (r *registry) put(c Component, heartbeat time.Duration, peer string) (backpressure.Report, *Error) {
 	if err := r.limits.checkComponent(&c); err != nil {
 		return backpressure.Report{}, err
@@ -70,10 +78,24 @@ func (r *registry) put(c Component, heartbeat time.Duration, peer string) (backp
 		Status:    Status{Component: c, Health: HealthStarting, Registered: now, LastHeartbeat: now},
 		peer:      peer,
 		heartbeat: heartbeat,
+		size:      sizeOf(&c),
+	}
+	fresh.Report = backpressure.Report{ServiceID: c.ID, MaxInFlight: c.MaxInFlight, Role: c.Role}
+	room := r.limits.Bytes - r.size
+	if old != nil {
+		room += old.size
+	}
+	if fresh.size > room {
+		return backpressure.Report{}, refuse(TooMany, "%d bytes, and the registry is full", fresh.size)
 	}
 	if old != nil {
+		if !old.Stale {
+			fresh.Report = old.Report
+			fresh.Report.Role = c.Role
+		}
 		r.forgetLocked(old)
 	}
+	r.size += fresh.size
 	r.entries[c.ID] = fresh
 	r.perPeer[peer]++
 	for _, event := range c.OutputEventTypes {
@@ -82,7 +104,6 @@ func (r *registry) put(c Component, heartbeat time.Duration, peer string) (backp
 		}
 		r.producers[event][c.ID] = true
 	}
-	fresh.Report = backpressure.Report{ServiceID: c.ID, MaxInFlight: c.MaxInFlight, Role: c.Role}
 	return r.reportLocked(fresh), nil
 }
 
@@ -99,6 +120,7 @@ func (r *registry) remove(id string) bool {
 }
 
 func (r *registry) forgetLocked(e *entry) {
+	r.size -= e.size
 	if r.perPeer[e.peer]--; r.perPeer[e.peer] <= 0 {
 		delete(r.perPeer, e.peer)
 	}
@@ -115,8 +137,9 @@ func (r *registry) forgetLocked(e *entry) {
 
 // beat notes a sign of life. Metrics merge into the stored ones; a health of
 // unknown keeps the stored one; report, if given, replaces the stored report.
-// It returns what to tell the controller.
-func (r *registry) beat(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) (backpressure.Report, *Error) {
+// It returns what to tell the controller. A beat that check refuses changes
+// nothing.
+func (r *registry) beat(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report, check func(backpressure.Report) error) (backpressure.Report, *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[id]
@@ -126,23 +149,42 @@ func (r *registry) beat(id string, health Health, metrics map[string]float64, re
 	if err := r.limits.checkMetrics(e.Metrics, metrics); err != nil {
 		return backpressure.Report{}, err
 	}
+	merged, grown := e.Metrics, 0
+	if len(metrics) > 0 {
+		// A new map each time: snapshots share the old one.
+		merged = make(map[string]float64, max(len(e.Metrics), len(metrics)))
+		maps.Copy(merged, e.Metrics)
+		for key, v := range metrics {
+			if _, known := merged[key]; !known {
+				grown += len(key) + entryOverhead
+			}
+			merged[key] = v
+		}
+	}
+	if grown > 0 && r.size+grown > r.limits.Bytes {
+		return backpressure.Report{}, refuse(TooMany, "%d bytes of metrics, and the registry is full", grown)
+	}
+	before := e.Metrics
+	e.Metrics = merged
+	if report != nil {
+		told := report(e)
+		if err := check(told); err != nil {
+			e.Metrics = before
+			return backpressure.Report{}, refusalOf(err)
+		}
+		e.Report = told
+	}
+	e.size += grown
+	r.size += grown
+	e.Stale = false
 	e.LastHeartbeat = time.Now()
+	if health > HealthStopping {
+		health = HealthUnknown
+	}
 	if health != HealthUnknown {
 		e.Health = health
 	} else if e.Health == HealthStarting {
 		e.Health = HealthHealthy
-	}
-	if len(metrics) > 0 {
-		// A new map each time: snapshots share the old one.
-		merged := maps.Clone(e.Metrics)
-		if merged == nil {
-			merged = make(map[string]float64, len(metrics))
-		}
-		maps.Copy(merged, metrics)
-		e.Metrics = merged
-	}
-	if report != nil {
-		e.Report = report(e)
 	}
 	return r.reportLocked(e), nil
 }
@@ -159,9 +201,23 @@ func (r *registry) observe(id string, edges []Edge) *Error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.entries[id]; e != nil {
-		e.edges = edges
+	e := r.entries[id]
+	if e == nil {
+		return nil
 	}
+	grown := 0
+	for i := range edges {
+		grown += len(edges[i].Upstream) + len(edges[i].Endpoint) + edgeSize
+	}
+	for i := range e.edges {
+		grown -= len(e.edges[i].Upstream) + len(e.edges[i].Endpoint) + edgeSize
+	}
+	if grown > 0 && r.size+grown > r.limits.Bytes {
+		return refuse(TooMany, "%d bytes of edges, and the registry is full", grown)
+	}
+	e.size += grown
+	r.size += grown
+	e.edges = edges
 	return nil
 }
 

@@ -41,6 +41,16 @@ type ServerConfig struct {
 	LoadStep       float64
 	// Limits bound what callers can make the server remember.
 	Limits Limits
+	// Token, if set, is the bearer token that every call must carry, see
+	// [BearerToken].
+	Token string
+	// AdminToken is the bearer token of those who may change settings. Default:
+	// Token. Without any, and without Admins, settings cannot be changed from
+	// outside.
+	AdminToken string
+	// Admins are the identities, as in client certificates, that may change
+	// settings and speak for any component.
+	Admins []string
 	// Logger hears of registrations, expiries and the controller's transitions.
 	// Default: silence.
 	Logger *slog.Logger
@@ -91,6 +101,7 @@ func (c ServerConfig) validate() error {
 		{"Entries", l.Entries},
 		{"Text", l.Text},
 		{"Edges", l.Edges},
+		{"Bytes", l.Bytes},
 	} {
 		if limit.n < 0 {
 			problems = append(problems, fmt.Errorf("Limits.%s is %d, want 1 or more", limit.name, limit.n))
@@ -109,6 +120,9 @@ type Server struct {
 	registry   *registry
 	graph      *graph
 	refused    [reasons]atomic.Uint64
+
+	movedMu sync.Mutex
+	moved   chan struct{} // closed at the next change worth a signal
 
 	closing context.Context // ends the streams and the janitor
 	close   context.CancelFunc
@@ -130,7 +144,9 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	s.graph = newGraph(s)
 	s.closing, s.close = context.WithCancel(context.Background())
+	s.moved = make(chan struct{})
 	s.running.Go(s.janitor)
+	s.running.Go(s.watch)
 	return s, nil
 }
 
@@ -168,6 +184,9 @@ func (s *Server) Close() {
 // register, unregister and beat are what the services have in common.
 
 func (s *Server) register(ctx context.Context, c Component, heartbeat time.Duration) error {
+	if refusal := s.mayFor(ctx, c.ID); refusal != nil {
+		return s.refuse(refusal)
+	}
 	report, refusal := s.registry.put(c, heartbeat, peerOf(ctx))
 	if refusal != nil {
 		return s.refuse(refusal)
@@ -182,7 +201,10 @@ func (s *Server) register(ctx context.Context, c Component, heartbeat time.Durat
 	return nil
 }
 
-func (s *Server) unregister(id string) error {
+func (s *Server) unregister(ctx context.Context, id string) error {
+	if refusal := s.mayFor(ctx, id); refusal != nil {
+		return s.refuse(refusal)
+	}
 	status, known := s.registry.get(id)
 	if !known || !s.registry.remove(id) {
 		return s.refuse(notRegistered(id))
@@ -194,8 +216,11 @@ func (s *Server) unregister(id string) error {
 	return nil
 }
 
-func (s *Server) beat(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
-	told, refusal := s.registry.beat(id, health, metrics, report)
+func (s *Server) beat(ctx context.Context, id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
+	if refusal := s.mayFor(ctx, id); refusal != nil {
+		return s.refuse(refusal)
+	}
+	told, refusal := s.registry.beat(id, health, metrics, report, s.controller.Check)
 	if refusal != nil {
 		return s.refuse(refusal)
 	}

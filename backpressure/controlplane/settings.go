@@ -16,8 +16,11 @@ func (c coordinationService) GetSettings(context.Context, *sluicepb.GetSettingsR
 	return settingsOf(c.server.controller.Config()), nil
 }
 
-func (c coordinationService) UpdateSettings(_ context.Context, in *sluicepb.Settings) (*sluicepb.Settings, error) {
+func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Settings) (*sluicepb.Settings, error) {
 	s := c.server
+	if refusal := s.mayChange(ctx); refusal != nil {
+		return nil, s.refuse(refusal)
+	}
 	cfg, refusal := apply(s.controller.Config(), in)
 	if refusal != nil {
 		return nil, s.refuse(refusal)

@@ -1,9 +1,11 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,7 +53,11 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 	stop := context.AfterFunc(s.closing, func() { cancel(errClosing) })
 	defer stop()
 	own := &session{cancel: cancel}
-	if refusal := s.registry.join(id, own, time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, hello.GetUpstreams()); refusal != nil {
+	if refusal := s.mayFor(stream.Context(), id); refusal != nil {
+		return s.refuse(refusal)
+	}
+	heartbeat := min(time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, maxHeartbeat)
+	if refusal := s.registry.join(id, own, heartbeat, hello.GetUpstreams()); refusal != nil {
 		return s.refuse(refusal)
 	}
 	defer s.registry.leave(id, own)
@@ -70,7 +76,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 	// Recv is what notices the agent's end. It runs beside the sending, and ends
 	// with the stream, which ends when this function returns.
 	go func() { cancel(s.receive(stream, id)) }()
-	return s.sendSignals(ctx, stream, id)
+	return s.sendSignals(ctx, stream, id, cmp.Or(heartbeat, DefaultHeartbeatInterval))
 }
 
 // receive takes the agent's beats until the stream ends.
@@ -91,7 +97,7 @@ func (s *Server) receiveOne(stream grpc.BidiStreamingServer[sluicepb.Up, sluicep
 	if beat == nil {
 		return s.refuse(refuse(Invalid, "a message after the first is not a Beat"))
 	}
-	if err := s.beat(id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
+	if err := s.beat(stream.Context(), id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
 		return reportFromBeat(e, beat)
 	}); err != nil {
 		return err
@@ -105,27 +111,104 @@ func (s *Server) receiveOne(stream grpc.BidiStreamingServer[sluicepb.Up, sluicep
 	return nil
 }
 
-// sendSignals sends the newest decision for id whenever it changes.
-func (s *Server) sendSignals(ctx context.Context, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string) error {
-	signals := s.controller.SubscribeService(id)
-	defer signals.Close()
+// sendSignals sends the newest decision for id whenever it changes, and an
+// empty message when there was nothing to say for a heartbeat: an agent that
+// hears nothing takes the control plane for lost.
+func (s *Server) sendSignals(ctx context.Context, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string, quiet time.Duration) error {
+	pulse := time.NewTicker(quiet)
+	defer pulse.Stop()
+	sent := backpressure.Signal{Fraction: -1}
 	for {
+		changed := s.nextChange()
+		signal := s.controller.SignalFor(id)
+		if worthSending(sent, signal) {
+			sent = signal
+			if err := stream.Send(signalDown(signal)); err != nil {
+				return err
+			}
+			pulse.Reset(quiet)
+		}
 		select {
 		case <-ctx.Done():
 			return endOf(context.Cause(ctx))
-		case signal := <-signals.C():
-			if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Signal{Signal: &sluicepb.Signal{
-				Fraction: signal.Fraction,
-				Load:     signal.Load,
-				Active:   signal.Active,
-				Reason:   signal.Reason,
-				Time:     timestamppb.New(signal.Time),
-				Cause:    signal.ServiceID,
-			}}}); err != nil {
+		case <-changed:
+		case <-pulse.C:
+			if err := stream.Send(&sluicepb.Down{}); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+func signalDown(signal backpressure.Signal) *sluicepb.Down {
+	return &sluicepb.Down{Message: &sluicepb.Down_Signal{Signal: &sluicepb.Signal{
+		Fraction: signal.Fraction,
+		Load:     signal.Load,
+		Active:   signal.Active,
+		Reason:   signal.Reason,
+		Time:     timestamppb.New(signal.Time),
+		Cause:    signal.ServiceID,
+	}}}
+}
+
+// worthSending: a fiftieth of the fraction, or an end of the range.
+func worthSending(sent, now backpressure.Signal) bool {
+	if now.Active != sent.Active || (now.Fraction == 1) != (sent.Fraction == 1) {
+		return true
+	}
+	return math.Abs(now.Fraction-sent.Fraction) >= 0.02*sent.Fraction
+}
+
+// spacing is the least time between two waves of signals: the first change of
+// a decision goes out at once, what follows is gathered. Ten thousand agents
+// that all report would otherwise wake ten thousand streams for every report.
+const spacing = 50 * time.Millisecond
+
+// watch turns changes of the decision into waves of signals.
+func (s *Server) watch() {
+	var sent []backpressure.PathState
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		changed := s.controller.Changed()
+		if now := s.controller.Paths(); moved(sent, now) {
+			sent = now
+			s.movedMu.Lock()
+			close(s.moved)
+			s.moved = make(chan struct{})
+			s.movedMu.Unlock()
+			timer.Reset(spacing)
+			select {
+			case <-s.closing.Done():
+				return
+			case <-timer.C:
+			}
+		}
+		select {
+		case <-s.closing.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+func moved(sent, now []backpressure.PathState) bool {
+	if len(sent) != len(now) {
+		return true
+	}
+	for i := range now {
+		if now[i].Name != sent[i].Name || now[i].Services != sent[i].Services ||
+			worthSending(backpressure.Signal{Fraction: sent[i].Fraction, Active: sent[i].Active}, backpressure.Signal{Fraction: now[i].Fraction, Active: now[i].Active}) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) nextChange() <-chan struct{} {
+	s.movedMu.Lock()
+	defer s.movedMu.Unlock()
+	return s.moved
 }
 
 // endOf is the status of a stream that ended for cause.
