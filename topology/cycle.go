@@ -1,0 +1,90 @@
+package topology
+
+import "slices"
+
+// findCycles fills in Cycles and marks their nodes and edges: the strongly
+// connected components of more than one node, and nodes that feed themselves
+// (Tarjan 1972, without recursion, so that a hostile chain cannot overflow the
+// stack).
+func (g *Graph) findCycles(ix *adjacency) {
+	g.Cycles = nil
+	component := components(ix, len(g.Nodes))
+	members := map[int][]string{}
+	for n, c := range component {
+		members[c] = append(members[c], g.Nodes[n].ID)
+	}
+	for i := range g.Edges {
+		from, to := ix.from[i], ix.to[i]
+		if component[from] == component[to] {
+			g.Edges[i].Cyclic = true
+			g.Nodes[from].Cyclic, g.Nodes[to].Cyclic = true, true
+		}
+	}
+	seen := map[int]bool{}
+	for n, c := range component {
+		if g.Nodes[n].Cyclic && !seen[c] {
+			seen[c] = true
+			slices.Sort(members[c])
+			g.Cycles = append(g.Cycles, members[c])
+		}
+	}
+}
+
+// components numbers the strongly connected component of each node.
+func components(ix *adjacency, nodes int) []int {
+	const unseen = 0
+	var (
+		number    = make([]int, nodes) // order of discovery, from 1
+		low       = make([]int, nodes)
+		component = make([]int, nodes)
+		onStack   = make([]bool, nodes)
+		stack     []int
+		calls     []struct{ node, next int }
+		count     int
+		found     int
+	)
+	for root := range nodes {
+		if number[root] != unseen {
+			continue
+		}
+		calls = append(calls[:0], struct{ node, next int }{root, 0})
+		for len(calls) > 0 {
+			call := &calls[len(calls)-1]
+			n := call.node
+			if call.next == 0 {
+				count++
+				number[n], low[n] = count, count
+				stack = append(stack, n)
+				onStack[n] = true
+			}
+			if call.next < len(ix.out[n]) {
+				to := ix.to[ix.out[n][call.next]]
+				call.next++
+				if number[to] == unseen {
+					calls = append(calls, struct{ node, next int }{to, 0})
+				} else if onStack[to] {
+					low[n] = min(low[n], number[to])
+				}
+				continue
+			}
+			if low[n] == number[n] {
+				for {
+					m := stack[len(stack)-1]
+					stack = stack[:len(stack)-1]
+					onStack[m] = false
+					component[m] = found
+					if m == n {
+						break
+					}
+				}
+				found++
+			}
+			calls = calls[:len(calls)-1]
+			if len(calls) > 0 {
+				parent := calls[len(calls)-1].node
+				low[parent] = min(low[parent], low[n])
+			}
+		}
+	}
+	return component
+}
