@@ -23,31 +23,36 @@ type header struct {
 // readHeader reads the header and counts the transactions through the SDK's
 // views, which walk the XDR in place and decode nothing else of it.
 func readHeader(l ledgers.Ledger) (header, error) {
-	h, err := header{}, error(nil)
-	view := xdr.LedgerCloseMetaView(l.Raw)
-	entry, err := view.LedgerHeader()
-	if err == nil {
-		h, err = xdr.Try(func() header {
-			inner := entry.MustHeader()
-			return header{
-				sequence: inner.MustLedgerSeq().MustValue(),
-				closedAt: time.Unix(int64(inner.MustScpValue().MustCloseTime().MustValue()), 0).UTC(),
-				hash:     hex.EncodeToString(entry.MustHash().MustRaw()),
-				previous: hex.EncodeToString(inner.MustPreviousLedgerHash().MustRaw()),
-				protocol: inner.MustLedgerVersion().MustValue(),
-			}
-		})
-	}
+	h, err := parseHeader(l.Raw)
 	if err == nil && h.sequence != l.Sequence {
 		err = fmt.Errorf("its header says %d", h.sequence)
-	}
-	if err == nil {
-		err = h.count(view)
 	}
 	if err != nil {
 		return header{}, &ledgers.Error{Sequence: l.Sequence, Kind: ledgers.ErrCorrupt, Err: err}
 	}
 	return h, nil
+}
+
+func parseHeader(raw []byte) (header, error) {
+	view := xdr.LedgerCloseMetaView(raw)
+	entry, err := view.LedgerHeader()
+	if err != nil {
+		return header{}, err
+	}
+	h, err := xdr.Try(func() header {
+		inner := entry.MustHeader()
+		return header{
+			sequence: inner.MustLedgerSeq().MustValue(),
+			closedAt: time.Unix(int64(inner.MustScpValue().MustCloseTime().MustValue()), 0).UTC(),
+			hash:     hex.EncodeToString(entry.MustHash().MustRaw()),
+			previous: hex.EncodeToString(inner.MustPreviousLedgerHash().MustRaw()),
+			protocol: inner.MustLedgerVersion().MustValue(),
+		}
+	})
+	if err != nil {
+		return header{}, err
+	}
+	return h, h.count(view)
 }
 
 func (h *header) count(view xdr.LedgerCloseMetaView) error {
