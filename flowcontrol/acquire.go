@@ -1,0 +1,163 @@
+package flowcontrol
+
+import (
+	"context"
+	"time"
+)
+
+// Acquire waits until c may proceed, and returns its permit. It waits for the
+// fraction, then for tokens, then for room in flight, no longer than ctx,
+// Config.MaxWait and the queue allow. A call that ends with its context
+// returns the context's error; any other failure is an [*Error]. On failure
+// nothing has changed.
+func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
+	s := t.settings.Load()
+	if s.cfg.Mode == Off {
+		return Permit{}, nil
+	}
+	if err := ctx.Err(); err != nil {
+		t.counters.refused[ReasonCanceled].Add(1)
+		return Permit{}, err
+	}
+	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
+		if c.Messages|c.Rows|c.Bytes >= 0 {
+			if slot, gen, _, ok := t.flight.acquire(c, s.limit); ok {
+				if s.cfg.WatchdogAge > 0 {
+					t.watch.begin(slot, gen)
+				}
+				return Permit{slot, gen}, nil
+			}
+		}
+	}
+	c = c.clean()
+	if s.cfg.Mode == Observe {
+		return t.observe(ctx, s, c), nil
+	}
+	fit, w, never := fitting(s, c, t.limit(s))
+	if never {
+		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
+	}
+	until := t.deadline(s)
+	paced, err := t.pass(ctx, s, c, until, false)
+	if err != nil {
+		return Permit{}, err
+	}
+	p, err := t.wait(ctx, s, c, fit, until)
+	if err != nil {
+		if s.rated && t.enforcesTokens(s) {
+			t.refundTokens(s, c)
+		}
+		if paced {
+			t.pacer.done(t.now())
+		}
+		return Permit{}, err
+	}
+	p.slot.paced = paced
+	return p, nil
+}
+
+// Pace waits for the fraction and for tokens, and holds nothing: it is for a
+// sender that wants to be slowed before it hands its next message on. The time
+// from one Pace to the next, up to 250 ms, counts as the sender's work.
+func (t *Throttler) Pace(ctx context.Context, c Cost) error {
+	s := t.settings.Load()
+	if s.cfg.Mode == Off {
+		return nil
+	}
+	if !s.rated && !t.sampler.engaged.Load() {
+		return ctx.Err()
+	}
+	c = c.clean()
+	if s.cfg.Mode == Observe {
+		if t.sampler.engaged.Load() && !t.sampler.admit() {
+			t.counters.would[ReasonFraction].Add(1)
+		}
+		t.chargeTokens(s, c)
+		return nil
+	}
+	_, err := t.pass(ctx, s, c, t.deadline(s), true)
+	return err
+}
+
+func (t *Throttler) deadline(s *settings) int64 {
+	if s.cfg.MaxWait > 0 {
+		return t.now() + int64(s.cfg.MaxWait)
+	}
+	return forever
+}
+
+const forever = 1<<63 - 1
+
+// pass waits for the fraction and the tokens. paced reports that the pacer
+// counts the caller.
+func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, virtual bool) (paced bool, err error) {
+	if t.sampler.engaged.Load() {
+		paced, err = t.pacer.wait(ctx, until, virtual)
+		if err != nil {
+			return false, t.failed(s, c, err, StageFraction)
+		}
+	}
+	if !s.rated {
+		return paced, ctx.Err()
+	}
+	if !t.enforcesTokens(s) {
+		t.chargeTokens(s, c)
+		return paced, nil
+	}
+	if err := t.waitTokens(ctx, s, c, until); err != nil {
+		if paced && !virtual {
+			t.pacer.done(t.now())
+		}
+		return false, err
+	}
+	return paced, nil
+}
+
+func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until int64) error {
+	now := t.now()
+	patience := int64(forever>>bucketShift) >> 1
+	reason := ReasonMaxWait
+	if until != forever {
+		patience = until - now
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if left := int64(time.Until(deadline)); left < patience {
+			patience, reason = left, ReasonDeadline
+		}
+	}
+	wait, w, ok := t.takeTokens(s, c, bucketTime(max(0, min(patience, 1<<50))))
+	if !ok {
+		return t.refuse(s, c, reason, StageTokens, w, time.Duration(wait>>bucketShift)+1)
+	}
+	if wait == 0 {
+		return nil
+	}
+	began := t.now()
+	t.counters.pacing.Add(1)
+	timer := time.NewTimer(time.Duration(wait>>bucketShift) + 1)
+	defer timer.Stop()
+	defer t.counters.waited(t, began)
+	defer t.counters.pacing.Add(-1)
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		t.refundTokens(s, c)
+		t.counters.refused[ReasonCanceled].Add(1)
+		return ctx.Err()
+	}
+}
+
+// failed turns what ended a wait into the error that the caller sees.
+func (t *Throttler) failed(s *settings, c Cost, err error, stage Stage) error {
+	if stop, ok := err.(waitError); ok {
+		return t.refuse(s, c, Reason(stop), stage, Messages, 0)
+	}
+	t.counters.refused[ReasonCanceled].Add(1)
+	return err
+}
+
+// A waitError ends a wait for a reason other than its context.
+type waitError Reason
+
+func (e waitError) Error() string { return Reason(e).String() }

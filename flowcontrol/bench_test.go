@@ -1,0 +1,68 @@
+package flowcontrol
+
+import (
+	"context"
+	"testing"
+)
+
+func benchTry(b *testing.B, cfg Config, fraction float64) {
+	th := newTest(b, cfg)
+	th.SetFraction(fraction)
+	ctx := context.Background()
+	b.ReportAllocs()
+	cpu := startCPU()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			p, _ := th.TryAcquire(ctx, one)
+			p.Release(Success)
+		}
+	})
+	cpu.report(b)
+}
+
+func BenchmarkHotLimit(b *testing.B) {
+	benchTry(b, Config{WatchdogAge: -1}, 1)
+}
+
+func BenchmarkHotLimitWatched(b *testing.B) { benchTry(b, Config{}, 1) }
+
+func BenchmarkHotLimitTokens(b *testing.B) {
+	benchTry(b, Config{Rate: Rates{Messages: 1e9}}, 1)
+}
+
+func BenchmarkHotLimitTokensFraction(b *testing.B) {
+	benchTry(b, Config{Rate: Rates{Messages: 1e9}}, 0.999999)
+}
+
+func BenchmarkHotLimitTokensNoLease(b *testing.B) {
+	benchTry(b, Config{Rate: Rates{Messages: 99_999}, Burst: Cost{Messages: 1 << 50}}, 0.999999)
+}
+
+func BenchmarkHotAllWeights(b *testing.B) {
+	th := newTest(b, Config{Limit: Cost{64, 1 << 20, 1 << 30}})
+	ctx := context.Background()
+	b.ReportAllocs()
+	cpu := startCPU()
+	for b.Loop() {
+		p, _ := th.TryAcquire(ctx, Cost{1, 100, 10000})
+		p.Release(Success)
+	}
+	cpu.report(b)
+}
+
+func BenchmarkHotAdaptive(b *testing.B) {
+	benchTry(b, Config{Adaptive: AdaptiveConfig{Mode: AdaptiveOn}}, 1)
+}
+
+func BenchmarkHotOff(b *testing.B) { benchTry(b, Config{Mode: Off}, 1) }
+
+func BenchmarkHotRefusal(b *testing.B) {
+	th := newTest(b, Config{Limit: one})
+	_, _ = th.TryAcquire(context.Background(), one)
+	b.ReportAllocs()
+	cpu := startCPU()
+	for b.Loop() {
+		_, _ = th.TryAcquire(context.Background(), one)
+	}
+	cpu.report(b)
+}

@@ -1,0 +1,352 @@
+package flowcontrol
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Discipline says how waiters for room in flight are ordered and dropped.
+type Discipline uint8
+
+const (
+	// QueueAuto treats a call whose context has a deadline as QueueCoDel, and
+	// any other as QueueInOrder: a request with a deadline is better refused
+	// early than served late, and a stream is better slowed than broken.
+	QueueAuto Discipline = iota
+	// QueueInOrder serves in order of arrival and drops nothing.
+	QueueInOrder
+	// QueueCoDel bounds the wait in time: by Interval, and once the queue has
+	// not been empty for Interval, by Target, newest first.
+	QueueCoDel
+	disciplines
+)
+
+// QueueConfig configures the wait for room in flight.
+type QueueConfig struct {
+	// Discipline orders the queue. The zero value is QueueAuto.
+	Discipline Discipline
+	// Length is how many calls may wait. Zero means DefaultQueueLength,
+	// negative that Acquire does not wait for room at all.
+	Length int
+	// Target bounds the wait under standing overload. Zero or negative means
+	// DefaultQueueTarget.
+	Target time.Duration
+	// Interval is how long the queue must not have been empty for overload to
+	// count as standing, and bounds the wait until then. Zero or negative
+	// means DefaultQueueInterval.
+	Interval time.Duration
+	// Passes is how many smaller calls may pass a large one that does not fit
+	// yet. Zero means DefaultQueuePasses, negative none.
+	Passes int
+}
+
+func (q QueueConfig) withDefaults() QueueConfig {
+	if q.Length == 0 {
+		q.Length = DefaultQueueLength
+	}
+	if q.Target <= 0 {
+		q.Target = DefaultQueueTarget
+	}
+	if q.Interval <= 0 {
+		q.Interval = DefaultQueueInterval
+	}
+	if q.Passes == 0 {
+		q.Passes = DefaultQueuePasses
+	}
+	return q
+}
+
+func (q QueueConfig) validate(bad func(field string, value any, want string)) {
+	if q.Discipline >= disciplines {
+		bad("Queue.Discipline", q.Discipline, "QueueAuto, QueueInOrder or QueueCoDel")
+	}
+	if q.Length > maxQueueLength {
+		bad("Queue.Length", q.Length, fmt.Sprintf("at most %d", maxQueueLength))
+	}
+	if q.Target > q.Interval {
+		bad("Queue.Target", q.Target, fmt.Sprintf("at most Queue.Interval (%v)", q.Interval))
+	}
+}
+
+const maxQueueLength = 1 << 20
+
+// A waiter is one call that waits for room. It is reused, with its channel.
+type waiter struct {
+	ready      chan struct{}
+	next, prev *waiter
+	cost       Cost
+	key        *tenant
+	since      int64
+	level      int
+	passed     int
+	codel      bool
+	queued     bool
+	// The answer, written before ready is sent on.
+	permit Permit
+	reason Reason
+}
+
+// A queue holds the calls that wait for room in flight. There is no goroutine:
+// whoever releases room hands it over, and every waiter keeps its own time.
+type queue struct {
+	owner   *Throttler
+	waiting atomic.Int64
+
+	mu        sync.Mutex
+	levels    [levels]struct{ first, last *waiter }
+	lastEmpty int64
+	free      *waiter
+}
+
+// wait returns a permit for room of size c, waiting in the queue if it must.
+func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until int64) (Permit, error) {
+	var now int64
+	if s.timed {
+		now = t.now()
+	}
+	if t.queue.waiting.Load() == 0 {
+		if p, r, _ := t.enter(ctx, s, c, t.limit(s), now); r == ReasonNone {
+			return p, nil
+		}
+	}
+	q := &t.queue
+	w, err := q.join(ctx, s, c)
+	if err != nil {
+		return Permit{}, t.failed(s, asked, err, StageQueue)
+	}
+	began := w.since
+	defer t.counters.waited(t, began)
+	var timeout <-chan time.Time
+	limit, reason := until-began, ReasonMaxWait
+	if w.codel {
+		if most := int64(q.most(s, began)); most < limit {
+			limit, reason = most, ReasonQueueTimeout
+		}
+	}
+	if until != forever || w.codel {
+		timer := time.NewTimer(time.Duration(limit))
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-w.ready:
+	case <-timeout:
+		if q.leave(w) {
+			q.recycle(w)
+			return Permit{}, t.refuse(s, asked, reason, StageQueue, Messages, 0)
+		}
+		<-w.ready // the answer came first
+	case <-ctx.Done():
+		if !q.leave(w) {
+			<-w.ready
+			if w.reason == ReasonNone {
+				t.undo(w.permit) // room for one who is gone
+			}
+		}
+		q.recycle(w)
+		t.counters.refused[ReasonCanceled].Add(1)
+		return Permit{}, ctx.Err()
+	}
+	p, r := w.permit, w.reason
+	q.recycle(w)
+	if r != ReasonNone {
+		return Permit{}, t.refuse(s, asked, r, StageQueue, Messages, 0)
+	}
+	return p, nil
+}
+
+// join puts the caller in the queue and gives room to whoever is next.
+func (q *queue) join(ctx context.Context, s *settings, c Cost) (*waiter, error) {
+	_, deadline := ctx.Deadline()
+	level := PriorityFrom(ctx).level()
+	var key *tenant
+	if s.cfg.MaxKeys > 0 {
+		key = q.owner.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
+	}
+	now := q.owner.now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting.Load() >= int64(s.cfg.Queue.Length) {
+		return nil, waitError(ReasonQueueFull)
+	}
+	w := q.free
+	if w == nil {
+		w = &waiter{ready: make(chan struct{}, 1)}
+	} else {
+		q.free = w.next
+	}
+	ready := w.ready
+	*w = waiter{ready: ready, cost: c, key: key, since: now, level: level, queued: true}
+	w.codel = s.cfg.Queue.Discipline == QueueCoDel || s.cfg.Queue.Discipline == QueueAuto && deadline
+	if q.waiting.Load() == 0 {
+		q.lastEmpty = now
+	}
+	l := &q.levels[level]
+	w.prev = l.last
+	if l.last == nil {
+		l.first = w
+	} else {
+		l.last.next = w
+	}
+	l.last = w
+	// Visible before the room is looked at again: a release either sees a
+	// waiter, or is seen by this look.
+	q.waiting.Add(1)
+	q.grantLocked(s, now)
+	return w, nil
+}
+
+// most is how long a waiter that arrives now may wait.
+func (q *queue) most(s *settings, now int64) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.standingLocked(s, now) {
+		return s.cfg.Queue.Target
+	}
+	return s.cfg.Queue.Interval
+}
+
+func (q *queue) standingLocked(s *settings, now int64) bool {
+	return q.waiting.Load() > 0 && now-q.lastEmpty > int64(s.cfg.Queue.Interval)
+}
+
+// leave takes w out of the queue; false means that it has its answer.
+func (q *queue) leave(w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !w.queued {
+		return false
+	}
+	now := q.owner.now()
+	q.removeLocked(w, now)
+	q.grantLocked(q.owner.settings.Load(), now) // it may have been in the way
+	return true
+}
+
+func (q *queue) recycle(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.permit, w.key, w.next = Permit{}, nil, q.free
+	q.free = w
+}
+
+func (q *queue) removeLocked(w *waiter, now int64) {
+	l := &q.levels[w.level]
+	if w.prev == nil {
+		l.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		l.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.next, w.prev, w.queued = nil, nil, false
+	if q.waiting.Add(-1) == 0 {
+		q.lastEmpty = now
+	}
+}
+
+// grant hands free room to those who wait.
+func (q *queue) grant() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.grantLocked(q.owner.settings.Load(), q.owner.now())
+}
+
+func (q *queue) grantLocked(s *settings, now int64) {
+	standing := q.standingLocked(s, now)
+	limit := q.owner.limit(s)
+	blocked := math.MaxInt // how many more may pass a larger waiter
+	for level := range q.levels {
+		var next *waiter
+		for w := q.start(level, standing); w != nil; w = next {
+			next = w.following(standing)
+			if standing && w.codel && now-w.since > int64(s.cfg.Queue.Target) {
+				q.answerLocked(w, Permit{}, ReasonQueueTimeout, now)
+				continue
+			}
+			if blocked <= 0 {
+				return
+			}
+			if w.key != nil && !w.key.join(q.owner, w.cost, limit) {
+				continue // others of the line are not held up by its share
+			}
+			fit, _, _ := fitting(s, w.cost, limit)
+			slot, gen, _, ok := q.owner.flight.acquire(fit, limit)
+			if !ok {
+				w.key.leave(w.cost)
+				if fit.Messages <= 1 && fit.Rows == 0 && fit.Bytes == 0 {
+					return // nothing smaller can follow
+				}
+				blocked = min(blocked, max(0, s.cfg.Queue.Passes)-w.passed)
+				continue
+			}
+			if blocked != math.MaxInt {
+				blocked--
+				q.passLocked(w)
+			}
+			slot.key = w.key
+			q.owner.begin(s, slot, gen, now)
+			q.answerLocked(w, Permit{slot, gen}, ReasonNone, now)
+		}
+	}
+}
+
+// passLocked counts a pass against everyone ahead of w who was left waiting.
+func (q *queue) passLocked(w *waiter) {
+	for level := range w.level + 1 {
+		for o := q.levels[level].first; o != nil && o != w; o = o.next {
+			o.passed++
+		}
+	}
+}
+
+func (q *queue) start(level int, standing bool) *waiter {
+	if standing {
+		return q.levels[level].last
+	}
+	return q.levels[level].first
+}
+
+func (w *waiter) following(standing bool) *waiter {
+	if standing {
+		return w.prev
+	}
+	return w.next
+}
+
+func (q *queue) answerLocked(w *waiter, p Permit, r Reason, now int64) {
+	q.removeLocked(w, now)
+	w.permit, w.reason = p, r
+	w.ready <- struct{}{} // has room for one, and there is only one
+}
+
+// overtake takes room for a caller who will not wait, if those who wait are
+// waiting for more room than there is and may still be passed.
+func (q *queue) overtake(c, limit Cost) (*slot, uint64, Weight, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	passes := q.owner.settings.Load().cfg.Queue.Passes
+	for level := range q.levels {
+		for w := q.levels[level].first; w != nil; w = w.next {
+			if w.passed >= passes || w.cost.Messages <= c.Messages && w.cost.Rows <= c.Rows && w.cost.Bytes <= c.Bytes {
+				return nil, 0, Messages, false
+			}
+		}
+	}
+	s, gen, w, ok := q.owner.flight.acquire(c, limit)
+	if ok {
+		for level := range q.levels {
+			for w := q.levels[level].first; w != nil; w = w.next {
+				w.passed++
+			}
+		}
+	}
+	return s, gen, w, ok
+}

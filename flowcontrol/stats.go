@@ -1,0 +1,180 @@
+package flowcontrol
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// counters count what did not go straight through; what did is counted by the
+// slots of the permits themselves.
+type counters struct {
+	refused [reasons]atomic.Uint64
+	would   [reasons]atomic.Uint64
+	ended   [outcomes]atomic.Uint64
+	undone  atomic.Uint64
+	waits   atomic.Uint64
+	waitNs  atomic.Int64
+	pacing  atomic.Int64
+	last    [reasons]atomic.Pointer[Error]
+}
+
+func (c *counters) waited(t *Throttler, since int64) {
+	c.waits.Add(1)
+	c.waitNs.Add(t.now() - since)
+}
+
+// refuse counts a refusal and explains it. Under overload the facts repeat,
+// and then so does the value: it is not allocated anew.
+func (t *Throttler) refuse(s *settings, c Cost, r Reason, stage Stage, w Weight, after time.Duration) *Error {
+	t.counters.refused[r].Add(1)
+	e := Error{
+		Name: s.cfg.Name, Reason: r, Stage: stage, Weight: w, RetryAfter: after,
+		Cost: c, Limit: t.limit(s), InFlight: t.flight.cost(), Fraction: t.sampler.fraction(),
+	}
+	last := &t.counters.last[r]
+	if old := last.Load(); old != nil && *old == e {
+		return old
+	}
+	fresh := new(e)
+	last.Store(fresh)
+	return fresh
+}
+
+// Counts are numbers by [Reason].
+type Counts [reasons]uint64
+
+// Of returns the number for reason r.
+func (c Counts) Of(r Reason) uint64 {
+	if r < reasons {
+		return c[r]
+	}
+	return 0
+}
+
+// Total returns the sum over all reasons.
+func (c Counts) Total() uint64 {
+	var sum uint64
+	for _, n := range c {
+		sum += n
+	}
+	return sum
+}
+
+// Stats is a snapshot of a [Throttler].
+type Stats struct {
+	Name     string
+	Mode     Mode
+	InFlight Cost
+	Limit    Cost // negative = none
+	Peak     Cost // the highest InFlight since the last TakePeak
+	Load     float64
+	Fraction float64
+
+	Permits   int64  // held now
+	Admitted  uint64 // ever; always Completed + Permits
+	Completed uint64 // always Succeeded + Ignored + Dropped
+	Succeeded uint64
+	Ignored   uint64
+	Dropped   uint64
+
+	Refused     Counts // ever, by reason
+	WouldRefuse Counts // ever, by reason, while observing
+
+	Waiting   int64 // calls that wait for room in flight
+	Pacing    int64 // calls that wait for the fraction or for tokens
+	Waits     uint64
+	WaitTotal time.Duration
+
+	Overdue int           // held permits older than Config.WatchdogAge
+	Oldest  time.Duration // the oldest held permit's age, to the precision of the snapshots
+	Keys    int           // tenants known
+}
+
+// Stats returns a snapshot. Its parts agree with each other as its fields say.
+// The watchdog sees the age of a permit from the first snapshot after its
+// start, so it needs snapshots at regular times, as a monitor takes them.
+func (t *Throttler) Stats() Stats {
+	s := t.settings.Load()
+	st := Stats{
+		Name: s.cfg.Name, Mode: s.cfg.Mode, InFlight: t.flight.cost(), Limit: t.limit(s), Peak: t.flight.peaks(),
+		Fraction: t.sampler.fraction(), Permits: t.flight.permits(),
+		Waiting: t.queue.waiting.Load(), Pacing: t.counters.pacing.Load(),
+		Waits: t.counters.waits.Load(), WaitTotal: time.Duration(t.counters.waitNs.Load()),
+	}
+	st.Load = load(st.InFlight, st.Limit)
+	undone := t.counters.undone.Load()
+	st.Ignored, st.Dropped = t.counters.ended[Ignored].Load(), t.counters.ended[Dropped].Load()
+	st.Completed = max(t.flight.completed()-min(undone, t.flight.completed()), st.Ignored+st.Dropped)
+	st.Succeeded = st.Completed - st.Ignored - st.Dropped
+	st.Admitted = st.Completed + uint64(st.Permits)
+	for r := range st.Refused {
+		st.Refused[r], st.WouldRefuse[r] = t.counters.refused[r].Load(), t.counters.would[r].Load()
+	}
+	t.tenants.mu.RLock()
+	st.Keys = len(t.tenants.known)
+	t.tenants.mu.RUnlock()
+	if s.cfg.WatchdogAge > 0 {
+		st.Overdue, st.Oldest = t.watch.scan(&t.flight, t.now(), int64(s.cfg.WatchdogAge))
+	}
+	return st
+}
+
+// TakePeak returns the most that was in flight since the last TakePeak. It is
+// for the one monitor that samples this Throttler.
+func (t *Throttler) TakePeak() Cost { return t.flight.takePeaks() }
+
+// A watchdog tells the age of permits without reading a clock for each: a
+// permit carries the number of the latest snapshot, and snapshots know their
+// times.
+type watchdog struct {
+	epoch atomic.Uint32
+	mu    sync.Mutex
+	times [epochs]int64 // when the latest epochs began
+}
+
+const (
+	epochBits = 24
+	epochMask = 1<<epochBits - 1
+	epochs    = 1024 // whose times are kept; what is older counts as the oldest
+	epochStep = int64(time.Second)
+)
+
+// begin notes that the generation is held.
+func (d *watchdog) begin(s *slot, gen uint64) {
+	s.since.Store(gen<<epochBits | uint64(d.epoch.Load()))
+}
+
+// scan counts the held permits that are older than age.
+func (d *watchdog) scan(f *inflight, now, age int64) (overdue int, oldest time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	epoch := d.epoch.Load()
+	if chunks := f.chunks.Load(); chunks != nil {
+		for _, chunk := range *chunks {
+			for i := range chunk {
+				s := &chunk[i]
+				since := s.since.Load()
+				if since == 0 || since>>epochBits != s.word.Load()>>headBits&(1<<(64-epochBits)-1) {
+					continue
+				}
+				ago := (uint64(epoch) - since) & epochMask
+				if ago == 0 {
+					continue // it began after the latest snapshot
+				}
+				// It began in an epoch that ended when the next began.
+				old := now - d.times[(uint64(epoch)-min(ago, epochs)+1)%epochs]
+				oldest = max(oldest, time.Duration(old))
+				if old >= age {
+					overdue++
+				}
+			}
+		}
+	}
+	if now-d.times[epoch%epochs] >= max(min(epochStep, age/10), 1) {
+		epoch = (epoch + 1) & epochMask
+		d.times[epoch%epochs] = now
+		d.epoch.Store(epoch)
+	}
+	return overdue, oldest
+}

@@ -1,0 +1,349 @@
+package flowcontrol
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Throttler decides what may proceed. It is made by [New]; all of its
+// methods are safe for concurrent use.
+type Throttler struct {
+	settings atomic.Pointer[settings]
+	base     time.Time
+
+	flight  inflight
+	sampler sampler
+	buckets [weights]bucket
+	queue   queue
+	pacer   pacer
+	adapt   adaptive
+	tenants tenants
+
+	pressed  atomic.Bool
+	counters counters
+	watch    watchdog
+
+	reconfigure sync.Mutex // serializes Reconfigure
+}
+
+// settings is what a Config comes to. It is never changed once published.
+type settings struct {
+	cfg     Config
+	limit   Cost // without the adaptive limit
+	tariffs [weights]*tariff
+	rated   bool // any tariff
+	plain   bool // enforces a limit on what is in flight, nothing more
+	timed   bool // permits carry the time of their start
+}
+
+// New returns a Throttler, or one error that joins every problem of cfg.
+func New(cfg Config) (*Throttler, error) {
+	s, err := newSettings(cfg)
+	if err != nil {
+		return nil, err
+	}
+	t := &Throttler{base: time.Now()}
+	seed := cfg.Seed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.sampler.init(seed)
+	t.flight.owner = t
+	t.queue.owner = t
+	t.pacer.owner = t
+	t.settings.Store(s)
+	t.adapt.configure(s.cfg.Adaptive)
+	t.watch.epoch.Store(1) // so that no mark is zero
+	t.flight.addChunk()
+	return t, nil
+}
+
+func newSettings(cfg Config) (*settings, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &settings{cfg: cfg, limit: cfg.Limit}
+	for w := range Weight(weights) {
+		s.tariffs[w] = newTariff(cfg.Rate.of(w), cfg.Burst.Of(w))
+		s.rated = s.rated || s.tariffs[w] != nil
+	}
+	s.timed = cfg.Adaptive.Mode == AdaptiveOn
+	s.plain = cfg.Mode == Enforce && !s.timed && !s.rated && cfg.MaxKeys <= 0
+	return s, nil
+}
+
+// TryAcquire admits c now or refuses it; it never blocks. Of ctx it uses the
+// tenant key and the priority only. Refused, it changes nothing.
+func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
+	s := t.settings.Load()
+	if s.cfg.Mode == Off {
+		return Permit{}, nil
+	}
+	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
+		if c.Messages|c.Rows|c.Bytes >= 0 {
+			if slot, gen, _, ok := t.flight.acquire(c, s.limit); ok {
+				if s.cfg.WatchdogAge > 0 {
+					t.watch.begin(slot, gen)
+				}
+				return Permit{slot, gen}, nil
+			}
+		}
+	}
+	return t.try(ctx, s, c.clean())
+}
+
+// try is the whole of TryAcquire.
+func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error) {
+	if s.cfg.Mode == Observe {
+		return t.observe(ctx, s, c), nil
+	}
+	if t.sampler.engaged.Load() && !t.sampler.admit() {
+		return Permit{}, t.refuse(s, c, ReasonFraction, StageFraction, Messages, 0)
+	}
+	limit := t.limit(s)
+	fit, w, never := fitting(s, c, limit)
+	if never {
+		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
+	}
+	if t.flight.messagesInFlight()+fit.Messages > limit.Messages && limit.Messages >= 0 {
+		// Seen before a token is spent on it. The common case of overload.
+		return Permit{}, t.refuse(s, c, ReasonInFlight, StageInFlight, Messages, 0)
+	}
+	var now int64
+	if s.timed {
+		now = t.now()
+	}
+	if s.rated {
+		if !t.enforcesTokens(s) {
+			t.chargeTokens(s, c)
+		} else if wait, w, ok := t.takeTokens(s, c, 0); !ok {
+			return Permit{}, t.refuse(s, c, ReasonRate, StageTokens, w, time.Duration(wait>>bucketShift)+1)
+		}
+	}
+	p, r, w := t.enter(ctx, s, fit, limit, now)
+	if r != ReasonNone {
+		if s.rated && t.enforcesTokens(s) {
+			t.refundTokens(s, c)
+		}
+		return Permit{}, t.refuse(s, c, r, StageInFlight, w, 0)
+	}
+	return p, nil
+}
+
+// enter takes room in flight without waiting, and never ahead of those who
+// wait already, unless they wait for more room than there is.
+func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now int64) (Permit, Reason, Weight) {
+	var who *tenant
+	if s.cfg.MaxKeys > 0 {
+		who = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
+		if !who.join(t, c, limit) {
+			return Permit{}, ReasonShare, Messages
+		}
+	}
+	var slot *slot
+	var gen uint64
+	var w Weight
+	ok := false
+	if t.queue.waiting.Load() > 0 {
+		slot, gen, w, ok = t.queue.overtake(c, limit)
+	} else {
+		slot, gen, w, ok = t.flight.acquire(c, limit)
+	}
+	if !ok {
+		who.leave(c)
+		return Permit{}, ReasonInFlight, w
+	}
+	slot.key = who
+	t.begin(s, slot, gen, now)
+	return Permit{slot, gen}, ReasonNone, 0
+}
+
+// begin marks the start of the work that a slot stands for.
+func (t *Throttler) begin(s *settings, slot *slot, gen uint64, now int64) {
+	if s.timed {
+		slot.start = now
+		t.adapt.started(t.flight.messagesInFlight())
+	}
+	if s.cfg.WatchdogAge > 0 {
+		t.watch.begin(slot, gen)
+	}
+}
+
+// observe admits c whatever the gates say, and counts what they would have said.
+func (t *Throttler) observe(ctx context.Context, s *settings, c Cost) Permit {
+	if t.sampler.engaged.Load() && !t.sampler.admit() {
+		t.counters.would[ReasonFraction].Add(1)
+	}
+	limit := t.limit(s)
+	if s.rated {
+		now := bucketTime(t.now())
+		for w, tariff := range s.tariffs {
+			if n := c.Of(Weight(w)); tariff != nil && n > 0 && t.buckets[w].credit.Load() < n && t.buckets[w].peek(tariff, n, now, s.cfg.Oversized == RunAlone) > 0 {
+				t.counters.would[ReasonRate].Add(1)
+				break
+			}
+		}
+		t.chargeTokens(s, c)
+	}
+	if f := t.flight.cost(); over(f.Messages, c.Messages, limit.Messages) || over(f.Rows, c.Rows, limit.Rows) || over(f.Bytes, c.Bytes, limit.Bytes) {
+		t.counters.would[ReasonInFlight].Add(1)
+	}
+	slot, gen, _, ok := t.flight.acquire(c, Cost{-1, -1, -1})
+	if !ok {
+		return Permit{} // beyond what can be counted
+	}
+	if s.cfg.MaxKeys > 0 {
+		slot.key = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
+		slot.key.inFlight.Add(c.Messages)
+	}
+	t.begin(s, slot, gen, t.now())
+	return Permit{slot, gen}
+}
+
+func over(inFlight, n, limit int64) bool { return limit >= 0 && n > 0 && inFlight > limit-n }
+
+// release is Permit.Release.
+func (t *Throttler) release(p Permit, o Outcome) {
+	state, ok := t.flight.close(p.slot, p.gen)
+	if !ok {
+		return
+	}
+	s := p.slot
+	if s.key == nil && s.start == 0 && !s.paced {
+		t.flight.giveBack(s, p.gen, state)
+	} else {
+		key, start, paced, c := s.key, s.start, s.paced, s.cost
+		s.key, s.start, s.paced = nil, 0, false
+		before := int64(state >> msgShift)
+		t.flight.giveBack(s, p.gen, state)
+		key.leave(c)
+		if start != 0 || paced {
+			now := t.now()
+			if start != 0 {
+				t.adapt.finished(now, now-start, before, o)
+			}
+			if paced {
+				t.pacer.done(now)
+			}
+		}
+	}
+	if o != Success {
+		t.counters.ended[min(o, outcomes-1)].Add(1)
+	}
+	if t.queue.waiting.Load() > 0 {
+		t.queue.grant()
+	}
+}
+
+// undo takes back an admission that nobody used.
+func (t *Throttler) undo(p Permit) {
+	t.counters.undone.Add(1)
+	p.slot.start = 0
+	t.release(p, Success)
+}
+
+// fitting returns c as the limits see it: an oversized cost shrinks to the
+// whole limit, so that it runs alone, or never fits.
+func fitting(s *settings, c, limit Cost) (fit Cost, w Weight, never bool) {
+	fit = c
+	if limit.Messages >= 0 && c.Messages > limit.Messages {
+		fit.Messages, w, never = limit.Messages, Messages, true
+	}
+	if limit.Rows >= 0 && c.Rows > limit.Rows {
+		fit.Rows, w, never = limit.Rows, Rows, true
+	}
+	if limit.Bytes >= 0 && c.Bytes > limit.Bytes {
+		fit.Bytes, w, never = limit.Bytes, Bytes, true
+	}
+	if fit.Messages > MaxMessages {
+		fit.Messages = MaxMessages
+	}
+	never = never && s.cfg.Oversized == RefuseOversized
+	if !never && s.rated && s.cfg.Oversized == RefuseOversized {
+		for i, t := range s.tariffs {
+			if t != nil && c.Of(Weight(i)) > t.burst {
+				return fit, Weight(i), true
+			}
+		}
+	}
+	return fit, w, never
+}
+
+// limit is what may be in flight now.
+func (t *Throttler) limit(s *settings) Cost {
+	limit := s.limit
+	if s.timed {
+		limit.Messages = t.adapt.limit.Load()
+	}
+	return limit
+}
+
+// now is the throttler's monotonic clock in nanoseconds, never 0.
+func (t *Throttler) now() int64 { return int64(time.Since(t.base)) + 1 }
+
+// SetFraction sets the share of the work that is admitted, 0..1. Values
+// outside are taken as the nearest end; NaN is ignored.
+func (t *Throttler) SetFraction(f float64) {
+	if math.IsNaN(f) {
+		return
+	}
+	t.pacer.setFraction(min(max(f, 0), 1))
+}
+
+// Fraction returns the admitted fraction, 1 at first.
+func (t *Throttler) Fraction() float64 { return t.sampler.fraction() }
+
+// SetPressure says, for [EnforceUnderPressure], that there is pressure of a
+// kind that the Throttler cannot see, for example of memory.
+func (t *Throttler) SetPressure(on bool) { t.pressed.Store(on) }
+
+// InFlight returns what is admitted and not yet released.
+func (t *Throttler) InFlight() Cost { return t.flight.cost() }
+
+// Limit returns the in-flight limit in force; a negative weight has none.
+func (t *Throttler) Limit() Cost { return t.limit(t.settings.Load()) }
+
+// Load returns the largest of in flight / limit over the weights that have a
+// limit. It can exceed 1 after a limit was lowered, and while observing.
+func (t *Throttler) Load() float64 { return load(t.flight.cost(), t.Limit()) }
+
+func load(inFlight, limit Cost) float64 {
+	worst := 0.0
+	for w := range Weight(weights) {
+		if l := limit.Of(w); l > 0 {
+			worst = max(worst, float64(inFlight.Of(w))/float64(l))
+		}
+	}
+	return worst
+}
+
+// Config returns the configuration in force, with its defaults filled in.
+func (t *Throttler) Config() Config { return t.settings.Load().cfg }
+
+// Reconfigure replaces the configuration. What is in flight, what waits, the
+// fraction and the tokens that were used stay as they are: a lower limit
+// admits nothing until enough has been released. On error nothing changes.
+// Seed is ignored.
+func (t *Throttler) Reconfigure(cfg Config) error {
+	s, err := newSettings(cfg)
+	if err != nil {
+		return err
+	}
+	t.reconfigure.Lock()
+	defer t.reconfigure.Unlock()
+	old := t.settings.Load()
+	at := bucketTime(t.now())
+	for w := range t.buckets {
+		t.buckets[w].rescale(old.tariffs[w], s.tariffs[w], at)
+	}
+	t.adapt.configure(s.cfg.Adaptive)
+	t.settings.Store(s)
+	t.queue.grant()
+	t.pacer.poke()
+	return nil
+}
