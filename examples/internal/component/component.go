@@ -14,7 +14,10 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors"
+	"github.com/withobsrvr/sluice/monitor"
 )
 
 // MaxMessageBytes is the largest gRPC message that the components take. Their
@@ -46,6 +49,9 @@ type Component struct {
 	clock        fractionClock
 	peak         peakLoad
 	pools        pools
+	interceptors *interceptors.Server
+	monitor      *monitor.Monitor
+	agent        atomic.Pointer[controlplane.Agent]
 	closers      []func()
 	background   sync.WaitGroup
 }
@@ -76,6 +82,9 @@ func (c *Component) open() (err error) {
 		return err
 	}
 	if c.http, err = c.listen(c.HealthPort, "HEALTH_PORT"); err != nil {
+		return err
+	}
+	if c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{Throttler: c.Gate, Logger: c.Log}); err != nil {
 		return err
 	}
 	if err := c.openPools(); err != nil {
@@ -172,7 +181,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	c.ready.Store(false)
 	if err == nil && ctx.Err() == nil {
 		c.Log.Info("draining")
-		server.drain(ctx)
+		server.drain(ctx, c.Log)
 		agentDone()
 	}
 	if err != nil {

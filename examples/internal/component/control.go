@@ -58,12 +58,18 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		},
 		Metrics: func() map[string]float64 {
 			f := s.figures()
-			return map[string]float64{"events_processed_total": float64(f.Events), "errors_total": float64(f.Errors)}
+			metrics := map[string]float64{
+				controlplane.MetricEvents: float64(f.Events),
+				controlplane.MetricErrors: float64(f.Errors),
+			}
+			c.pools.metrics(func(prefix, endpoint string, n int) { metrics[prefix+endpoint] = float64(n) })
+			return metrics
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
+	c.agent.Store(agent)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	running.Go(func() {

@@ -1,23 +1,38 @@
 package component
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/prommonitor"
 )
 
 // serveHTTP starts the HTTP side: the component is alive from here on, and
 // ready once it serves.
 func (c *Component) serveHTTP() error {
-	c.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	c.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	var err error
+	if c.monitor, err = monitor.New(monitor.Config{ServiceID: c.ID, Description: string(c.Role), Interval: c.MonitoringInterval, Logger: c.Log}); err != nil {
+		return err
+	}
+	c.monitor.AddCheck("serving", func(context.Context) error {
 		if !c.ready.Load() {
-			http.Error(w, "not serving", http.StatusServiceUnavailable)
-			return
+			return errors.New("not serving")
 		}
-		_, _ = w.Write([]byte("ok\n"))
+		return nil
 	})
+	metrics, err := prommonitor.NewHandler(c.monitor, prommonitor.HandlerConfig{})
+	if err != nil {
+		return err
+	}
+	c.watch()
+	c.monitor.Start()
+	c.closers = append(c.closers, c.monitor.Stop)
+	c.mux.Handle("/", c.monitor.Handler(metrics))
 	c.web = &http.Server{Handler: c.mux, ReadHeaderTimeout: 10 * time.Second}
 	c.background.Go(func() {
 		if err := c.web.Serve(c.http); !errors.Is(err, http.ErrServerClosed) {
@@ -25,6 +40,11 @@ func (c *Component) serveHTTP() error {
 		}
 	})
 	return nil
+}
+
+// watch shows the monitor everything that the component has.
+func (c *Component) watch() {
+	c.monitor.WatchPools(c.ID, c.pools.manager)
 }
 
 // setStatus serves /status from here on.
@@ -38,7 +58,10 @@ func (c *Component) status(s Service) Status {
 	st := Status{
 		ID: c.ID, Role: c.Role,
 		InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.Stage.Limit().Messages, Load: c.Stage.Load(), PeakLoad: c.peak.load(),
-		Fraction: fraction, ThrottledSeconds: throttled.Seconds(),
+		Fraction: fraction, ThrottledSeconds: throttled.Seconds(), PacedSeconds: c.Gate.Stats().WaitTotal.Seconds(),
+	}
+	if agent := c.agent.Load(); agent != nil {
+		st.Connected = agent.Mode() == controlplane.Coordinated
 	}
 	if s.Work != nil {
 		if work, err := json.Marshal(s.Work()); err == nil {

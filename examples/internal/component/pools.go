@@ -3,24 +3,59 @@ package component
 import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/connpool"
+	"github.com/withobsrvr/sluice/interceptors"
 )
 
-// pools are the component's connections to others.
-type pools struct{}
+// pools are the component's connections to others. The interceptors stand on
+// each connection, below the pool, so that they see every attempt.
+type pools struct {
+	client  *interceptors.Client
+	manager *connpool.Manager
+}
 
-func (c *Component) openPools() error { return nil }
+func (c *Component) openPools() error {
+	client, err := interceptors.NewClient(interceptors.ClientConfig{Logger: c.Log})
+	if err != nil {
+		return err
+	}
+	picker := connpool.RoundRobin
+	if !c.Pool.LoadBalancing {
+		picker = connpool.FirstHealthy
+	}
+	manager, err := connpool.NewManager(connpool.Config{
+		MaxConnections: c.Pool.Max, MinConnections: c.Pool.Min, IdleTimeout: c.Pool.IdleTimeout, HealthCheckInterval: c.Pool.HealthCheckInterval,
+		Picker: picker, Credentials: insecure.NewCredentials(),
+		// Windows of a fixed size: see newServer.
+		StreamWindow: windowBytes, ConnWindow: 4 * windowBytes,
+		DialOptions: append(client.DialOptions(), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes))),
+		Logger:      c.Log,
+	})
+	if err != nil {
+		return err
+	}
+	c.pools = pools{client, manager}
+	c.closers = append(c.closers, func() { manager.Close() })
+	return nil
+}
 
-// Dial returns the connections to an endpoint. They belong to the component.
+// Dial returns the pool of connections to an endpoint. It belongs to the
+// component.
 func (c *Component) Dial(endpoint string) (grpc.ClientConnInterface, error) {
-	conn, err := grpc.NewClient(endpoint,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
-		grpc.WithStaticStreamWindowSize(windowBytes),
-		grpc.WithStaticConnWindowSize(4*windowBytes),
-	)
+	pool, err := c.pools.manager.Get(endpoint)
 	if err != nil {
 		return nil, err
 	}
-	c.closers = append(c.closers, func() { conn.Close() })
-	return conn, nil
+	return pool.Shared(), nil
+}
+
+// metrics are the figures of the pools that go with each heartbeat.
+func (p pools) metrics(put func(prefix, endpoint string, n int)) {
+	for _, s := range p.manager.Stats() {
+		put(controlplane.MetricPoolTotalPrefix, s.Endpoint, s.TotalConnections)
+		put(controlplane.MetricPoolHealthyPrefix, s.Endpoint, s.HealthyConnections)
+		put(controlplane.MetricPoolIdlePrefix, s.Endpoint, s.IdleConnections)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ func newFollower() *follower {
 // said before.
 func (f *follower) look(ctx context.Context, before picture) picture {
 	p := picture{at: time.Now(), decision: before.decision, sink: before.sink, stages: map[component.Role]component.Status{}}
+	maps.Copy(p.stages, before.stages)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for role, url := range f.urls {
@@ -49,19 +51,16 @@ func (f *follower) look(ctx context.Context, before picture) picture {
 				}
 				return
 			}
-			st, err := before.stages[role], error(nil)
-			var fresh component.Status
-			if err = f.get(ctx, url+"/status", &fresh); err == nil {
-				st = fresh
+			var st component.Status
+			if f.get(ctx, url+"/status", &st) != nil {
+				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			p.stages[role] = st
-			if role == component.RoleSink && err == nil {
-				var work sink.Status
-				if json.Unmarshal(st.Work, &work) == nil {
-					p.sink = work
-				}
+			var work sink.Status
+			if role == component.RoleSink && json.Unmarshal(st.Work, &work) == nil {
+				p.sink = work
 			}
 		})
 	}

@@ -49,7 +49,7 @@ func ReadCheckpoint(dir string) (Checkpoint, error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return Checkpoint{}, fmt.Errorf("sink: %s: %w", path, err)
 	}
-	if c.Range.Len() == 0 || c.Next < c.Range.First || uint64(c.Next) > uint64(c.Range.Last)+1 {
+	if c.Range.First == 0 || c.Range.Len() == 0 || c.Next < c.Range.First || uint64(c.Next) > uint64(c.Range.Last)+1 {
 		return Checkpoint{}, fmt.Errorf("sink: %s: next ledger %d does not belong to the range %v", path, c.Next, c.Range)
 	}
 	return c, nil

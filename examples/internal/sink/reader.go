@@ -20,8 +20,8 @@ import (
 // control holds the processor. Once drain is closed it ends with the ledger
 // that it is in.
 func (s *Sink) read(ctx context.Context, drain <-chan struct{}, next uint32, queue chan<- item) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	streamCtx, hangUp := context.WithCancel(ctx)
+	defer hangUp()
 	var between atomic.Bool // between two ledgers: nothing is lost by hanging up
 	between.Store(true)
 	draining := func() bool {
@@ -36,14 +36,14 @@ func (s *Sink) read(ctx context.Context, drain <-chan struct{}, next uint32, que
 		select {
 		case <-drain:
 			if between.Load() {
-				cancel() // the next ledger may be far away
+				hangUp() // the next ledger may be far away
 			}
-		case <-ctx.Done():
+		case <-streamCtx.Done():
 		}
 	}()
 
 	ticket := ledgers.Ticket{Flight: events.FlightName, Range: ledgers.Range{First: next, Last: s.cfg.Range.Last}}
-	reader, err := s.open(ctx, ticket)
+	reader, err := s.open(streamCtx, ticket)
 	if err != nil {
 		if draining() {
 			return nil

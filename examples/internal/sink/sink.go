@@ -189,8 +189,10 @@ func (s *Sink) Run(ctx context.Context, drain <-chan struct{}) error {
 		}
 		err := s.pass(ctx, drain)
 		switch {
-		case err == nil || ctx.Err() != nil:
-			return err
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case !Transient(err):
 			return fmt.Errorf("sink: ledger %d: %w", s.folder.cp.Next, err)
 		case s.folder.cp.Next > before:
@@ -208,7 +210,7 @@ func (s *Sink) Run(ctx context.Context, drain <-chan struct{}) error {
 		case <-drain:
 			return nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }

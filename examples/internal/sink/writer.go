@@ -5,9 +5,8 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/flowcontrol"
@@ -23,13 +22,21 @@ func (s *Sink) pass(ctx context.Context, drain <-chan struct{}) error {
 	}
 	limit := s.cfg.Throttler.Limit().Messages
 	queue := make(chan item, max(limit, 1))
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
+	readCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	var readErr error
+	var reading sync.WaitGroup
+	reading.Go(func() {
 		defer close(queue)
-		return s.read(ctx, drain, s.folder.cp.Next, queue)
+		readErr = s.read(readCtx, drain, s.folder.cp.Next, queue)
 	})
-	group.Go(func() error { return w.run(ctx, drain, queue) })
-	err = group.Wait()
+	// When the reader fails, the writer still makes durable what came whole.
+	err = w.run(ctx, drain, queue)
+	stop()
+	reading.Wait()
+	if err == nil {
+		err = readErr
+	}
 	for it := range queue {
 		it.release(flowcontrol.Ignored)
 	}
