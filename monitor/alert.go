@@ -162,8 +162,10 @@ func (m *Monitor) Silence(s Silence) (cancel func()) { return m.engine.silence(s
 
 // evaluate runs the rules on a snapshot.
 func (m *Monitor) evaluate(s *Snapshot) {
+	all := *s
+	all.scope = AllServices
 	read := func(f *Family, emit func([MaxLabels]string, float64)) {
-		f.Collect(s, func(v Sample) { emit(v.Labels, v.Value) })
+		f.Collect(&all, func(v Sample) { emit(v.Labels, v.Value) })
 	}
 	m.scaling.evaluate(s.Time, read)
 	for _, t := range m.engine.evaluate(s.Time, read) {

@@ -132,10 +132,10 @@ func (d *Draft) ReportsRejected(reason string, n uint64) {
 	d.rejected = append(d.rejected, ReasonCount{reason, n})
 }
 
-// reconnectReasons is the closed set of what ends a connection, after gRPC
-// proposal A94.
+// reconnectReasons is the closed set of what ends a connection: the control
+// plane's agent's own, the pools', and those of gRPC proposal A94 for others.
 var reconnectReasons = []string{
-	"connection_reset", "connection_timed_out", "goaway", "health_check", Other, "refused", "server_closed", "unavailable",
+	"closed", "connection_reset", "connection_timed_out", "forgotten", "goaway", "health_check", Other, "refused", "replaced", "unreachable",
 }
 
 // ReconnectReasons returns the closed set of reasons of a reconnection.

@@ -80,17 +80,17 @@ var connectionFamilies = []*Family{
 	{
 		Name: "flowctl_edge_events_total", OTel: "flowctl.edge.events", Unit: "{event}", Kind: Counter, Labels: []string{"source", "target"},
 		Help: "Events that flowed from one service to another.",
-		each: eachEdge(func(e *Edge) float64 { return float64(e.Events) }),
+		each: countedEdge(func(e *Edge) float64 { return float64(e.Events) }),
 	},
 	{
 		Name: "flowctl_edge_bytes_total", OTel: "flowctl.edge.bytes", Unit: "By", Kind: Counter, Labels: []string{"source", "target"},
 		Help: "Bytes that flowed from one service to another.",
-		each: eachEdge(func(e *Edge) float64 { return float64(e.Bytes) }),
+		each: countedEdge(func(e *Edge) float64 { return float64(e.Bytes) }),
 	},
 	{
 		Name: "flowctl_edge_blocked_seconds_total", OTel: "flowctl.edge.blocked", Unit: "s", Kind: Counter, Labels: []string{"source", "target"},
-		Help: "Seconds that the target held the source back in all, with the wait that is still in progress. The cause is the target or beyond it.",
-		each: eachEdge(func(e *Edge) float64 { return e.Blocked.Seconds() }),
+		Help: "Seconds that the target had the stream open and did not read from it, what is in progress included. Near 1 a second the target holds the source back; the cause is the target or beyond it.",
+		each: countedEdge(func(e *Edge) float64 { return e.Blocked.Seconds() }),
 	},
 	{
 		Name: "flowctl_edge_connected", OTel: "flowctl.edge.connected", Kind: Gauge, Labels: []string{"source", "target"},
@@ -136,6 +136,17 @@ func eachEdge(value func(*Edge) float64) func(*Snapshot, func(Sample)) {
 		for i := range s.Edges {
 			e := &s.Edges[i]
 			emit(with(value(e), e.Source, e.Target))
+		}
+	}
+}
+
+// countedEdge reads the edges that this process is an end of.
+func countedEdge(value func(*Edge) float64) func(*Snapshot, func(Sample)) {
+	return func(s *Snapshot, emit func(Sample)) {
+		for i := range s.Edges {
+			if e := &s.Edges[i]; e.Counted {
+				emit(with(value(e), e.Source, e.Target))
+			}
 		}
 	}
 }

@@ -128,6 +128,7 @@ func addReason(counts []ReasonCount, reason string, n uint64) []ReasonCount {
 
 func (e *Edge) merge(o *Edge) {
 	e.Connected = e.Connected || o.Connected
+	e.Counted = e.Counted || o.Counted
 	e.Events += o.Events
 	e.Bytes += o.Bytes
 	e.Blocked += o.Blocked

@@ -117,7 +117,9 @@ func (m *meters) complete(d *Draft) {
 		m.services, m.edges = map[string]*serviceMeter{}, map[[2]string]*meter{}
 	}
 	for id, v := range d.services {
+		v.Blocked = max(v.Blocked, v.waited, v.held)
 		if !v.Local {
+			v.takeReport()
 			continue
 		}
 		s := m.services[id]
@@ -131,7 +133,7 @@ func (m *meters) complete(d *Draft) {
 		if v.Type == TypeSink || handled == 0 {
 			handled = max(handled, v.In.Events)
 		}
-		if rate := s.events.update(d.now, float64(handled), m.interval); v.Throughput == 0 {
+		if rate := s.events.update(d.now, float64(handled), m.interval); v.Throughput == 0 && handled > 0 {
 			v.Throughput = rate
 		}
 		finished := s.finished.update(d.now, float64(v.finished), m.interval)
@@ -139,6 +141,7 @@ func (m *meters) complete(d *Draft) {
 		if v.ErrorRatio == 0 && finished > 0 {
 			v.ErrorRatio = min(1, failed/finished)
 		}
+		v.takeReport()
 	}
 	for key, e := range d.edges {
 		g := m.edges[key]

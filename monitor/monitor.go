@@ -54,7 +54,7 @@ func New(cfg Config) (*Monitor, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, building: make(chan struct{}, 1), engine: newEngine(cfg.Rules), scaling: newEngine(scalingRules())}
+	m := &Monitor{cfg: cfg, building: make(chan struct{}, 1), engine: newEngine(inProcess(cfg.Rules)), scaling: newEngine(scalingRules())}
 	m.meters.interval = cfg.Interval
 	if cfg.History > 0 {
 		m.history.points = make([]Point, 0, int(cfg.History/cfg.Interval))
@@ -62,6 +62,11 @@ func New(cfg Config) (*Monitor, error) {
 	}
 	m.latest.Store(&Snapshot{})
 	return m, nil
+}
+
+// inProcess leaves out what only a server that scrapes several processes can tell.
+func inProcess(rules []Rule) []Rule {
+	return slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.ScrapeOnly })
 }
 
 // Config returns the configuration in force, defaults filled in.

@@ -145,6 +145,9 @@ type Rule struct {
 	// them as inhibited, and the generated Alertmanager rules keep them back.
 	Inhibits     []string
 	InhibitEqual []string
+	// ScrapeOnly rules are generated for Prometheus, which sees all processes,
+	// and not evaluated in this one, which may well know only its own part.
+	ScrapeOnly bool
 	// Disabled rules are neither evaluated nor generated.
 	Disabled bool
 }

@@ -94,14 +94,15 @@ func DefaultRules() []Rule {
 			Name: "FlowctlEdgeBlocked", Severity: Info, For: 2 * time.Minute,
 			Condition: Condition{
 				Func: Rate, Metric: "flowctl_edge_blocked_seconds_total", Window: 5 * time.Minute,
-				By: []string{"source", "target"}, Threshold: 0.5,
+				By: []string{"source", "target"}, Threshold: 0.9,
 			},
 			Summary:     "{{ $labels.target }} holds {{ $labels.source }} back",
-			Description: "{{ $labels.source }} was blocked {{ $value | humanizePercentage }} of the last 5 minutes. The cause is {{ $labels.target }} or beyond it.",
+			Description: "{{ $labels.target }} did not read from {{ $labels.source }} for {{ $value | humanizePercentage }} of the last 5 minutes. The cause is {{ $labels.target }} or beyond it.",
 		},
 		{
 			Name: "FlowctlTelemetryMissing", Severity: Critical, For: 2 * time.Minute,
 			Condition:   Condition{Func: Absent, Metric: "flowctl_backpressure_active"},
+			ScrapeOnly:  true,
 			Summary:     "Nobody reports the pipeline's state",
 			Description: "No process exports flowctl_backpressure_active: the control plane is down or is not scraped.",
 		},

@@ -187,7 +187,45 @@ type Service struct {
 	// Upstreams are the services that feed this one.
 	Upstreams []string
 
-	finished, failed uint64 // RPCs, for the error ratio
+	finished, failed uint64        // RPCs, for the error ratio
+	waited, held     time.Duration // at the throttlers, and in the interceptors, which overlap
+	reported         reported
+	hasReport        bool
+}
+
+// reported is what a service says of itself to somebody else. It counts where
+// nothing is known first hand.
+type reported struct {
+	load                   float64
+	inFlight, limit, queue int64
+	throughput             float64
+	latency                time.Duration
+	errors, fraction       float64
+}
+
+func (v *Service) takeReport() {
+	if !v.hasReport {
+		return
+	}
+	r := &v.reported
+	if v.Limit == 0 && v.InFlight == 0 {
+		v.Load, v.InFlight, v.Limit = max(v.Load, r.load), r.inFlight, r.limit
+	}
+	if v.QueueDepth == 0 {
+		v.QueueDepth = r.queue
+	}
+	if v.Throughput == 0 {
+		v.Throughput = r.throughput
+	}
+	if v.Latency == 0 {
+		v.Latency = r.latency
+	}
+	if v.ErrorRatio == 0 {
+		v.ErrorRatio = r.errors
+	}
+	if !v.HasFraction && r.fraction > 0 {
+		v.Fraction, v.HasFraction = r.fraction, true
+	}
 }
 
 // Traffic counts events and bytes.
@@ -249,10 +287,13 @@ type Edge struct {
 	Source, Target string
 	// Connected says that the target reads from the source now.
 	Connected bool
-	Events    uint64
-	Bytes     uint64
-	// Blocked is how long the source was held back by the target in all, with
-	// the wait that is still in progress.
+	// Counted says that this process is one end of the edge, and so knows the
+	// counts that follow.
+	Counted bool
+	Events  uint64
+	Bytes   uint64
+	// Blocked is how long the target had the stream open and did not read from
+	// it, what is in progress included.
 	Blocked time.Duration
 	// BlockedRatio is the share of the recent time that it was held back, 0..1.
 	BlockedRatio float64

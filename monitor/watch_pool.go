@@ -56,5 +56,5 @@ func (d *Draft) addPool(serviceID string, s connpool.Stats) {
 	// A connection that its health check took out, and one whose server was
 	// lost, come back as new ones.
 	d.Reconnections(serviceID, "health_check", s.Ejections)
-	d.Reconnections(serviceID, "unavailable", s.ScaleEvents[connpool.DownLost])
+	d.Reconnections(serviceID, "unreachable", s.ScaleEvents[connpool.DownLost])
 }

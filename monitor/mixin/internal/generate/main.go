@@ -1,0 +1,36 @@
+// Command generate writes the files of package mixin. It runs in that
+// package's folder, by go generate.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/mixin"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	rules := monitor.DefaultRules()
+	files := map[string][]byte{"alerts.yaml": mixin.Alerts(rules), "alertmanager.yaml": mixin.Inhibitions(rules)}
+	for name, text := range mixin.Dashboards() {
+		files[filepath.Join("dashboards", name)] = text
+	}
+	if err := os.MkdirAll("dashboards", 0o755); err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(name, text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,11 @@
+// Package monitortest has what tests of a program that uses package monitor
+// need: sources that say what they are told, and a recorder of alerts.
+//
+// # Concurrency
+//
+// Everything here may be used from any goroutine.
+//
+// # Testing
+//
+// It imports no test library.
+package monitortest

@@ -1,0 +1,150 @@
+package otelmonitor
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/withobsrvr/sluice/monitor"
+)
+
+// Scope is the name of the instrumentation scope.
+const Scope = "github.com/withobsrvr/sluice/monitor"
+
+// patience is how long the callback waits for a fresh snapshot.
+const patience = 100 * time.Millisecond
+
+// Registration is a monitor that a meter provider reads.
+type Registration struct {
+	monitor  *monitor.Monitor
+	families []family
+
+	// The attributes of each label set, so that a collection allocates none. A
+	// callback may run for several readers at once.
+	mu    sync.Mutex
+	cache map[key]*attributes
+	round uint64
+
+	closeOnce sync.Once
+	closeErr  error
+	callback  metric.Registration
+	unobserve func()
+}
+
+type family struct {
+	*monitor.Family
+	instrument metric.Float64Observable
+}
+
+type key struct {
+	family int
+	labels [monitor.MaxLabels]string
+}
+
+type attributes struct {
+	option []metric.ObserveOption
+	round  uint64
+}
+
+// Register makes the instruments of m's families on provider and one callback
+// that reads them. Close the registration to end it.
+func Register(m *monitor.Monitor, provider metric.MeterProvider) (*Registration, error) {
+	meter := provider.Meter(Scope)
+	r := &Registration{monitor: m, cache: map[key]*attributes{}}
+	histograms := map[string]metric.Float64Histogram{}
+	var problems []error
+	var observables []metric.Observable
+	for _, f := range m.Families() {
+		var (
+			instrument metric.Float64Observable
+			err        error
+		)
+		switch {
+		case f.OTel == "":
+			continue
+		case f.Kind == monitor.Distribution:
+			var h metric.Float64Histogram
+			h, err = meter.Float64Histogram(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help),
+				metric.WithExplicitBucketBoundaries(monitor.DurationBounds()...))
+			histograms[f.Name] = h
+		case f.Kind == monitor.Counter:
+			instrument, err = meter.Float64ObservableCounter(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help))
+		case f.Kind == monitor.UpDown:
+			instrument, err = meter.Float64ObservableUpDownCounter(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help))
+		default:
+			instrument, err = meter.Float64ObservableGauge(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help))
+		}
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		if instrument != nil {
+			r.families = append(r.families, family{f, instrument})
+			observables = append(observables, instrument)
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	callback, err := meter.RegisterCallback(r.observe, observables...)
+	if err != nil {
+		return nil, err
+	}
+	r.callback = callback
+	r.unobserve = m.AddObserver(func(ctx context.Context, name string, value float64) {
+		if h := histograms[name]; h != nil {
+			h.Record(ctx, value)
+		}
+	})
+	return r, nil
+}
+
+// Close ends the registration. It is idempotent.
+func (r *Registration) Close() error {
+	r.closeOnce.Do(func() {
+		r.unobserve()
+		r.closeErr = r.callback.Unregister()
+	})
+	return r.closeErr
+}
+
+func (r *Registration) observe(_ context.Context, o metric.Observer) error {
+	s := r.monitor.Recent(patience)
+	r.mu.Lock() // ours alone, and nothing below calls out but the observer
+	defer r.mu.Unlock()
+	r.round++
+	for i := range r.families {
+		f := &r.families[i]
+		f.Collect(s, func(v monitor.Sample) {
+			o.ObserveFloat64(f.instrument, v.Value, r.attributesLocked(i, f, v.Labels)...)
+		})
+	}
+	for k, a := range r.cache {
+		if a.round != r.round {
+			delete(r.cache, k)
+		}
+	}
+	return nil
+}
+
+func (r *Registration) attributesLocked(i int, f *family, labels [monitor.MaxLabels]string) []metric.ObserveOption {
+	if len(f.Labels) == 0 {
+		return nil
+	}
+	k := key{i, labels}
+	a := r.cache[k]
+	if a == nil {
+		pairs := make([]attribute.KeyValue, len(f.Labels))
+		for j, name := range f.Labels {
+			pairs[j] = attribute.String(name, labels[j])
+		}
+		a = &attributes{option: []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(pairs...))}}
+		r.cache[k] = a
+	}
+	a.round = r.round
+	return a.option
+}

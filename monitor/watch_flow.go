@@ -1,0 +1,103 @@
+package monitor
+
+import (
+	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors"
+)
+
+// ThrottlerStats is what WatchThrottler needs of a *flowcontrol.Throttler.
+type ThrottlerStats interface {
+	Stats() flowcontrol.Stats
+	TakePeak() flowcontrol.Cost
+}
+
+// WatchThrottler watches the gate of the service of that id. A service may have
+// several: amounts add up, and the fullest makes the load. The monitor takes the
+// peaks, so only one should watch a throttler.
+func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func()) {
+	return m.Watch(SourceFunc(func(d *Draft) {
+		s, peak := t.Stats(), t.TakePeak()
+		v := d.Service(serviceID)
+		v.Local = true
+		v.Load = max(v.Load, s.Load)
+		v.InFlight += s.InFlight.Messages
+		v.InFlightRows += s.InFlight.Rows
+		v.InFlightBytes += s.InFlight.Bytes
+		v.Limit += max(0, s.Limit.Messages)
+		v.Peak += peak.Messages
+		v.QueueDepth += s.Waiting
+		v.Fraction, v.HasFraction = s.Fraction, true
+		v.waited += s.WaitTotal
+		v.AddAdmissions("admitted", "none", s.Admitted)
+		for _, reason := range flowcontrol.Reasons() {
+			v.AddAdmissions("refused", reason.String(), s.Refused.Of(reason))
+			if n := s.WouldRefuse.Of(reason); n > 0 || s.Mode == flowcontrol.Observe {
+				v.AddAdmissions("would_refuse", reason.String(), n)
+			}
+		}
+	}))
+}
+
+// CallStats is what WatchServer and WatchClient need of an *interceptors.Server
+// and an *interceptors.Client.
+type CallStats interface{ Stats() interceptors.Stats }
+
+// WatchServer watches the interceptors of the servers of the service of that id:
+// its traffic, open streams and failures.
+func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) {
+	return m.Watch(SourceFunc(func(d *Draft) {
+		s := server.Stats()
+		v := d.Service(serviceID)
+		v.Local = true
+		v.Streams += s.ActiveStreams
+		v.StreamLimit += max(0, s.MaxActiveStreams)
+		for i := range s.Classes {
+			v.addCalls(&s.Classes[i])
+			v.held += s.Classes[i].Throttled
+		}
+	}))
+}
+
+// WatchClient watches the interceptors of the clients with which the service of
+// that id reads from, or writes to, the service upstreamID. It makes the edge
+// between the two. An upstreamID of "" makes none.
+func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (stop func()) {
+	return m.Watch(SourceFunc(func(d *Draft) {
+		s := client.Stats()
+		v := d.Service(serviceID)
+		v.Local = true
+		var e *Edge
+		if upstreamID != "" {
+			d.Service(upstreamID)
+			e = d.Edge(upstreamID, serviceID)
+			e.Counted = true
+		}
+		for i := range s.Classes {
+			c := &s.Classes[i]
+			v.addCalls(c)
+			if e == nil || !c.Class.Bulk() {
+				continue
+			}
+			e.Connected = e.Connected || c.Active > 0
+			e.Events += events(&c.Received)
+			e.Bytes += uint64(max(0, c.Received.Bytes))
+			// While the stream is open and the reader is not in RecvMsg, what
+			// the server sends piles up in HTTP/2's windows, and then it waits.
+			e.Blocked += c.Busy + c.Throttled
+		}
+	}))
+}
+
+func (v *Service) addCalls(c *interceptors.ClassStats) {
+	v.finished += uint64(max(0, c.Completed+c.Failed))
+	v.failed += uint64(max(0, c.Failed))
+	if !c.Class.Bulk() {
+		return // planning moves no data
+	}
+	v.In.add(Traffic{Events: events(&c.Received), Bytes: uint64(max(0, c.Received.Bytes))})
+	v.Out.add(Traffic{Events: events(&c.Sent), Bytes: uint64(max(0, c.Sent.Bytes))})
+}
+
+// events counts rows, where there are rows, and messages elsewhere. The larger
+// of two counters that only grow only grows, too.
+func events(t *interceptors.Traffic) uint64 { return uint64(max(0, t.Rows, t.Messages)) }

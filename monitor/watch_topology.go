@@ -1,0 +1,64 @@
+package monitor
+
+import (
+	"strings"
+
+	"github.com/withobsrvr/sluice/topology"
+)
+
+// WatchTopology watches the pipeline's graph: its services with their health and
+// age, and its edges, also those between other processes.
+func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
+	return m.Watch(SourceFunc(func(d *Draft) {
+		g := source.Topology()
+		for i := range g.Nodes {
+			n := &g.Nodes[i]
+			if n.Kind == topology.KindControl {
+				continue
+			}
+			v := d.Service(n.ID)
+			if t := Type(strings.ToLower(string(n.Kind))).known(); t != TypeUnknown {
+				v.Type = t
+			}
+			if v.Version == "" {
+				v.Version = n.Version
+			}
+			v.Health = max(v.Health, healthOf(n.Health))
+			if !n.LastHeartbeat.IsZero() {
+				v.Heartbeats, v.HeartbeatAge = true, max(0, d.Time().Sub(n.LastHeartbeat))
+			}
+			if v.Upstreams == nil {
+				v.Upstreams = n.Upstreams
+			}
+			if n.InFlight|n.MaxInFlight != 0 && !v.hasReport {
+				v.hasReport = true
+				v.reported = reported{
+					load: n.Load, inFlight: n.InFlight, limit: n.MaxInFlight, queue: n.QueueDepth,
+					throughput: max(n.InRate, n.OutRate), latency: n.Latency, errors: n.ErrorRatio, fraction: n.Fraction,
+				}
+			}
+		}
+		for i := range g.Edges {
+			e := &g.Edges[i]
+			if e.From == "" || e.To == "" {
+				continue
+			}
+			edge := d.Edge(e.From, e.To)
+			edge.Connected = edge.Connected || e.State.Up()
+			edge.BlockedRatio = max(edge.BlockedRatio, e.Blocked)
+		}
+	}))
+}
+
+func healthOf(h topology.Health) Health {
+	switch h {
+	case topology.HealthHealthy:
+		return Healthy
+	case topology.HealthStarting, topology.HealthDegraded, topology.HealthStopping:
+		return Degraded
+	case topology.HealthUnhealthy, topology.HealthDown:
+		return Unhealthy
+	default:
+		return HealthUnknown
+	}
+}
