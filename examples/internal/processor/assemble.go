@@ -51,7 +51,7 @@ func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch) error {
 		j.ledgers[i] = ledgers.Ledger{Sequence: row.Sequence, Raw: row.XDR}
 		cost.Bytes += int64(len(row.XDR)) + rowBytes
 	}
-	if j.permit, err = a.stage.Acquire(ctx, cost); err != nil {
+	if j.permit, err = a.acquire(ctx, cost); err != nil {
 		return fmt.Errorf("ledger %d: %w", j.ledgers[0].Sequence, err)
 	}
 	a.count.bytesIn.Add(cost.Bytes)
@@ -70,7 +70,7 @@ func (a *assembler) addPart(ctx context.Context, row source.Row) error {
 		j := &job{read: time.Now(), done: make(chan struct{})}
 		cost := flowcontrol.Cost{Messages: 1, Rows: 1, Bytes: row.Total + rowBytes}
 		var err error
-		if j.permit, err = a.stage.Acquire(ctx, cost); err != nil {
+		if j.permit, err = a.acquire(ctx, cost); err != nil {
 			return fmt.Errorf("ledger %d: %w", row.Sequence, err)
 		}
 		a.big, a.part, a.raw = j, 0, make([]byte, 0, row.Total)
@@ -92,6 +92,20 @@ func (a *assembler) addPart(ctx context.Context, row source.Row) error {
 	a.big, a.raw = nil, nil
 	a.next++
 	return a.enqueue(ctx, j)
+}
+
+// acquire waits for room in the stage, however long. The stage sees no deadline:
+// a throttler may refuse early what has one, which is right for a request and
+// wrong for a stream, which would rather be slow than broken.
+func (a *assembler) acquire(ctx context.Context, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	permit, err := a.stage.Acquire(patient, cost)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return permit, err
 }
 
 // check proves that the row is of the ledger that must come next.

@@ -69,7 +69,7 @@ func feed(t *testing.T, text string, limit flowcontrol.Cost) (out []string, err 
 	}
 	for group := range strings.SplitSeq(text, "|") {
 		var list []source.Row
-		for _, word := range strings.Fields(group) {
+		for word := range strings.FieldsSeq(group) {
 			row, ok := rows[word]
 			require.True(t, ok, word)
 			list = append(list, row)

@@ -20,9 +20,9 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/source"
 )
 
-// serve serves srv on a buffer in memory, with gRPC's default limits on both
-// sides, and returns a connection to it.
-func serve(t testing.TB, srv flight.FlightServer) *grpc.ClientConn {
+// listen serves srv on a buffer in memory, with gRPC's default limits, and
+// returns how to dial it.
+func listen(t testing.TB, srv flight.FlightServer) []grpc.DialOption {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	grpcServer := grpc.NewServer(grpc.WaitForHandlers(true))
@@ -32,15 +32,22 @@ func serve(t testing.TB, srv flight.FlightServer) *grpc.ClientConn {
 		defer close(done)
 		_ = grpcServer.Serve(listener)
 	}()
-	conn, err := grpc.NewClient("passthrough:///buffer",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, conn.Close())
 		grpcServer.Stop()
 		<-done
 	})
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+	}
+}
+
+// serve serves srv as listen does and returns a connection to it.
+func serve(t testing.TB, srv flight.FlightServer) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///buffer", listen(t, srv)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	return conn
 }
 

@@ -58,7 +58,7 @@ func same(t *testing.T, src ledgers.Source, r ledgers.Range, got []batch, maxRow
 }
 
 func TestEventsAreThoseOfTheSDKInOrder(t *testing.T) {
-	src := ledgerstest.Sample(t, 8)
+	src := ledgerstest.Sample(t, 5)
 	for name, tc := range map[string]struct {
 		source  source.Config
 		cfg     processor.Config
@@ -74,12 +74,12 @@ func TestEventsAreThoseOfTheSDKInOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, src, tc.source, tc.cfg)
-			got, err := readAll(t, p.client, first+1, first+6)
+			got, err := readAll(t, p.client, first+1, first+4)
 			require.NoError(t, err)
-			same(t, src, ledgers.Range{First: first + 1, Last: first + 6}, got, tc.maxRows)
+			same(t, src, ledgers.Range{First: first + 1, Last: first + 4}, got, tc.maxRows)
 			require.Zero(t, p.processor.Stage().InFlight())
 			st := p.processor.Counters()
-			require.Equal(t, []int64{6, 3 * 412, 3 * 962, 0, 0}, []int64{st.Ledgers, st.Transactions, st.Events, st.Errors, st.Queued})
+			require.Equal(t, []int64{4, 2 * 412, 2 * 962, 0, 0}, []int64{st.Ledgers, st.Transactions, st.Events, st.Errors, st.Queued})
 		})
 	}
 }
@@ -265,7 +265,7 @@ func TestASlowConsumerFillsTheStageAndNoMore(t *testing.T) {
 		require.Equal(t, held, p.source.Counters().Ledgers)
 
 		next := first + 1
-		for next <= first+40 {
+		for next <= first+12 {
 			b, err := read()
 			require.NoError(t, err)
 			require.Equal(t, next, b.info.Ledger)
@@ -284,6 +284,31 @@ func TestASlowConsumerFillsTheStageAndNoMore(t *testing.T) {
 		require.Equal(t, int64(1), p.processor.Counters().Cancelled)
 		require.Zero(t, p.processor.Counters().Errors)
 		require.Zero(t, p.source.Counters().ActiveStreams)
+	})
+}
+
+// A stage that is full is no error, for a stream with a deadline neither.
+func TestAStreamWithADeadlineWaitsForTheStage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := stage(t, flowcontrol.Cost{Messages: 1})
+		p := start(t, ledgerstest.Sample(t, 4), source.Config{BatchRows: 1}, processor.Config{Stage: gate})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		blocker, err := gate.Acquire(ctx, flowcontrol.Cost{Messages: 1})
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(50 * time.Minute)
+			blocker.Release(flowcontrol.Success)
+		}()
+		read, err := open(t, ctx, p.client, first, first+3)
+		require.NoError(t, err)
+		for next := first; next <= first+3; next++ {
+			b, err := read()
+			require.NoError(t, err)
+			require.Equal(t, next, b.info.Ledger)
+		}
+		_, err = read()
+		require.ErrorIs(t, err, io.EOF)
 	})
 }
 
