@@ -36,6 +36,8 @@ type Controller struct {
 	learning  bool
 	timer     *time.Timer
 	closed    bool
+
+	activeSince, activeTime time.Duration
 }
 
 // A service is what the controller keeps of one component. It is guarded by
@@ -399,7 +401,13 @@ func (c *Controller) publishLocked() bool {
 		p.changed = false
 	}
 	c.fraction.Store(math.Float64bits(fraction))
-	c.active.Store(active)
+	if was := c.active.Swap(active); active != was {
+		if now := c.now(); active {
+			c.activeSince = now
+		} else {
+			c.activeTime += now - c.activeSince
+		}
+	}
 	return changed
 }
 

@@ -11,6 +11,7 @@ import (
 // newest state; who comes meanwhile leaves a note and goes on, so that nobody
 // waits for a slow setter, and no setter ever sees an older value after a newer.
 type deliveries struct {
+	dropped  atomic.Uint64 // signals that a newer one replaced
 	due      atomic.Bool
 	busy     atomic.Bool
 	bindMu   sync.Mutex
@@ -173,6 +174,7 @@ func (s *Subscription) put(sig Signal) {
 	s.last = sig
 	select {
 	case <-s.ch:
+		s.c.dropped.Add(1)
 	default:
 	}
 	s.ch <- sig

@@ -66,10 +66,14 @@ type Snapshot struct {
 	Driver        Driver
 	Policy        string
 	Activations   uint64
-	Signals       int // from outside, in force
-	Rejected      map[Reason]uint64
-	Services      []ServiceState // in order of their ids
-	Paths         []PathState
+	ActiveTime    time.Duration // under backpressure on any path, since the start
+	Signals       int           // from outside, in force
+	// SignalsDropped counts signals that a subscriber never saw, because a newer
+	// one took their place.
+	SignalsDropped uint64
+	Rejected       map[Reason]uint64
+	Services       []ServiceState // in order of their ids
+	Paths          []PathState
 }
 
 // PipelineLoad returns the load that drives the decision, the largest over the
@@ -105,6 +109,11 @@ func (c *Controller) Snapshot() Snapshot {
 		InFlight: c.inFlight, MaxInFlight: c.cfg.MaxInFlight,
 		Activation: c.cfg.Activation, Recovery: c.cfg.Recovery, Driver: c.cfg.Driver,
 		Policy: policyName(c.cfg.Policy), Signals: len(c.external), Rejected: c.Rejected(),
+	}
+	snap.SignalsDropped = c.dropped.Load()
+	snap.ActiveTime = c.activeTime
+	if c.Active() {
+		snap.ActiveTime += now - c.activeSince
 	}
 	for _, p := range c.paths {
 		snap.Activations += p.activations

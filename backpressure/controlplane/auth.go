@@ -15,12 +15,12 @@ import (
 )
 
 // BearerToken returns the options of a gRPC server that refuses every call
-// without the token with UNAUTHENTICATED, grpc.health.v1 apart: load balancers
+// without one of the tokens with UNAUTHENTICATED, grpc.health.v1 apart: load balancers
 // and probes carry none. The token travels in the clear unless the connection
 // is TLS.
-func BearerToken(token string) []grpc.ServerOption {
+func BearerToken(tokens ...string) []grpc.ServerOption {
 	check := func(ctx context.Context, method string) error {
-		if strings.HasPrefix(method, "/grpc.health.v1.Health/") || carries(ctx, token) {
+		if strings.HasPrefix(method, "/grpc.health.v1.Health/") || carries(ctx, tokens...) {
 			return nil
 		}
 		return status.Error(codes.Unauthenticated, "controlplane: this control plane wants a bearer token")

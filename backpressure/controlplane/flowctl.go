@@ -3,7 +3,6 @@ package controlplane
 import (
 	"context"
 	"maps"
-	"strconv"
 
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -96,13 +95,7 @@ func (f flowctlV1Service) Heartbeat(ctx context.Context, in *flowctlv1pb.Heartbe
 	if n := len(in.GetMetrics()); n > f.s.cfg.Limits.Metrics {
 		return nil, f.s.refuse(refuse(TooMany, "%d metrics, at most %d are kept of a component", n, f.s.cfg.Limits.Metrics))
 	}
-	metrics := make(map[string]float64, len(in.GetMetrics()))
-	for key, text := range in.GetMetrics() {
-		// Other teams' components put free text here; only numbers are metrics.
-		if v, err := strconv.ParseFloat(text, 64); err == nil {
-			metrics[key] = v
-		}
-	}
+	metrics := parseMetrics(in.GetMetrics())
 	if err := f.s.beat(ctx, in.GetServiceId(), healthFromV1(in.GetStatus()), metrics, reportFromMetrics); err != nil {
 		return nil, err
 	}

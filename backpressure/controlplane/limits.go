@@ -116,6 +116,15 @@ func (l Limits) checkComponent(c *Component) *Error {
 	return nil
 }
 
+func (l Limits) checkEdges(edges []Edge) *Error {
+	for i := range edges {
+		if err := edges[i].check(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkMetrics looks at keys and values; what a number means is judged by who
 // reads it.
 func (l Limits) checkMetrics(known, add map[string]float64) *Error {

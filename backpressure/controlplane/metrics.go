@@ -89,3 +89,15 @@ func oneIf(b bool) float64 {
 
 // formatMetric writes a number as the string maps carry it: decimal, no unit.
 func formatMetric(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+// parseMetrics reads a string map. Other teams' components put free text there
+// as well; only numbers are metrics.
+func parseMetrics(in map[string]string) map[string]float64 {
+	metrics := make(map[string]float64, len(in))
+	for key, text := range in {
+		if v, err := strconv.ParseFloat(text, 64); err == nil {
+			metrics[key] = v
+		}
+	}
+	return metrics
+}

@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -110,13 +109,7 @@ func (a *Agent) newer() dialect {
 			var reports []backpressure.Report
 			for _, c := range list.GetComponents() {
 				component, _ := fromV1(c.GetComponent())
-				metrics := map[string]float64{}
-				for key, text := range c.GetMetrics() {
-					if v, err := strconv.ParseFloat(text, 64); err == nil {
-						metrics[key] = v
-					}
-				}
-				report := reportOf(component.ID, component.MaxInFlight, metrics)
+				report := reportOf(component.ID, component.MaxInFlight, parseMetrics(c.GetMetrics()))
 				report.Role, report.Upstreams = component.Role, component.Upstreams
 				reports = append(reports, report)
 			}

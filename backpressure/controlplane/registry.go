@@ -189,16 +189,8 @@ func (r *registry) beat(id string, health Health, metrics map[string]float64, re
 	return r.reportLocked(e), nil
 }
 
-// observe keeps the edges that a component has seen.
+// observe keeps the edges that a component has seen. They have been checked.
 func (r *registry) observe(id string, edges []Edge) *Error {
-	if len(edges) > r.limits.Edges {
-		return refuse(TooMany, "%d edges, at most %d are kept of a component", len(edges), r.limits.Edges)
-	}
-	for i := range edges {
-		if err := edges[i].check(r.limits); err != nil {
-			return err
-		}
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[id]

@@ -41,8 +41,8 @@ type ServerConfig struct {
 	LoadStep       float64
 	// Limits bound what callers can make the server remember.
 	Limits Limits
-	// Token, if set, is the bearer token that every call must carry, see
-	// [BearerToken].
+	// Token is the bearer token that callers carry, if any. The gRPC server
+	// demands it by the options of [BearerToken].
 	Token string
 	// AdminToken is the bearer token of those who may change settings. Default:
 	// Token. Without any, and without Admins, settings cannot be changed from

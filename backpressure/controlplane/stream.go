@@ -97,13 +97,20 @@ func (s *Server) receiveOne(stream grpc.BidiStreamingServer[sluicepb.Up, sluicep
 	if beat == nil {
 		return s.refuse(refuse(Invalid, "a message after the first is not a Beat"))
 	}
+	if n := len(beat.GetEdges()); n > s.cfg.Limits.Edges {
+		return s.refuse(refuse(TooMany, "%d edges, at most %d are kept of a component", n, s.cfg.Limits.Edges))
+	}
+	edges := edgesFrom(beat.GetEdges())
+	if refusal := s.cfg.Limits.checkEdges(edges); refusal != nil {
+		return s.refuse(refusal)
+	}
 	if err := s.beat(stream.Context(), id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
 		return reportFromBeat(e, beat)
 	}); err != nil {
 		return err
 	}
-	if edges := beat.GetEdges(); len(edges) > 0 {
-		if refusal := s.registry.observe(id, edgesFrom(edges)); refusal != nil {
+	if len(edges) > 0 {
+		if refusal := s.registry.observe(id, edges); refusal != nil {
 			return s.refuse(refusal)
 		}
 		s.graph.changed()

@@ -6,6 +6,7 @@ package program
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,12 +17,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/prommonitor"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -34,8 +38,13 @@ type Config struct {
 	HTTP net.Listener
 	// Server configures the control plane itself.
 	Server controlplane.ServerConfig
-	// Options are further options of the gRPC server: credentials above all.
+	// TLS, if not nil, secures gRPC; with ClientCAs and RequireAndVerifyClientCert
+	// in it, mutually. Default: plaintext, fit for loopback alone.
+	TLS *tls.Config
+	// Options are further options of the gRPC server.
 	Options []grpc.ServerOption
+	// Version is shown in health documents.
+	Version string
 	// Grace bounds the orderly end of open calls. Default 2 s.
 	Grace time.Duration
 	// Ready, if not nil, is called once everything serves.
@@ -48,6 +57,7 @@ type Config struct {
 // wants: small buffers, and keepalive pings that find half-open connections, allowed from agents as well.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(4 << 10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
@@ -71,7 +81,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer server.Close()
 
-	services := grpc.NewServer(append(ServerOptions(), cfg.Options...)...)
+	services := grpc.NewServer(cfg.options()...)
 	server.Register(services)
 	serving := health.NewServer()
 	grpc_health_v1.RegisterHealthServer(services, serving)
@@ -90,7 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer serving.Shutdown()
 
 	if cfg.HTTP != nil {
-		handler, done, err := newHandler(server)
+		handler, done, err := newHandler(server, cfg)
 		if err != nil {
 			return err
 		}
@@ -120,6 +130,29 @@ func Run(ctx context.Context, cfg Config) error {
 	case err := <-failed:
 		return err
 	}
+}
+
+func (c *Config) options() []grpc.ServerOption {
+	options := ServerOptions()
+	address := slog.String("address", c.GRPC.Addr().String())
+	switch {
+	case c.TLS != nil:
+		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
+	case loopback(c.GRPC.Addr()):
+		c.Logger.Info("gRPC is plaintext, on loopback only", address)
+	default:
+		c.Logger.Warn("gRPC is plaintext beyond loopback: anybody on the network can read and steer the pipeline", address)
+	}
+	if c.Server.Token != "" {
+		options = append(options, controlplane.BearerToken(c.Server.Token, c.Server.AdminToken)...)
+	}
+	return append(options, c.Options...)
+}
+
+// loopback: also what is no TCP address, as bufconn.
+func loopback(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
 // stop lets open calls end, for a grace.
@@ -164,12 +197,30 @@ func StateOf(server *controlplane.Server) State {
 	return state
 }
 
-func newHandler(server *controlplane.Server) (handler http.Handler, done func(), err error) {
+// newHandler serves the decision, metrics, health and the live page. The
+// components export their own figures, so that sums over scrapes count nothing
+// twice; the control plane exports the pipeline's.
+func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, done func(), err error) {
+	watch, err := monitor.New(monitor.Config{ServiceID: "sluice-controlplane", Version: cfg.Version, Scope: monitor.LocalServices, Logger: cfg.Logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	watch.WatchController(server.Controller())
+	metrics, err := prommonitor.NewHandler(watch, prommonitor.HandlerConfig{})
+	if err != nil {
+		return nil, nil, err
+	}
+	watch.Start()
+	observed := watch.Handler(metrics)
 	mux := http.NewServeMux()
+	for _, path := range []string{"/metrics", "/livez", "/readyz", "/health", "/report", "/alerts", "/history"} {
+		mux.Handle(path, observed)
+		mux.Handle(path+"/", observed)
+	}
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(StateOf(server))
 	})
 	mux.Handle("/", topology.Handler(server, topology.HandlerConfig{}))
-	return mux, func() {}, nil
+	return mux, watch.Stop, nil
 }

@@ -11,6 +11,9 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +21,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -41,6 +45,12 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	recovery := flags.Float64("recovery", backpressure.DefaultRecovery, "`load` (0..1) down to which it must come to end")
 	policy := flags.String("policy", "gradual", "`name` of the policy: gradual, or step (half while active)")
 	driver := flags.String("driver", backpressure.WorstStage.String(), "`load` that drives: worst_stage or aggregate")
+	certificate := flags.String("tls-cert", "", "PEM `file` of the server's certificate; switches TLS on")
+	key := flags.String("tls-key", "", "PEM `file` of its key")
+	clientCA := flags.String("tls-client-ca", "", "PEM `file` of the authorities of client certificates; switches mutual TLS on")
+	admins := flags.String("admins", "", "`names` in client certificates, separated by commas, that may change settings")
+	tokenFile := flags.String("token-file", "", "`file` with the bearer token that every call must carry")
+	adminTokenFile := flags.String("admin-token-file", "", "`file` with the bearer token of those who may change settings; default: the same")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -61,6 +71,24 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "sluice-controlplane: -driver is %q, want worst_stage or aggregate\n", *driver)
 		return 2
 	}
+	secure, err := tlsConfig(*certificate, *key, *clientCA)
+	if err != nil {
+		fmt.Fprintln(stderr, "sluice-controlplane:", err)
+		return 2
+	}
+	server := controlplane.ServerConfig{Decision: decision}
+	if *admins != "" {
+		server.Admins = strings.Split(*admins, ",")
+	}
+	for file, token := range map[*string]*string{tokenFile: &server.Token, adminTokenFile: &server.AdminToken} {
+		if *file == "" {
+			continue
+		}
+		if *token, err = readToken(*file); err != nil {
+			fmt.Fprintln(stderr, "sluice-controlplane:", err)
+			return 2
+		}
+	}
 	listeners := map[string]net.Listener{}
 	for name, address := range map[string]string{"grpc": *grpcAddress, "http": *httpAddress} {
 		if address == "" {
@@ -74,10 +102,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		listeners[name] = listener
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	err := program.Run(ctx, program.Config{
+	err = program.Run(ctx, program.Config{
 		GRPC:   listeners["grpc"],
 		HTTP:   listeners["http"],
-		Server: controlplane.ServerConfig{Decision: decision},
+		Server: server,
+		TLS:    secure,
 		Logger: logger,
 	})
 	if err != nil {
@@ -85,4 +114,43 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// tlsConfig is nil without files.
+func tlsConfig(certificate, key, clientCA string) (*tls.Config, error) {
+	if certificate == "" && key == "" && clientCA == "" {
+		return nil, nil
+	}
+	if certificate == "" || key == "" {
+		return nil, errors.New("-tls-cert and -tls-key go together, and -tls-client-ca needs both")
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if clientCA != "" {
+		pem, err := os.ReadFile(clientCA)
+		if err != nil {
+			return nil, err
+		}
+		cfg.ClientCAs = x509.NewCertPool()
+		if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("no certificate in %s", clientCA)
+		}
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return cfg, nil
+}
+
+func readToken(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("%s is empty, want a token", file)
+	}
+	return token, nil
 }

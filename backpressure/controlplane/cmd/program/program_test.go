@@ -1,0 +1,87 @@
+package program_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/cmd/program"
+)
+
+// TestProgram runs the whole program on TCP: an agent joins, its load shows in
+// the metrics and the state, and the health service answers.
+func TestProgram(t *testing.T) {
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		return l
+	}
+	services, web := listen(), listen()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	ready := make(chan struct{})
+	go func() {
+		ended <- program.Run(ctx, program.Config{
+			GRPC: services, HTTP: web,
+			Server: controlplane.ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{}, Learn: -1}},
+			Ready:  func(*controlplane.Server) { close(ready) },
+		})
+	}()
+	<-ready
+
+	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
+		Endpoint:  services.Addr().String(),
+		Component: controlplane.Component{ID: "analytics-sink", Role: backpressure.Sink},
+		Report:    func() backpressure.Report { return backpressure.Report{InFlight: 90, MaxInFlight: 100, Throughput: 42} },
+	})
+	require.NoError(t, err)
+	agentEnded := make(chan error, 1)
+	agentCtx, stopAgent := context.WithCancel(t.Context())
+	go func() { agentEnded <- agent.Run(agentCtx) }()
+
+	get := func(path string) string {
+		response, err := http.Get("http://" + web.Addr().String() + path)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", path, body)
+		return string(body)
+	}
+	require.Eventually(t, func() bool { return agent.Fraction() == 0.5 }, 10*time.Second, 10*time.Millisecond)
+	var state program.State
+	require.NoError(t, json.Unmarshal([]byte(get("/state")), &state))
+	require.True(t, state.Active)
+	require.Equal(t, 0.5, state.Fractions["analytics-sink"])
+	require.Eventually(t, func() bool {
+		metrics := get("/metrics")
+		return strings.Contains(metrics, "flowctl_backpressure_active 1") && strings.Contains(metrics, "flowctl_throttle_rate 0.5")
+	}, 10*time.Second, 50*time.Millisecond)
+	for _, path := range []string{"/livez", "/health", "/"} {
+		require.NotEmpty(t, get(path))
+	}
+	conn, err := grpc.NewClient(services.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	health, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	require.NoError(t, err)
+	require.Equal(t, grpc_health_v1.HealthCheckResponse_SERVING, health.GetStatus())
+
+	cancel()
+	require.NoError(t, <-ended)
+	require.Equal(t, 0.5, agent.Fraction(), "the component goes on without it")
+	stopAgent()
+	require.NoError(t, <-agentEnded)
+}
