@@ -70,7 +70,7 @@ func (p *pacer) setFraction(f float64) {
 		p.virtual = p.virtual[:0]
 		return
 	}
-	p.kickLocked()
+	p.kickLocked(nil)
 }
 
 // poke looks again after the limit changed.
@@ -78,7 +78,7 @@ func (p *pacer) poke() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.advanceLocked(p.owner.now())
-	p.kickLocked()
+	p.kickLocked(nil)
 }
 
 // done ends the work of a caller that was admitted.
@@ -87,7 +87,7 @@ func (p *pacer) done(now int64) {
 	defer p.mu.Unlock()
 	p.advanceLocked(now)
 	p.n = max(0, p.n-1)
-	p.kickLocked()
+	p.kickLocked(nil)
 }
 
 // wanted is how many would work if there were no fraction.
@@ -125,12 +125,13 @@ func (p *pacer) integrateLocked(now int64) {
 	p.debt = min(max(p.debt, -share*paceCredit), share*paceRest)
 }
 
-// kickLocked admits whoever may go and has the next one look at its time.
-func (p *pacer) kickLocked() {
+// kickLocked admits whoever may go and has the next one look at its time,
+// unless that is self, who is looking already.
+func (p *pacer) kickLocked(self *pacing) {
 	for p.first != nil && p.freeLocked() {
 		p.admitLocked(p.first, true)
 	}
-	if p.first != nil {
+	if p.first != nil && p.first != self {
 		wake(p.first.wake)
 	}
 }
@@ -211,7 +212,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 	}
 	p.last = g
 	p.waiting++
-	p.kickLocked()
+	p.kickLocked(g)
 	if !g.admitted {
 		p.owner.counters.pacing.Add(1)
 		defer p.owner.counters.waited(p.owner, now)
@@ -240,7 +241,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 			expired = false
 		case <-timer.C:
 		case <-ctx.Done():
-			err = ctx.Err()
+			err, expired = ctx.Err(), false
 		}
 		if expired {
 			err = waitError(ReasonMaxWait)
@@ -248,7 +249,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 		p.mu.Lock()
 		p.advanceLocked(p.owner.now())
 		if err == nil {
-			p.kickLocked()
+			p.kickLocked(g)
 		}
 	}
 	defer p.mu.Unlock()
@@ -267,7 +268,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 		p.unlinkLocked(g)
 	}
 	if err != nil {
-		p.kickLocked()
+		p.kickLocked(nil)
 	}
 	select { // a reused channel starts empty
 	case <-g.wake:

@@ -1,0 +1,158 @@
+package flowcontrol
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Ten thousand goroutines against each limit; the count that they keep
+// themselves, of the work that is really going on, never exceeds it.
+func TestInFlightNeverExceedsTheLimitByEvenOne(t *testing.T) {
+	th := newTest(t, Config{Limit: Cost{Messages: 37, Rows: 500, Bytes: 1 << 20}})
+	var messages, rows, admitted atomic.Int64
+	var wg sync.WaitGroup
+	for g := range 10_000 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(1, uint64(g)))
+			for range 5 {
+				c := Cost{Messages: 1 + r.Int64N(2), Rows: r.Int64N(60), Bytes: r.Int64N(1 << 16)}
+				p, err := th.TryAcquire(t.Context(), c)
+				if err != nil {
+					continue
+				}
+				admitted.Add(1)
+				if n := messages.Add(c.Messages); n > 37 {
+					t.Errorf("%d messages in flight, the limit is 37", n)
+				}
+				if n := rows.Add(c.Rows); n > 500 {
+					t.Errorf("%d rows in flight, the limit is 500", n)
+				}
+				rows.Add(-c.Rows)
+				messages.Add(-c.Messages)
+				q := p
+				p.Release(Success)
+				q.Release(Success)
+			}
+		})
+	}
+	wg.Wait()
+	require.Zero(t, th.InFlight())
+	st := th.Stats()
+	require.Zero(t, st.Permits)
+	require.Equal(t, uint64(admitted.Load()), st.Admitted)
+	require.Equal(t, uint64(50_000), st.Admitted+st.Refused.Total())
+	require.LessOrEqual(t, st.Peak.Messages, int64(37))
+	require.LessOrEqual(t, st.Peak.Rows, int64(500))
+}
+
+func TestWaitingCallersNeverExceedTheLimit(t *testing.T) {
+	th := newTest(t, Config{Limit: Cost{Messages: 3}, Queue: QueueConfig{Length: 10_000}})
+	var working, most atomic.Int64
+	var wg sync.WaitGroup
+	for range 2000 {
+		wg.Go(func() {
+			p, err := th.Acquire(t.Context(), one)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if n := working.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			working.Add(-1)
+			p.Release(Success)
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, most.Load(), int64(3))
+	require.Zero(t, th.InFlight())
+	require.Equal(t, uint64(2000), th.Stats().Succeeded)
+}
+
+func TestPermitsBeyondTheTableStillCount(t *testing.T) {
+	const n = maxChunks*chunkSlots + 100
+	th := newTest(t, Config{Limit: Cost{Messages: -1}})
+	held := make([]Permit, 0, n)
+	for range n {
+		p, err := th.TryAcquire(t.Context(), one)
+		require.NoError(t, err)
+		held = append(held, p)
+	}
+	require.Equal(t, int64(n), th.InFlight().Messages)
+	for _, p := range held {
+		p.Release(Success)
+		p.Release(Success)
+	}
+	require.Zero(t, th.InFlight())
+	require.Equal(t, uint64(n), th.Stats().Completed)
+}
+
+func TestPeakIsKeptUntilItIsTaken(t *testing.T) {
+	th := newTest(t, Config{})
+	a, _ := th.TryAcquire(t.Context(), Cost{1, 5, 9})
+	b, _ := th.TryAcquire(t.Context(), Cost{1, 6, 1})
+	b.Release(Success)
+	require.Equal(t, Cost{2, 11, 10}, th.TakePeak())
+	require.Equal(t, Cost{1, 5, 9}, th.TakePeak())
+	a.Release(Success)
+	require.Equal(t, Cost{1, 5, 9}, th.Stats().Peak)
+	th.TakePeak()
+	require.Zero(t, th.TakePeak())
+}
+
+func TestOversizedRunsAloneOrNeverByPolicy(t *testing.T) {
+	th := newTest(t, Config{Limit: Cost{Messages: 4, Bytes: 100}})
+	small, err := th.TryAcquire(t.Context(), Cost{1, 0, 1})
+	require.NoError(t, err)
+	big := Cost{1, 0, 1 << 62}
+	_, err = th.TryAcquire(t.Context(), big)
+	require.ErrorIs(t, err, ErrRefused)
+	small.Release(Success)
+	p, err := th.TryAcquire(t.Context(), big)
+	require.NoError(t, err)
+	require.Equal(t, int64(100), th.InFlight().Bytes)
+	_, err = th.TryAcquire(t.Context(), Cost{1, 0, 1})
+	require.ErrorIs(t, err, ErrRefused)
+	p.Release(Success)
+	require.Zero(t, th.InFlight())
+
+	cfg := th.Config()
+	cfg.Oversized = RefuseOversized
+	require.NoError(t, th.Reconfigure(cfg))
+	_, err = th.TryAcquire(t.Context(), big)
+	var refused *Error
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, ReasonOversized, refused.Reason)
+	require.Equal(t, Bytes, refused.Weight)
+	require.Equal(t, Never, refused.RetryAfter)
+	_, err = th.Acquire(t.Context(), big)
+	require.ErrorIs(t, err, ErrRefused)
+}
+
+func TestHotPathAllocatesNothing(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"limit":    {},
+		"all":      {Limit: Cost{8, 1000, 1000}, Rate: Rates{Messages: 1e9, Rows: 1e9}},
+		"adaptive": {Adaptive: AdaptiveConfig{Mode: AdaptiveOn}},
+		"tenants":  {MaxKeys: 10},
+		"off":      {Mode: Off},
+		"observe":  {Mode: Observe},
+	} {
+		t.Run(name, func(t *testing.T) {
+			th := newTest(t, cfg)
+			th.SetFraction(0.999999)
+			ctx := t.Context()
+			require.Zero(t, testing.AllocsPerRun(1000, func() {
+				p, _ := th.TryAcquire(ctx, one)
+				p.Release(Success)
+			}))
+		})
+	}
+	th := newTest(t, Config{Limit: one})
+	_, _ = th.TryAcquire(t.Context(), one)
+	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = th.TryAcquire(t.Context(), one) }), "a refusal for the same facts")
+}
