@@ -1,0 +1,315 @@
+package runner_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/programs"
+	"github.com/withobsrvr/sluice/examples/internal/runner"
+	"github.com/withobsrvr/sluice/examples/internal/sink"
+)
+
+// pipelineVariable makes the test binary a pipeline with these arguments, for
+// the tests that need one to kill.
+const pipelineVariable = "RUNNER_TEST_PIPELINE"
+
+// The pipeline's children are its own binary again, which here is the test's.
+func TestMain(m *testing.M) {
+	if role := component.Role(os.Getenv(runner.RoleVariable)); role != "" {
+		os.Exit(runner.RunChild(role, programs.All()[role]))
+	}
+	if arguments := os.Getenv(pipelineVariable); arguments != "" {
+		os.Unsetenv(pipelineVariable)
+		options, err := runner.ParseOptions(strings.Fields(arguments), os.LookupEnv, os.Stderr)
+		if err == nil {
+			err = runner.Run(context.Background(), runner.Config{
+				Options: options, Env: os.Environ(), Programs: programs.All(), Open: programs.OpenLedgers, Out: os.Stdout, Logs: os.Stderr,
+			})
+		}
+		os.Exit(component.Exit("test pipeline", os.Stderr, err))
+	}
+	os.Exit(m.Run())
+}
+
+// A trial is one run of the pipeline in a test.
+type trial struct {
+	out        string // -out
+	printed    *os.File
+	logs       bytes.Buffer
+	interrupts chan os.Signal
+	done       chan error
+}
+
+// start runs the pipeline with flags. env are NAME=VALUE pairs for the components.
+func start(t *testing.T, out string, programsOf map[component.Role]component.Run, env []string, flags ...string) *trial {
+	t.Helper()
+	options, err := runner.ParseOptions(append([]string{"-ports=auto", "-summary=json", "-out=" + out}, flags...), func(string) (string, bool) { return "", false }, io.Discard)
+	require.NoError(t, err)
+	printed, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	require.NoError(t, err)
+	tr := &trial{out: out, printed: printed, interrupts: make(chan os.Signal, 2), done: make(chan error, 1)}
+	go func() {
+		tr.done <- runner.Run(context.Background(), runner.Config{
+			Options: options, Env: append(os.Environ(), env...), Programs: programsOf, Open: programs.OpenLedgers,
+			Interrupts: tr.interrupts, Out: printed, Logs: &tr.logs,
+		})
+	}()
+	return tr
+}
+
+func (tr *trial) output(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(tr.printed.Name())
+	require.NoError(t, err)
+	return string(text)
+}
+
+// wait returns the summary, which is the last line of the output.
+func (tr *trial) wait(t *testing.T) runner.Summary {
+	t.Helper()
+	require.NoError(t, <-tr.done, "logs:\n%s", &tr.logs)
+	lines := strings.Split(strings.TrimSpace(tr.output(t)), "\n")
+	decoder := json.NewDecoder(strings.NewReader(lines[len(lines)-1]))
+	decoder.DisallowUnknownFields()
+	var s runner.Summary
+	require.NoError(t, decoder.Decode(&s), lines[len(lines)-1])
+	return s
+}
+
+// dir is the one run folder below -out.
+func (tr *trial) dir(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(tr.out, "run-*"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	return found[0]
+}
+
+// durable waits until that many ledgers are on disk.
+func (tr *trial) durable(t *testing.T, ledgers int64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		found, _ := filepath.Glob(filepath.Join(tr.out, "run-*"))
+		if len(found) != 1 {
+			return false
+		}
+		cp, err := sink.ReadCheckpoint(found[0])
+		return err == nil && cp.Ledgers >= ledgers
+	}, time.Minute, 10*time.Millisecond)
+}
+
+// said waits for a line of output and returns its match.
+func (tr *trial) said(t *testing.T, pattern string) []string {
+	t.Helper()
+	expression := regexp.MustCompile(pattern)
+	var match []string
+	require.Eventually(t, func() bool {
+		match = expression.FindStringSubmatch(tr.output(t))
+		return match != nil
+	}, time.Minute, 10*time.Millisecond)
+	return match
+}
+
+func requireTruthOfTwo(t *testing.T, s runner.Summary, pairs int64) {
+	t.Helper()
+	require.Equal(t, 2*pairs, s.Ledgers)
+	require.Equal(t, 412*pairs, s.Transactions)
+	require.Equal(t, 962*pairs, s.Events)
+	require.Equal(t, map[string]int64{"fee": 514 * pairs, "transfer": 425 * pairs, "mint": 13 * pairs, "burn": 10 * pairs}, s.EventsByType)
+	require.Zero(t, *s.Lost)
+	require.Zero(t, *s.Duplicates)
+	require.Equal(t, 1.0, s.FinalFraction)
+	require.Positive(t, s.Bytes)
+	require.Positive(t, s.DurationSeconds)
+}
+
+func TestPipelineEndToEnd(t *testing.T) {
+	for _, flags := range [][]string{{"-inprocess=false"}, {"-inprocess"}, {"-inprocess", "-format=csv"}} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) {
+			tr := start(t, t.TempDir(), programs.All(), nil, append(flags, "-ledgers=2")...)
+			s := tr.wait(t)
+			requireTruthOfTwo(t, s, 1)
+			require.Contains(t, tr.output(t), "sequences rewritten", "a replay says so")
+			files, err := sink.Files(tr.dir(t))
+			require.NoError(t, err)
+			require.Len(t, files, s.Files)
+		})
+	}
+}
+
+// Interrupted in the middle, the pipeline drains: complete files only. Resumed,
+// it does the rest, and the files of both runs together have every event once.
+func TestInterruptAndResume(t *testing.T) {
+	out := t.TempDir()
+	small := []string{"STAGE_MAX_BATCHES=4"} // small files, so that there is a middle
+	tr := start(t, out, programs.All(), small, "-ledgers=30", "-sink-delay=30ms")
+	tr.durable(t, 2)
+	tr.interrupts <- os.Interrupt
+	first := tr.wait(t)
+	require.Contains(t, tr.output(t), "draining; once more stops at once")
+	require.Contains(t, tr.output(t), "-resume continues")
+	require.Less(t, first.Ledgers, int64(30))
+	require.Zero(t, *first.Lost)
+	require.Zero(t, *first.Duplicates)
+	left, err := os.ReadDir(filepath.Join(tr.dir(t), ".partial"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	again := start(t, out, programs.All(), small, "-resume", "-inprocess")
+	requireTruthOfTwo(t, again.wait(t), 15)
+	require.Contains(t, again.output(t), "continuing at ledger")
+	require.Equal(t, tr.dir(t), again.dir(t), "the same folder")
+}
+
+// The second interrupt stops at once. What is there is complete, and can be
+// resumed.
+func TestSecondInterruptStopsAtOnce(t *testing.T) {
+	out := t.TempDir()
+	tr := start(t, out, programs.All(), []string{"STAGE_MAX_BATCHES=4"}, "-ledgers=30", "-sink-delay=30ms")
+	tr.durable(t, 2)
+	tr.interrupts <- os.Interrupt
+	tr.interrupts <- os.Interrupt
+	if err := <-tr.done; err != nil { // it may have drained before the second one
+		require.ErrorIs(t, err, runner.ErrInterrupted)
+	}
+	again := start(t, out, programs.All(), nil, "-resume", "-inprocess")
+	requireTruthOfTwo(t, again.wait(t), 15)
+}
+
+// A slow sink shows as load, the control plane throttles the source, and when
+// the sink is fast again everything recovers. Nothing is lost.
+func TestBackpressureComesAndGoes(t *testing.T) {
+	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8"}, "-inprocess", "-ledgers=80", "-sink-delay=50ms", "-serve")
+	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
+	client := tr.flight(t, "arrow-analytics-sink")
+	require.Eventually(t, func() bool { return tr.status(t, at).Fraction < 1 }, time.Minute, 10*time.Millisecond, "the source is throttled")
+	stream, err := client.DoAction(t.Context(), &flight.Action{Type: sink.ActionSetDelay, Body: []byte("0s")})
+	require.NoError(t, err)
+	before, err := stream.Recv()
+	require.NoError(t, err)
+	require.Equal(t, "50ms", string(before.Body))
+	tr.durable(t, 80)
+	require.Eventually(t, func() bool { return tr.status(t, at).Fraction == 1 }, time.Minute, 10*time.Millisecond, "it recovers")
+	tr.interrupts <- os.Interrupt
+	s := tr.wait(t)
+	requireTruthOfTwo(t, s, 40)
+	require.Greater(t, s.PeakLoad, 0.8)
+	require.GreaterOrEqual(t, s.Activations, int64(1))
+	require.Positive(t, s.ThrottledSeconds)
+}
+
+func (tr *trial) flight(t *testing.T, name string) flight.Client {
+	t.Helper()
+	conn, err := grpc.NewClient(tr.said(t, name+` at (\S+),`)[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return flight.NewClientFromConn(conn, nil)
+}
+
+func TestEveryComponentServesItsEndpoints(t *testing.T) {
+	tr := start(t, t.TempDir(), programs.All(), nil, "-inprocess", "-ledgers=2", "-serve")
+	for _, name := range []string{"stellar-arrow-source", "ttp-arrow-processor", "arrow-analytics-sink"} {
+		at := tr.said(t, name+` at \S+, metrics at (\S+)/metrics`)[1]
+		for _, path := range []string{"/livez", "/readyz", "/health", "/status"} {
+			code, body := get(t, at+path)
+			require.Equal(t, 200, code, "%s%s: %s", at, path, body)
+		}
+		_, metrics := get(t, at+"/metrics")
+		require.Contains(t, metrics, `flowctl_service_load_ratio{`, name)
+		require.Contains(t, metrics, name)
+	}
+	tr.durable(t, 2)
+	totals := tr.flight(t, "arrow-analytics-sink")
+	stream, err := totals.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(sink.TotalsFlight)})
+	require.NoError(t, err)
+	reader, err := flight.NewRecordReader(stream)
+	require.NoError(t, err)
+	defer reader.Release()
+	require.True(t, reader.Next())
+	require.Equal(t, sink.TotalsSchema.Fields(), reader.Schema().Fields())
+	require.Positive(t, reader.RecordBatch().NumRows())
+	tr.interrupts <- os.Interrupt
+	requireTruthOfTwo(t, tr.wait(t), 1)
+}
+
+// A component that fails ends the run with its reason, and none is left.
+func TestAComponentFails(t *testing.T) {
+	broken := programs.All()
+	broken[component.RoleSink] = func(context.Context, component.Process) error { return errors.New("the disk is on fire") }
+	tr := start(t, t.TempDir(), broken, nil, "-inprocess", "-ledgers=2")
+	err := <-tr.done
+	require.ErrorContains(t, err, "arrow-analytics-sink ended: the disk is on fire")
+}
+
+func TestAMistakeInTheEnvironmentIsAUsageError(t *testing.T) {
+	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=many"}, "-ledgers=2", "-inprocess")
+	err := <-tr.done
+	require.ErrorContains(t, err, `STAGE_MAX_BATCHES="many" is not accepted: want a whole number`)
+	require.Equal(t, 2, component.ExitCode(err))
+}
+
+func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
+	taken, err := net.Listen("tcp", "localhost:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	out := t.TempDir()
+	tr := start(t, out, programs.All(), nil, "-ledgers=2", fmt.Sprintf("-ports=control=0,control-http=0,source=0,source-http=0,processor=0,processor-http=0,sink=%d,sink-http=0", port))
+	err = <-tr.done
+	require.ErrorContains(t, err, fmt.Sprintf("port %d for sink is not free", port))
+	require.ErrorContains(t, err, "-ports sink=PORT")
+	left, err := os.ReadDir(out)
+	require.NoError(t, err)
+	require.Empty(t, left, "a run that cannot start leaves nothing behind")
+}
+
+// Children never outlive their parent, not even one that is killed.
+func TestChildrenDieWithTheirParent(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("processes are killed in another way here")
+	}
+	binary, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(binary)
+	cmd.Env = append(os.Environ(), pipelineVariable+"=-ports=auto -ledgers=2 -serve -out="+t.TempDir())
+	printed, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	require.NoError(t, err)
+	cmd.Stdout, cmd.Stderr = printed, printed
+	require.NoError(t, cmd.Start())
+	tr := &trial{printed: printed}
+	var addresses []string
+	addresses = append(addresses, tr.said(t, `control plane at (\S+),`)[1])
+	for _, name := range []string{"stellar-arrow-source", "ttp-arrow-processor", "arrow-analytics-sink"} {
+		addresses = append(addresses, tr.said(t, name+` at (\S+),`)[1])
+	}
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait())
+	for _, address := range addresses {
+		require.Eventually(t, func() bool {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		}, time.Minute, 10*time.Millisecond, "%s still serves", address)
+	}
+}
