@@ -49,6 +49,9 @@ func (p *Pool) Stats() Stats {
 		st.Waiting += int(l.waiting.Load())
 		st.Waits += l.waits.Load()
 		st.WaitTime += time.Duration(l.waitTime.Load())
+		for i := range l.waitHist {
+			st.WaitBuckets[i] += l.waitHist[i].Load()
+		}
 	}
 	uses := int64(0)
 	for _, s := range slots {
@@ -99,4 +102,12 @@ func (st *Stats) count(cs ConnStats) {
 	case StateDraining:
 		st.Draining++
 	}
+}
+
+func waitBucket(d time.Duration) int {
+	i := 0
+	for i < WaitBucketCount-1 && d > time.Millisecond<<i {
+		i++
+	}
+	return i
 }

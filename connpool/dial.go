@@ -69,13 +69,15 @@ func dialOptions(cfg Config) []grpc.DialOption {
 	return append(opts, cfg.DialOptions...)
 }
 
-// startDial opens one connection beside the worker.
+// startDial opens one connection beside the worker. While connections are
+// ejected, a new one has to prove that its server serves.
 func (p *Pool) startDial(d dialing) {
+	prove := slices.ContainsFunc(p.slots, func(s *slot) bool { return s.has(flagEjected) })
 	p.dialing = &d
 	s := &slot{lane: d.lane, id: p.freeID(), assumption: AssumedStreamLimit}
 	p.counters.dials.Add(1)
 	p.wg.Go(func() {
-		err := p.dial(s)
+		err := p.dial(s, prove)
 		p.dialed <- dialResult{s, err}
 	})
 }
@@ -90,7 +92,7 @@ func (p *Pool) freeID() int {
 }
 
 // dial connects s, within the connection timeout.
-func (p *Pool) dial(s *slot) error {
+func (p *Pool) dial(s *slot, prove bool) error {
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	s.wire.slot = s
 	s.calls.prev, s.calls.next = &s.calls, &s.calls
@@ -100,7 +102,11 @@ func (p *Pool) dial(s *slot) error {
 		return err
 	}
 	s.cc = cc
-	if err := p.connect(s.ctx, cc); err != nil {
+	err = p.connect(s.ctx, cc)
+	if err == nil && prove {
+		err = p.prove(s)
+	}
+	if err != nil {
 		s.cancel()
 		_ = cc.Close()
 		return err

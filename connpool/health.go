@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -84,21 +85,38 @@ func (p *Pool) check(s *slot) healthResult {
 	if w := s.wire.count(); s.running() >= int(s.limit.Load()) || w.waiting > 0 {
 		return r
 	}
+	r.verdict, r.unserved = p.ask(s)
+	return r
+}
+
+// prove is check for a connection that is not in use yet.
+func (p *Pool) prove(s *slot) error {
+	switch v, _ := p.ask(s); v {
+	case verdictRefuses:
+		return errors.New("the server is connected, and says that it is not serving")
+	case verdictSilent:
+		return errors.New("the server is connected, and does not answer health checks")
+	default:
+		return nil
+	}
+}
+
+func (p *Pool) ask(s *slot) (v verdict, unserved bool) {
 	timeout := min(p.cfg.ConnectionTimeout, p.cfg.HealthCheckInterval)
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	reply, err := healthpb.NewHealthClient(s.cc).Check(ctx, &healthpb.HealthCheckRequest{Service: p.cfg.HealthService}, grpc.WaitForReady(false))
 	switch code := status.Code(err); {
 	case err == nil && reply.GetStatus() == healthpb.HealthCheckResponse_SERVING:
-		r.verdict = verdictServing
+		return verdictServing, false
 	case err == nil, code == codes.NotFound:
-		r.verdict = verdictRefuses
+		return verdictRefuses, false
 	case code == codes.Unimplemented:
-		r.verdict, r.unserved = verdictServing, true
+		return verdictServing, true
 	case code == codes.DeadlineExceeded && s.wire.count().waiting == 0:
-		r.verdict = verdictSilent
+		return verdictSilent, false
 	}
-	return r
+	return verdictNone, false
 }
 
 // onChecked ejects a connection after its grace, and takes it back.

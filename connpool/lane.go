@@ -3,6 +3,7 @@ package connpool
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"sync"
@@ -16,7 +17,6 @@ type lane struct {
 	pool     *Pool
 	name     string
 	min, max int
-	idleMin  int // 0 for a lane that opens nothing before its first call
 
 	slots   atomic.Pointer[[]*slot] // copy on write: those that are not draining
 	cursor  atomic.Uint32
@@ -29,6 +29,7 @@ type lane struct {
 
 	waits    atomic.Uint64
 	waitTime atomic.Int64
+	waitHist [WaitBucketCount]atomic.Uint64
 	pinned   bool // worker: it is at its maximum and full, and said so
 	lowSince time.Time
 }
@@ -166,7 +167,7 @@ func (l *lane) acquire(ctx context.Context, key string, patient bool) (*slot, er
 func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
 	p := l.pool
 	if err := ctx.Err(); err != nil {
-		return nil, l.refusal(ReasonSaturated, context.Cause(ctx))
+		return nil, l.expired(ctx, 0)
 	}
 	patient = patient || p.cfg.Unreachable == WaitForDeadline
 	// The count goes up before the last look, and a release looks at the count
@@ -187,8 +188,10 @@ func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
 
 	began := time.Now()
 	defer func() {
+		took := time.Since(began)
 		l.waits.Add(1)
-		l.waitTime.Add(int64(time.Since(began)))
+		l.waitTime.Add(int64(took))
+		l.waitHist[waitBucket(took)].Add(1)
 	}()
 	select {
 	case s := <-w.ready:
@@ -198,17 +201,12 @@ func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
 	case <-ctx.Done():
 	}
 	if l.leave(place) {
-		e := l.refusal(ReasonSaturated, context.Cause(ctx))
-		if !l.reachable() {
-			e.Reason = ReasonUnreachable
-		}
-		e.Waited = time.Since(began)
-		return nil, e
+		return nil, l.expired(ctx, time.Since(began))
 	}
 	select { // it was answered in the same moment
 	case s := <-w.ready:
 		s.release()
-		return nil, l.refusal(ReasonSaturated, context.Cause(ctx))
+		return nil, l.expired(ctx, time.Since(began))
 	case err := <-w.refuse:
 		return nil, err
 	}
@@ -300,6 +298,17 @@ func (l *lane) reachable() bool {
 	return false
 }
 
+// expired is the refusal of a call whose own context ended first.
+func (l *lane) expired(ctx context.Context, waited time.Duration) *Error {
+	reason := ReasonSaturated
+	if !l.reachable() {
+		reason = ReasonUnreachable
+	}
+	e := l.refusal(reason, context.Cause(ctx))
+	e.Waited = waited
+	return e
+}
+
 // refusal makes the lane's typed error, and counts it.
 func (l *lane) refusal(reason Reason, cause error) *Error {
 	e := &Error{Reason: reason, Endpoint: l.pool.target, Lane: l.name, Cause: cause}
@@ -312,6 +321,9 @@ func (l *lane) refusal(reason Reason, cause error) *Error {
 		l.pool.counters.unreachable.Add(1)
 		if f := l.failure.Load(); f != nil {
 			e.Cause = f.err
+			if cause != nil {
+				e.Cause = fmt.Errorf("%w; last error: %w", cause, f.err)
+			}
 			e.RetryAfter = max(time.Until(f.next), 0)
 		}
 	}

@@ -16,7 +16,8 @@ import (
 func start(t *testing.T, b connpooltest.Behavior, change func(*connpool.Config)) (*connpooltest.Server, *connpool.Pool) {
 	t.Helper()
 	server := connpooltest.NewServer(b)
-	cfg := connpool.Config{DialOptions: server.DialOptions()}
+	// Left alone, so that no collection ends a stream that a test only lets go of.
+	cfg := connpool.Config{DialOptions: server.DialOptions(), Abandoned: connpool.Leave}
 	if change != nil {
 		change(&cfg)
 	}

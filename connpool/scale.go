@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -105,7 +106,6 @@ func (p *Pool) grow(now time.Time, soonest func(time.Time)) {
 // census is the lane's sum over its slots that are not draining.
 type census struct {
 	active, healthy, running, capacity int
-	unlearned                          *slot // healthy, and its limit is only assumed
 }
 
 func (l *lane) census() (c census) {
@@ -132,6 +132,7 @@ func (p *Pool) growLane(l *lane, now time.Time, soonest func(time.Time)) {
 	case c.capacity > 0 && float64(c.running) >= p.cfg.TargetUtilization*float64(c.capacity):
 		reason = UpLoad
 	}
+	l.setHigh(c, reason != "")
 	if reason != "" && c.active >= l.max {
 		p.full(l, c, now, soonest)
 		reason = ""
@@ -158,6 +159,28 @@ func (p *Pool) growLane(l *lane, now time.Time, soonest func(time.Time)) {
 		d.replace.replacing = true
 	}
 	p.startDial(d)
+}
+
+// setHigh says at which load the lane's slots wake the worker. If the lane is to
+// take slack more calls before it is due, one of its n slots with room takes at
+// least slack/n of them. A lane that is due already wakes nobody: a dial's end
+// or a timer does.
+func (l *lane) setHigh(c census, due bool) {
+	slots := *l.slots.Load()
+	room := 0
+	for _, s := range slots {
+		if s.load() != full {
+			room++
+		}
+	}
+	slack := int(math.Ceil(l.pool.cfg.TargetUtilization*float64(c.capacity))) - c.running
+	for _, s := range slots {
+		if due {
+			s.high.Store(math.MaxUint32)
+		} else {
+			s.high.Store(uint32(s.running() + max(1, slack/max(room, 1))))
+		}
+	}
 }
 
 // full does what is left when a lane is at its maximum and full: limits that are

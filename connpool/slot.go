@@ -32,7 +32,7 @@ const (
 type slot struct {
 	word  atomic.Uint64
 	limit atomic.Uint32 // calls that it may carry now
-	high  atomic.Uint32 // calls from which growing is worth a thought
+	high  atomic.Uint32 // calls at which the worker looks whether to grow
 
 	lane    *lane
 	id      int
@@ -149,7 +149,6 @@ func (s *slot) setLimit(n int) {
 		n = min(n, c)
 	}
 	n = min(max(n, 1), maxStreams)
-	s.high.Store(uint32(max(1, int(float64(n)*cfg.TargetUtilization))))
 	old := s.limit.Swap(uint32(n))
 	if n > int(old) && s.lane.waiting.Load() > 0 {
 		s.lane.grant()

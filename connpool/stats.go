@@ -41,6 +41,9 @@ const (
 	DownLost      ScaleReason = "down_lost"      // its server cannot be reached
 )
 
+// WaitBucketCount is the number of Stats.WaitBuckets: 1 ms to 512 ms, and the rest.
+const WaitBucketCount = 11
+
 // Stats is a snapshot of a pool.
 type Stats struct {
 	// Endpoint is the pool's target.
@@ -69,6 +72,9 @@ type Stats struct {
 	Waiting  int
 	Waits    uint64
 	WaitTime time.Duration
+	// WaitBuckets counts the waits by length: the i-th those of at most 1 ms·2^i
+	// and longer than the bucket before, the last all that were longer.
+	WaitBuckets [WaitBucketCount]uint64
 	// LearnedLimit is the server's stream limit as last seen; 0 = never reached.
 	LearnedLimit int
 	// ScaleEvents so far, by reason: every reason is there.

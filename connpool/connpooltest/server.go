@@ -68,7 +68,7 @@ type Server struct {
 	silent   bool
 	serving  sync.WaitGroup
 
-	dials, accepted, refused, unary, streams, running, cancelled atomic.Int64
+	dials, accepted, unary, streams, running, cancelled atomic.Int64
 }
 
 // NewServer starts a server.
@@ -251,12 +251,19 @@ func (s *Server) snapshot() (Behavior, chan struct{}) {
 	return s.behavior, s.release
 }
 
-func (s *Server) unaryHandler(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-	n := s.unary.Add(1)
+func (s *Server) unaryHandler(_ any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor) (any, error) {
 	in := new(healthpb.HealthCheckRequest)
 	if err := decode(in); err != nil {
 		return nil, err
 	}
+	if around == nil {
+		return s.answer(ctx, in)
+	}
+	return around(ctx, in, &grpc.UnaryServerInfo{Server: s, FullMethod: Unary}, s.answer)
+}
+
+func (s *Server) answer(ctx context.Context, _ any) (any, error) {
+	n := s.unary.Add(1)
 	b, _ := s.snapshot()
 	if err := wait(ctx, b.Slow); err != nil {
 		return nil, err

@@ -1,0 +1,104 @@
+package connpool
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+func TestDefaultsAreTheHandoffs(t *testing.T) {
+	c := Config{}.withDefaults("dns:///host:1")
+	require.Equal(t, 10, c.MaxConnections)
+	require.Equal(t, 2, c.MinConnections)
+	require.Equal(t, 5*time.Minute, c.IdleTimeout)
+	require.Equal(t, 10*time.Second, c.ConnectionTimeout)
+	require.Equal(t, 3, c.MaxRetries)
+	require.Equal(t, 30*time.Second, c.HealthCheckInterval)
+	require.Equal(t, RoundRobin, c.Picker)
+	require.Equal(t, 1, Config{}.withDefaults("xds:///service").MaxConnections)
+	require.Equal(t, 1, Config{MaxConnections: 1}.withDefaults("").MinConnections)
+	require.Equal(t, 20, Config{MinConnections: 20}.withDefaults("").MaxConnections)
+}
+
+// No field that was set is lost or changed by the defaults.
+func TestDefaultsKeepWhatIsSet(t *testing.T) {
+	set := Config{
+		MaxConnections: 7, MinConnections: 3, IdleTimeout: 1, ConnectionTimeout: 2, MaxRetries: -1, HealthCheckInterval: 4,
+		Picker: PowerOfTwo, TargetUtilization: 0.5, MaxStreamsPerConnection: 9, MaxAge: 5, DrainDeadline: 6, Saturation: FailFast,
+		QueueSize: 8, Unreachable: WaitForDeadline, MaxBackoff: 10, Abandoned: Leave, Lanes: []Lane{{Name: LaneControl, Min: 1, Max: 2}},
+		Breaker:       Breaker{Failures: 1, OpenFor: 2, Probes: 3, IsFailure: func(error) bool { return true }},
+		HealthService: "x", Retry: func(string, error) bool { return false }, TLS: &tls.Config{}, Credentials: insecure.NewCredentials(),
+		DialOptions: []grpc.DialOption{grpc.WithUserAgent("x")}, ServiceConfig: "{}", Keepalive: 11, StreamWindow: 12, ConnWindow: 13,
+		Dial: grpc.NewClient, Logger: Config{}.withDefaults("").Logger,
+	}
+	v, w := reflect.ValueOf(set), reflect.ValueOf(set.withDefaults(""))
+	for i := range v.NumField() {
+		field := v.Type().Field(i).Name
+		require.Falsef(t, v.Field(i).IsZero(), "%s is not set here", field)
+		switch field {
+		case "Breaker", "Retry", "Dial", "DialOptions": // functions do not compare
+			require.False(t, w.Field(i).IsZero(), field)
+		default:
+			require.Equal(t, v.Field(i).Interface(), w.Field(i).Interface(), field)
+		}
+	}
+}
+
+func TestNewNamesEveryProblem(t *testing.T) {
+	_, err := New("", Config{
+		MaxConnections: 2, MinConnections: 5, ConnectionTimeout: -1, TargetUtilization: 1.5, MaxStreamsPerConnection: -1,
+		QueueSize: -1, Picker: 99, Lanes: []Lane{{Name: ""}, {Name: "a", Min: 2, Max: 1}, {Name: "a", Methods: []string{"bad"}}},
+		DialOptions: []grpc.DialOption{nil}, Breaker: Breaker{Failures: -1}, StreamWindow: -1,
+	})
+	for _, want := range []string{
+		"MinConnections is 5, want at most MaxConnections (2)", "ConnectionTimeout is -1ns", "TargetUtilization is 1.5",
+		"MaxStreamsPerConnection is -1", "QueueSize is -1", "Picker is unknown(99)", `Lanes[0].Name is ""`, "Lanes[1] has Min 2 and Max 1",
+		`Lanes[2].Name is "a"`, `"bad"`, "DialOptions[0] is nil", "Breaker.Failures is -1", "StreamWindow is -1", "target is empty",
+	} {
+		require.ErrorContains(t, err, want)
+	}
+	_, err = New("dns:///host:1", Config{})
+	require.ErrorContains(t, err, "transport security", "security is never off by default")
+	_, err = New("://%%", Config{Credentials: insecure.NewCredentials()})
+	require.Error(t, err)
+	_, err = New("dns:///host:1", Config{Credentials: insecure.NewCredentials(), TLS: &tls.Config{}})
+	require.ErrorContains(t, err, "only one of both")
+	_, err = New("dns:///host:1", Config{Credentials: insecure.NewCredentials(), MaxConnections: -3})
+	require.ErrorContains(t, err, "MaxConnections is -3")
+}
+
+func TestErrorStatus(t *testing.T) {
+	for want, e := range map[codes.Code]*Error{
+		codes.Canceled:          {Reason: ReasonClosed},
+		codes.ResourceExhausted: {Reason: ReasonSaturated},
+		codes.Unavailable:       {Reason: ReasonUnreachable, Cause: errors.New("refused")},
+		codes.DeadlineExceeded:  {Reason: ReasonSaturated, Cause: context.DeadlineExceeded},
+		codes.InvalidArgument:   {Reason: ReasonUnknownLane},
+	} {
+		require.Equal(t, want, status.Code(e))
+		require.ErrorIs(t, e, ErrRefused)
+		require.Equal(t, e.Reason == ReasonClosed, errors.Is(e, ErrClosed))
+	}
+}
+
+func TestFlightServiceConfig(t *testing.T) {
+	for _, r := range []FlightRetry{{}, {MaxAttempts: 2, InitialBackoff: time.Second, MaxBackoff: 5 * time.Second, Codes: []codes.Code{codes.Aborted}, Writes: true}} {
+		text := FlightServiceConfig(r)
+		require.True(t, json.Valid([]byte(text)))
+		cc, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(text))
+		require.NoError(t, err, "gRPC takes it")
+		require.NoError(t, cc.Close())
+		require.Equal(t, r.Writes, strings.Contains(text, "DoPut"))
+	}
+}

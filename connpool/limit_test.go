@@ -1,0 +1,199 @@
+package connpool_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/withobsrvr/sluice/connpool"
+	"github.com/withobsrvr/sluice/connpool/connpooltest"
+	"google.golang.org/grpc"
+)
+
+func openMany(t *testing.T, cc grpc.ClientConnInterface, n int) (cancel func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	for i := range n {
+		go func() {
+			s, err := connpooltest.OpenServerStream(ctx, cc)
+			if err == nil {
+				_, err = connpooltest.ReadAll(s)
+			}
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("stream %d: %v", i, err)
+			}
+		}()
+	}
+	return cancel
+}
+
+// The server's own limit is learned from the wire, whatever it is, and the
+// streams that were stuck behind it start elsewhere.
+func TestStreamLimitIsLearned(t *testing.T) {
+	for _, limit := range []int{1, 10, 37, 100, 250} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, pool := start(t, connpooltest.Behavior{MaxStreams: uint32(limit)}, func(c *connpool.Config) {
+					c.MinConnections, c.MaxConnections = 1, 4
+				})
+				defer openMany(t, pool, 4*limit)()
+				time.Sleep(time.Minute)
+				st := pool.Stats()
+				require.Equal(t, 4*limit, server.Counts().Running, "%+v", st)
+				require.Zero(t, st.Waiting)
+
+				defer openMany(t, pool, 7)() // one too many for each, and three more
+				time.Sleep(time.Minute)
+				st = pool.Stats()
+				require.Equal(t, limit, st.LearnedLimit)
+				require.Equal(t, 7, st.Waiting)
+				server.Release()
+				time.Sleep(time.Minute)
+				require.Zero(t, pool.Stats().Waiting)
+				require.Zero(t, pool.Stats().Streams)
+			})
+		})
+	}
+}
+
+// A restarted server may allow more, or less.
+func TestStreamLimitIsLearnedAgainAfterRestart(t *testing.T) {
+	for _, limits := range [][2]int{{10, 100}, {100, 10}} {
+		t.Run(fmt.Sprint(limits), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, pool := start(t, connpooltest.Behavior{MaxStreams: uint32(limits[0])}, func(c *connpool.Config) {
+					c.MinConnections, c.MaxConnections = 1, 1
+				})
+				cancel := openMany(t, pool, limits[0]+5)
+				time.Sleep(time.Minute)
+				require.Equal(t, limits[0], server.Counts().Running)
+				require.Equal(t, limits[0], pool.Stats().LearnedLimit)
+				cancel()
+				synctest.Wait()
+				server.Stop()
+				server.Start(connpooltest.Behavior{MaxStreams: uint32(limits[1])})
+				time.Sleep(time.Minute)
+				defer openMany(t, pool, limits[1]+5)()
+				time.Sleep(time.Minute)
+				require.Equal(t, limits[1], server.Counts().Running)
+				require.Equal(t, limits[1], pool.Stats().LearnedLimit)
+			})
+		})
+	}
+}
+
+// 400 long streams over a server limit of 100 all start, and a unary call
+// through the control lane answers at once, as does one beside a full main lane.
+func TestFourHundredStreamsAndAUnaryCall(t *testing.T) {
+	for _, conns := range []int{4, 10} {
+		t.Run(fmt.Sprint(conns), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, pool := start(t, connpooltest.Behavior{MaxStreams: 100}, func(c *connpool.Config) {
+					c.MinConnections, c.MaxConnections = 1, conns
+				})
+				defer openMany(t, pool, 400)()
+				time.Sleep(time.Second)
+				require.Equal(t, 400, server.Counts().Running)
+				began := time.Now()
+				require.NoError(t, connpooltest.Call(connpool.WithLane(t.Context(), connpool.LaneControl), pool))
+				require.Zero(t, time.Since(began), "it waits for nobody")
+				require.Equal(t, 400, server.Counts().Running)
+			})
+		})
+	}
+}
+
+func TestUnaryLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, pool := start(t, connpooltest.Behavior{MaxStreams: 100}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections = 1, 1
+			c.Lanes = []connpool.Lane{{Name: connpool.LaneControl, Unary: true}}
+		})
+		defer openMany(t, pool, 100)()
+		time.Sleep(time.Second)
+		require.Equal(t, 100, server.Counts().Running)
+		require.NoError(t, connpooltest.Call(t.Context(), pool))
+		err := connpooltest.Call(connpool.WithLane(t.Context(), "controll"), pool)
+		require.ErrorIs(t, err, connpool.ErrRefused)
+		require.ErrorContains(t, err, "controll")
+	})
+}
+
+// A server without a limit is not held to the assumed one.
+func TestUnlimitedServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) { c.MinConnections, c.MaxConnections = 1, 2 })
+		defer openMany(t, pool, 900)()
+		time.Sleep(time.Second)
+		require.Equal(t, 900, server.Counts().Running)
+		require.Zero(t, pool.Stats().LearnedLimit)
+	})
+}
+
+func TestSaturation(t *testing.T) {
+	fill := func(t *testing.T, change func(*connpool.Config)) (*connpooltest.Server, *connpool.Pool) {
+		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection = 1, 1, 2
+			change(c)
+		})
+		t.Cleanup(openMany(t, pool, 2))
+		time.Sleep(time.Second)
+		require.Equal(t, 2, server.Counts().Running)
+		return server, pool
+	}
+	t.Run("fail fast", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, pool := fill(t, func(c *connpool.Config) { c.Saturation = connpool.FailFast })
+			err := connpooltest.Call(t.Context(), pool)
+			var e *connpool.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, connpool.ReasonSaturated, e.Reason)
+			require.EqualValues(t, 1, pool.Stats().Saturated)
+		})
+	})
+	t.Run("queue, in order, bounded", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			server, pool := fill(t, func(c *connpool.Config) { c.QueueSize = 3 })
+			waits := pool.Stats().Waits // both streams, for the first connection
+			var order []int
+			var mu sync.Mutex
+			for i := range 3 {
+				go func() {
+					if err := connpooltest.Call(t.Context(), pool); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					order = append(order, i)
+				}()
+				time.Sleep(time.Second)
+			}
+			require.ErrorIs(t, connpooltest.Call(t.Context(), pool), connpool.ErrRefused, "the queue is full")
+			require.Equal(t, 3, pool.Stats().Waiting)
+			server.Release()
+			synctest.Wait()
+			st := pool.Stats()
+			require.EqualValues(t, waits+3, st.Waits)
+			require.Len(t, order, 3)
+			require.EqualValues(t, 3, st.WaitBuckets[connpool.WaitBucketCount-1])
+			require.Zero(t, st.Waiting)
+		})
+	})
+	t.Run("a waiter's deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, pool := fill(t, func(*connpool.Config) {})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			err := connpooltest.Call(ctx, pool)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			var e *connpool.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, time.Second, e.Waited)
+			require.Zero(t, pool.Stats().Waiting)
+		})
+	})
+}
