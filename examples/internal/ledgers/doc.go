@@ -16,7 +16,7 @@
 //
 // A Source is safe for concurrent use. Each call of Ledgers is a stream of its
 // own, which one goroutine consumes; everything that it opened is closed when
-// its loop ends, by whichever way.
+// its loop ends, by whichever way, but for what [RPC] says of the SDK's client.
 //
 // # Errors
 //

@@ -63,8 +63,9 @@ func (c RPCConfig) validate() error {
 // RPC reads ledgers from a Stellar RPC server, which keeps those of the last
 // days.
 //
-// The SDK's backend does not close the client that it makes for each stream,
-// so each stream leaves one idle goroutine behind.
+// The SDK's backend (v0.7.3) does not close the JSON-RPC client that it makes,
+// and gives no way to it, so each stream leaves one idle goroutine behind until
+// the process ends. The connections under it are the HTTP client's and shared.
 type RPC struct {
 	cfg    RPCConfig
 	health *rpcclient.Client
