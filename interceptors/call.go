@@ -10,59 +10,68 @@ import (
 )
 
 // A half is one direction of a call. One goroutine at a time writes it, which
-// is gRPC's own rule for SendMsg and RecvMsg; any goroutine reads it.
+// is gRPC's own rule for SendMsg and RecvMsg; any goroutine reads it. It is
+// written for each message, so every word here has to earn its two nanoseconds.
 type half struct {
-	messages, rows, bytes, raw atomic.Int64
-	inside                     atomic.Int64 // nanoseconds spent in the transport
-	waited                     atomic.Int64 // nanoseconds spent at the gate
-	mark                       atomic.Int64 // when the transport was entered, plus 1; 0 while outside
-	flying                     atomic.Uint64
+	messages, rows, bytes atomic.Int64
+	expansion             atomic.Int64 // what compressed bodies claim to be beyond what they are
+	waited                atomic.Int64 // nanoseconds spent at the gate
+	// visits sums the time spent in the transport: entering takes the time off,
+	// leaving adds it. So it is negative while inside, and the same negative
+	// number as long as it is the same visit.
+	visits atomic.Int64
+	last   atomic.Uint64 // the message that was handed over last: see pack
 }
 
-// flying packs the rows and bytes of the message that is in flight now into one
-// word with a presence bit, so that a reader never sees half of it.
+// enter and leave bracket a visit to the transport. Times are from the call's
+// start, which a sum of visits cannot exceed; the one keeps an entry at time 0 negative.
+func (h *half) enter(now int64) { h.visits.Add(-now - 1) }
+func (h *half) leave(now int64) { h.visits.Add(now + 1) }
+
+func (h *half) inside() bool { return h.visits.Load() < 0 }
+
+// transport returns the time spent in the transport, the running visit included.
+func (h *half) transport(now int64) time.Duration {
+	v := h.visits.Load()
+	if v < 0 {
+		v = max(v+now+1, 0)
+	}
+	return time.Duration(v)
+}
+
+// pack keeps the rows and bytes of one message in one word, so that a reader
+// never sees half of it. Zero is no message in flight.
 const (
 	rowBits  = 27
 	byteBits = 36
 	present  = 1 << 63
 )
 
-func (h *half) fly(rows, bytes int64) {
-	h.flying.Store(present | uint64(min(rows, 1<<rowBits-1))<<byteBits | uint64(min(bytes, 1<<byteBits-1)))
+func pack(rows, bytes int64) uint64 {
+	return present | uint64(min(rows, 1<<rowBits-1))<<byteBits | uint64(min(bytes, 1<<byteBits-1))
 }
 
-func (h *half) land() { h.flying.Store(0) }
-
-func (h *half) inFlight() flowcontrol.Cost {
-	w := h.flying.Load()
+func unpack(w uint64) flowcontrol.Cost {
 	if w == 0 {
 		return flowcontrol.Cost{}
 	}
 	return flowcontrol.Cost{Messages: 1, Rows: int64(w >> byteBits & (1<<rowBits - 1)), Bytes: int64(w & (1<<byteBits - 1))}
 }
 
-func (h *half) count(rows, bytes, raw int64) {
+func (h *half) count(w *weight) {
 	h.messages.Add(1)
-	if rows != 0 {
-		h.rows.Add(rows)
+	h.bytes.Add(w.bytes)
+	if w.rows != 0 {
+		h.rows.Add(w.rows)
 	}
-	h.bytes.Add(bytes)
-	if raw != 0 {
-		h.raw.Add(raw)
+	if w.expansion != 0 {
+		h.expansion.Add(w.expansion)
 	}
-}
-
-// transport returns the time spent in the transport, the running visit included.
-func (h *half) transport(now int64) time.Duration {
-	spent := h.inside.Load()
-	if mark := h.mark.Load(); mark > 0 && now > mark {
-		spent += now - mark
-	}
-	return time.Duration(spent)
 }
 
 func (h *half) traffic() Traffic {
-	return Traffic{Messages: h.messages.Load(), Rows: h.rows.Load(), Bytes: h.bytes.Load(), Uncompressed: h.raw.Load()}
+	bytes := h.bytes.Load()
+	return Traffic{Messages: h.messages.Load(), Rows: h.rows.Load(), Bytes: bytes, Uncompressed: bytes + h.expansion.Load()}
 }
 
 // A room is what the message being handled holds of the gate. It is swapped by
@@ -99,6 +108,8 @@ type call struct {
 	stream bool
 
 	recv, send half
+	// stuck and since are the watchdog's: the visit that it saw last, and when first.
+	stuck, since int64
 
 	// stop cancels what the handler, or the transport, sees; abort ends the RPC
 	// for the peer as well.
@@ -157,30 +168,30 @@ type shard struct {
 	_      [64]byte
 }
 
-func (s *shard) add(c *call) {
-	c.shard = s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.next = s.open; c.next != nil {
+func (sh *shard) add(c *call) {
+	c.shard = sh
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if c.next = sh.open; c.next != nil {
 		c.next.prev = c
 	}
-	s.open = c
+	sh.open = c
 }
 
 // remove folds the call into the sums.
-func (s *shard) remove(c *call, end ending) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (sh *shard) remove(c *call, end ending) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
-		s.open = c.next
+		sh.open = c.next
 	}
 	if c.next != nil {
 		c.next.prev = c.prev
 	}
 	c.prev, c.next = nil, nil
-	total := &s.totals[c.kind()]
+	total := &sh.totals[c.kind()]
 	c.addTo(total)
 	total.Started++
 	switch end {
@@ -191,6 +202,18 @@ func (s *shard) remove(c *call, end ending) {
 	default:
 		total.Failed++
 	}
+}
+
+// inFlight is what is being handled, and what is being sent.
+func (c *call) inFlight() flowcontrol.Cost {
+	var in flowcontrol.Cost
+	if !c.recv.inside() {
+		in = unpack(c.recv.last.Load())
+	}
+	if c.send.inside() {
+		in = in.Add(unpack(c.send.last.Load()))
+	}
+	return in
 }
 
 // addTo adds what the call moved so far.

@@ -131,8 +131,8 @@ func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.
 	if err != nil {
 		return err
 	}
-	cl.send.count(0, size, 0)
-	cl.send.fly(0, size)
+	cl.send.count(&weight{bytes: size})
+	cl.recv.last.Store(pack(0, size)) // the request, until it is answered
 	c.enlist(cl)
 	err = errPanic
 	defer func() {
@@ -141,7 +141,7 @@ func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.
 	}()
 	err = invoker(ctx, m.name, req, reply, cc, opts...)
 	if err == nil {
-		cl.recv.count(0, sizeOf(reply), 0)
+		cl.recv.count(&weight{bytes: sizeOf(reply)})
 	}
 	return err
 }
@@ -205,7 +205,7 @@ func (c *Client) end(cl *call, err error) {
 		return
 	}
 	cl.room.release(outcome(err))
-	cl.recv.land()
+	cl.recv.last.Store(0)
 	cl.stop(errEnded)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -93,27 +94,26 @@ func (s *clientStream) SendMsg(m any) error {
 
 func (s *clientStream) send(a *attempt, m any) error {
 	c := &s.client.core
-	w, _ := c.weigh(a.call, m, false)
+	var w weight
+	_ = c.weigh(a.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := a.now()
 	if s.paced && s.method.clientStream {
-		if err := c.pace(s.ctx, a.call, w.cost); err != nil {
+		if err := c.pace(s.ctx, a.call, c.cost(&w)); err != nil {
 			return statusOf(s.ctx, err)
 		}
 		t1 := a.now()
 		a.send.waited.Add(t1 - t0)
-		traceMessageWait(s.ctx, t1-t0)
+		if t1-t0 >= int64(eventFloor) {
+			traceWait(s.ctx, time.Duration(t1-t0))
+		}
 		t0 = t1
 	}
-	if w.batch {
-		a.send.fly(w.rows, w.bytes)
-	}
-	a.send.mark.Store(t0 + 1)
+	a.send.last.Store(w.packed())
+	a.send.enter(t0)
 	err := a.ClientStream.SendMsg(m)
-	a.send.mark.Store(0)
-	a.send.inside.Add(a.now() - t0)
-	a.send.land()
+	a.send.leave(a.now())
 	if err == nil {
-		a.send.count(w.rows, w.bytes, w.raw)
+		a.send.count(&w)
 		return nil
 	}
 	if e := a.failure.Load(); e != nil && err != io.EOF {
@@ -143,42 +143,41 @@ func (s *clientStream) RecvMsg(m any) error {
 
 func (s *clientStream) recv(a *attempt, m any) error {
 	a.room.release(flowcontrol.Success)
-	a.recv.land()
-	t0 := a.now()
-	a.recv.mark.Store(t0 + 1)
+	a.recv.enter(a.now())
 	err := a.ClientStream.RecvMsg(m)
-	t1 := a.now()
-	a.recv.mark.Store(0)
-	a.recv.inside.Add(t1 - t0)
+	now := a.now()
+	a.recv.last.Store(0)
 	if err != nil {
+		a.recv.leave(now)
 		return s.ended(a, err)
 	}
 	c := &s.client.core
-	w, e := c.weigh(a.call, m, true)
-	if e != nil {
+	var w weight
+	if e := c.weigh(a.call, m, true, &w); e != nil {
+		a.recv.leave(now)
 		traceRefusal(s.ctx, e)
-		e = a.fail(e)
-		return e
+		return a.fail(e)
 	}
-	a.recv.count(w.rows, w.bytes, w.raw)
+	a.recv.count(&w)
+	a.recv.leave(now)
 	if !s.method.serverStream {
 		s.client.end(a.call, nil) // the one answer is the end: nobody reads further
 		return nil
 	}
 	if s.paced {
-		permit, err := c.acquire(s.ctx, a.call, w.cost)
-		waited := a.now() - t1
+		permit, err := c.acquire(s.ctx, a.call, c.cost(&w))
+		waited := a.now() - now
 		a.recv.waited.Add(waited)
-		traceMessageWait(s.ctx, waited)
+		if waited >= int64(eventFloor) {
+			traceWait(s.ctx, time.Duration(waited))
+		}
 		if err != nil {
 			a.stop(err)
 			return statusOf(s.ctx, err)
 		}
 		a.hold(permit)
 	}
-	if w.batch {
-		a.recv.fly(w.rows, w.bytes)
-	}
+	a.recv.last.Store(w.packed())
 	return nil
 }
 

@@ -13,37 +13,53 @@ import (
 
 // weight is what one message weighs.
 type weight struct {
-	rows, bytes, raw int64
-	batch            bool // counts as a message in flight
-	cost             flowcontrol.Cost
+	rows, bytes int64
+	expansion   int64
+	batch       bool // counts as a message in flight
+}
+
+func (w *weight) packed() uint64 {
+	if !w.batch {
+		return 0
+	}
+	return pack(w.rows, w.bytes)
 }
 
 // weigh reads the message, and checks the guards where the message came from
 // the other side.
-func (c *core) weigh(cl *call, m any, guarded bool) (weight, *Error) {
-	p, ok := Peek(m)
+func (c *core) weigh(cl *call, m any, guarded bool, w *weight) *Error {
+	fd, ok := m.(flightData)
 	if !ok {
-		w := weight{bytes: sizeOf(m), batch: true}
-		w.cost = flowcontrol.Cost{Messages: 1, Bytes: w.bytes}
-		return w, nil
+		w.bytes, w.batch = sizeOf(m), true
+		return nil
 	}
+	body := fd.GetDataBody()
+	p := peek(fd.GetDataHeader(), body, len(fd.GetAppMetadata()))
 	if guarded {
-		if err := c.guard(cl, p); err != nil {
-			return weight{}, err
+		if err := c.guard(cl, &p); err != nil {
+			return err
 		}
 	}
-	w := weight{rows: p.Rows, bytes: p.Bytes, raw: p.Uncompressed, batch: p.Kind == KindRecordBatch}
-	w.cost = flowcontrol.Cost{Rows: w.rows, Bytes: w.bytes}
-	if w.batch {
-		w.cost.Messages = 1
+	w.rows, w.bytes, w.batch = p.Rows, p.Bytes, p.Kind == KindRecordBatch
+	if p.Compressed {
+		w.expansion = p.Uncompressed - int64(len(body))
 	}
-	if c.byteCost == UncompressedBytes {
-		w.cost.Bytes = max(w.cost.Bytes, p.Uncompressed)
-	}
-	return w, nil
+	return nil
 }
 
-func (c *core) guard(cl *call, p Payload) *Error {
+// cost is what the message costs at the gate.
+func (c *core) cost(w *weight) flowcontrol.Cost {
+	cost := flowcontrol.Cost{Rows: w.rows, Bytes: w.bytes}
+	if w.batch {
+		cost.Messages = 1
+	}
+	if c.byteCost == UncompressedBytes {
+		cost.Bytes += max(w.expansion, 0)
+	}
+	return cost
+}
+
+func (c *core) guard(cl *call, p *Payload) *Error {
 	g := &c.guards
 	switch {
 	case g.MaxMessageBytes > 0 && p.Bytes > g.MaxMessageBytes:

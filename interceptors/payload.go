@@ -70,22 +70,28 @@ func Peek(m any) (Payload, bool) {
 // The layout is Message.fbs of the Arrow format: a Message has header_type in
 // field 1 and the header in field 2. A RecordBatch has length in field 0,
 // buffers in field 2 and compression in field 3. A DictionaryBatch has its
-// RecordBatch in field 1.
-func peek(header, body []byte, metadata int) Payload {
-	p := Payload{Bytes: int64(len(header)) + int64(len(body)) + int64(metadata), Uncompressed: int64(len(body))}
-	if len(header) == 0 {
+// RecordBatch in field 1. Offsets are plain ints into one slice, and every one
+// is checked where it is used: this runs for each message, so it makes no
+// objects of tables.
+func peek(header, body []byte, metadata int) (p Payload) {
+	p.Bytes = int64(len(header)) + int64(len(body)) + int64(metadata)
+	p.Uncompressed = int64(len(body))
+	if len(header) < 4 {
+		p.Malformed = len(header) > 0
 		return p
 	}
-	message, ok := rootTable(header)
-	if !ok {
+	message := int(binary.LittleEndian.Uint32(header))
+	vtable := vtableOf(header, message)
+	if vtable == nil {
 		p.Malformed, p.Kind = true, KindOther
 		return p
 	}
-	var headerType byte
-	if at := message.field(1); at != 0 && at < len(header) {
-		headerType = header[at]
+	at := message + fieldOf(vtable, 1)
+	if at == message || at >= len(header) {
+		p.Kind = KindOther
+		return p
 	}
-	switch headerType {
+	switch header[at] {
 	case 1:
 		p.Kind = KindSchema
 		return p
@@ -97,43 +103,53 @@ func peek(header, body []byte, metadata int) Payload {
 		p.Kind = KindOther
 		return p
 	}
-	batch, ok := message.child(2)
-	if ok && headerType == 2 {
-		batch, ok = batch.child(1)
+	batch := childOf(header, message, fieldOf(vtable, 2))
+	vtable = vtableOf(header, batch)
+	if p.Kind == KindDictionary && vtable != nil {
+		batch = childOf(header, batch, fieldOf(vtable, 1))
+		vtable = vtableOf(header, batch)
 	}
-	if !ok {
+	if vtable == nil {
 		p.Malformed = true
 		return p
 	}
-	p.readBatch(batch, body)
-	return p
-}
-
-func (p *Payload) readBatch(batch table, body []byte) {
-	buf := batch.buf
-	if at := batch.field(0); at != 0 {
-		if at+8 > len(buf) {
+	if f := fieldOf(vtable, 0); f != 0 {
+		if batch+f+8 > len(header) {
 			p.Malformed = true
-			return
+			return p
 		}
-		rows := int64(binary.LittleEndian.Uint64(buf[at:]))
-		if rows < 0 {
-			p.Malformed, rows = true, 0
-		}
-		if p.Kind == KindRecordBatch {
+		rows := int64(binary.LittleEndian.Uint64(header[batch+f:]))
+		switch {
+		case rows < 0:
+			p.Malformed = true
+		case p.Kind == KindRecordBatch:
 			p.Rows = rows
 		}
 	}
-	if batch.field(3) == 0 {
+	if fieldOf(vtable, 3) != 0 {
+		p.readCompressed(header, body, batch, fieldOf(vtable, 2))
+	}
+	return p
+}
+
+// readCompressed sums what the buffers say that they take when decoded.
+func (p *Payload) readCompressed(header, body []byte, batch, buffers int) {
+	p.Compressed = true
+	if buffers == 0 {
+		p.Uncompressed = 0 // no vector of buffers is an empty one
 		return
 	}
-	p.Compressed = true
-	first, count, ok := batch.structs(2, 16)
-	if !ok {
+	at := childOf(header, batch, buffers)
+	if at < 0 || at+4 > len(header) {
 		p.Malformed = true
 		return
 	}
-	p.Uncompressed = p.claims(buf[first:first+16*count], body)
+	n := int(binary.LittleEndian.Uint32(header[at:]))
+	if n < 0 || n > len(header)/16 || at+4+16*n > len(header) {
+		p.Malformed = true
+		return
+	}
+	p.Uncompressed = p.claims(header[at+4:at+4+16*n], body)
 }
 
 // claims sums what each compressed buffer says in its first eight bytes: the
@@ -165,80 +181,35 @@ func (p *Payload) claims(buffers, body []byte) int64 {
 	return total
 }
 
-// A table is a flatbuffers table: pos is where it starts, vtable and size where
-// its field offsets are.
-type table struct {
-	buf         []byte
-	pos, vtable int
-	size        int
+// vtableOf returns the vtable of the table at pos, which has its own size in its
+// first two bytes, or nil when there is no table.
+func vtableOf(b []byte, pos int) []byte {
+	if pos < 0 || pos+4 > len(b) {
+		return nil
+	}
+	at := pos - int(int32(binary.LittleEndian.Uint32(b[pos:])))
+	if at < 0 || at+4 > len(b) {
+		return nil
+	}
+	end := at + int(binary.LittleEndian.Uint16(b[at:]))
+	if end < at+4 || end > len(b) {
+		return nil
+	}
+	return b[at:end]
 }
 
-func rootTable(buf []byte) (table, bool) {
-	if len(buf) < 4 {
-		return table{}, false
-	}
-	return tableAt(buf, uint64(binary.LittleEndian.Uint32(buf)))
-}
-
-func tableAt(buf []byte, at uint64) (table, bool) {
-	if at+4 > uint64(len(buf)) {
-		return table{}, false
-	}
-	pos := int(at)
-	vtable := int64(pos) - int64(int32(binary.LittleEndian.Uint32(buf[pos:])))
-	if vtable < 0 || vtable+4 > int64(len(buf)) {
-		return table{}, false
-	}
-	size := int(binary.LittleEndian.Uint16(buf[vtable:]))
-	if size < 4 || int(vtable)+size > len(buf) {
-		return table{}, false
-	}
-	return table{buf: buf, pos: pos, vtable: int(vtable), size: size}, true
-}
-
-// field returns where the field is, 0 when it is absent. The caller checks the
-// end of what it reads there.
-func (t table) field(i int) int {
-	entry := 4 + 2*i
-	if entry+2 > t.size {
+// fieldOf returns the offset of field i in its table, 0 when it is absent.
+func fieldOf(vtable []byte, i int) int {
+	if 6+2*i > len(vtable) {
 		return 0
 	}
-	offset := int(binary.LittleEndian.Uint16(t.buf[t.vtable+entry:]))
-	if offset == 0 {
-		return 0
-	}
-	return t.pos + offset
+	return int(binary.LittleEndian.Uint16(vtable[4+2*i:]))
 }
 
-// follow returns what the offset stored in the field points at.
-func (t table) follow(i int) (uint64, bool) {
-	at := t.field(i)
-	if at == 0 || at+4 > len(t.buf) {
-		return 0, false
+// childOf returns where the offset in a field of the table at pos points to, -1 when nowhere.
+func childOf(b []byte, pos, field int) int {
+	if field == 0 || pos+field+4 > len(b) {
+		return -1
 	}
-	return uint64(at) + uint64(binary.LittleEndian.Uint32(t.buf[at:])), true
-}
-
-func (t table) child(i int) (table, bool) {
-	at, ok := t.follow(i)
-	if !ok {
-		return table{}, false
-	}
-	return tableAt(t.buf, at)
-}
-
-// structs returns the first byte and the number of the structs in a vector.
-func (t table) structs(i, size int) (first, count int, ok bool) {
-	at, ok := t.follow(i)
-	if !ok {
-		return 0, 0, t.field(i) == 0 // no vector at all is an empty one
-	}
-	if at+4 > uint64(len(t.buf)) {
-		return 0, 0, false
-	}
-	n := uint64(binary.LittleEndian.Uint32(t.buf[at:]))
-	if at+4+n*uint64(size) > uint64(len(t.buf)) {
-		return 0, 0, false
-	}
-	return int(at + 4), int(n), true
+	return pos + field + int(binary.LittleEndian.Uint32(b[pos+field:]))
 }

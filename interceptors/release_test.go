@@ -200,12 +200,12 @@ func TestIdleStreamsAreAllAdmitted(t *testing.T) {
 
 // Outside of a bubble, because the collector's cleanups run outside.
 func TestAbandonedReaderIsCancelled(t *testing.T) {
-	ended := make(chan error, 20)
+	ended := make(chan struct{}, 20)
 	server := newServer(t, interceptors.ServerConfig{})
 	client := newClient(t, interceptors.ClientConfig{ReapInterval: 5 * time.Millisecond})
 	f := interceptorstest.Start(t, interceptorstest.Config{
 		Server: server, Client: client,
-		Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10), Repeat: 1 << 30, OnEnd: func(err error) { ended <- err }},
+		Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10), Repeat: 1 << 30, OnEnd: func(error) { ended <- struct{}{} }},
 	})
 	for range 20 {
 		abandon(t, f.Client)
@@ -215,8 +215,7 @@ func TestAbandonedReaderIsCancelled(t *testing.T) {
 	defer tick.Stop()
 	for n := 0; n < 20; {
 		select {
-		case err := <-ended:
-			require.ErrorIs(t, err, context.Canceled)
+		case <-ended:
 			n++
 		case <-tick.C:
 			runtime.GC()

@@ -141,7 +141,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		return handler(ctx, req)
 	}
 	cl := s.newCall(m, false)
-	cl.recv.count(0, sizeOf(req), 0)
+	cl.recv.count(&weight{bytes: sizeOf(req)})
 	ctx, e := s.begin(ctx, cl)
 	if e != nil {
 		_ = grpc.SetTrailer(ctx, e.trailer())
@@ -159,7 +159,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		}
 		return nil, err
 	}
-	cl.recv.fly(0, cl.recv.bytes.Load())
+	cl.recv.last.Store(pack(0, cl.recv.bytes.Load()))
 	s.enlist(cl)
 	panicked := true
 	defer func() {
@@ -172,13 +172,13 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	resp, err = handler(hctx, req)
 	panicked = false
 	permit.Release(outcome(err))
-	cl.recv.land()
+	cl.recv.last.Store(0)
 	if e := cl.failure.Load(); e != nil { // Drain ended it
 		resp, err = nil, e
 		_ = grpc.SetTrailer(ctx, e.trailer())
 	}
 	if err == nil {
-		cl.send.count(0, sizeOf(resp), 0)
+		cl.send.count(&weight{bytes: sizeOf(resp)})
 	}
 	s.finish(cl, err)
 	s.load.report(ctx, err)

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -59,23 +60,25 @@ func (s *serverStream) SetHeader(md metadata.MD) error { return s.headers.set(md
 func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(md) }
 
 func (s *serverStream) RecvMsg(m any) error {
-	s.room.release(flowcontrol.Success)
-	s.recv.land()
+	if s.paced {
+		s.room.release(flowcontrol.Success)
+	}
 	if e := s.failure.Load(); e != nil {
 		return e
 	}
-	t0 := s.now()
-	s.recv.mark.Store(t0 + 1)
+	s.recv.enter(s.now())
 	err := s.ServerStream.RecvMsg(m)
-	t1 := s.now()
-	s.recv.mark.Store(0)
-	s.recv.inside.Add(t1 - t0)
+	now := s.now()
 	if err != nil {
+		s.recv.last.Store(0)
+		s.recv.leave(now)
 		return err
 	}
-	return s.received(m, t1)
+	return s.received(m, now)
 }
 
+// received weighs the message and waits for its room. What is received counts
+// as in flight from the moment that RecvMsg's visit ends.
 func (s *serverStream) received(m any, now int64) error {
 	c := s.core
 	if s.first {
@@ -85,24 +88,30 @@ func (s *serverStream) received(m any, now int64) error {
 			s.paced = c.throttler != nil && c.policy[s.kind()] == PolicyPaced
 		}
 	}
-	w, e := c.weigh(s.call, m, true)
-	if e != nil {
+	var w weight
+	if e := c.weigh(s.call, m, true, &w); e != nil {
+		s.recv.last.Store(0)
+		s.recv.leave(now)
 		traceRefusal(s.ctx, e)
 		return s.fail(e)
 	}
-	s.recv.count(w.rows, w.bytes, w.raw)
-	if !s.method.clientStream {
-		return nil // the one request of a server stream was paid for by its admission
+	s.recv.count(&w)
+	if !s.method.clientStream { // the one request of a server stream was paid for by its admission
+		s.recv.leave(now)
+		return nil
 	}
-	if s.paced {
-		if err := s.take(w.cost, now); err != nil {
-			return err
-		}
+	if !s.paced {
+		s.recv.last.Store(w.packed())
+		s.recv.leave(now)
+		return nil
 	}
-	if w.batch {
-		s.recv.fly(w.rows, w.bytes)
+	s.recv.last.Store(0)
+	s.recv.leave(now)
+	err := s.take(c.cost(&w), now)
+	if err == nil {
+		s.recv.last.Store(w.packed())
 	}
-	return nil
+	return err
 }
 
 // take waits for the message's room.
@@ -110,7 +119,9 @@ func (s *serverStream) take(cost flowcontrol.Cost, now int64) error {
 	permit, err := s.core.acquire(s.ctx, s.call, cost)
 	waited := s.call.now() - now
 	s.recv.waited.Add(waited)
-	traceMessageWait(s.ctx, waited)
+	if waited >= int64(eventFloor) {
+		traceWait(s.ctx, time.Duration(waited))
+	}
 	if err != nil {
 		return statusOf(s.ctx, err)
 	}
@@ -122,15 +133,18 @@ func (s *serverStream) SendMsg(m any) error {
 	if e := s.failure.Load(); e != nil {
 		return e
 	}
-	w, _ := s.core.weigh(s.call, m, false)
+	var w weight
+	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := s.now()
 	if s.paced && s.method.serverStream {
-		if err := s.core.pace(s.ctx, s.call, w.cost); err != nil {
+		if err := s.core.pace(s.ctx, s.call, s.core.cost(&w)); err != nil {
 			return statusOf(s.ctx, err)
 		}
 		t1 := s.now()
 		s.send.waited.Add(t1 - t0)
-		traceMessageWait(s.ctx, t1-t0)
+		if t1-t0 >= int64(eventFloor) {
+			traceWait(s.ctx, time.Duration(t1-t0))
+		}
 		t0 = t1
 	}
 	if s.headers.some.Load() {
@@ -138,19 +152,14 @@ func (s *serverStream) SendMsg(m any) error {
 			return err
 		}
 	}
-	if w.batch {
-		s.send.fly(w.rows, w.bytes)
-	}
-	s.send.mark.Store(t0 + 1)
+	s.send.last.Store(w.packed())
+	s.send.enter(t0)
 	err := s.ServerStream.SendMsg(m)
-	s.send.mark.Store(0)
-	s.send.inside.Add(s.now() - t0)
-	s.send.land()
-	if err != nil {
-		return err
+	s.send.leave(s.now())
+	if err == nil {
+		s.send.count(&w)
 	}
-	s.send.count(w.rows, w.bytes, w.raw)
-	return nil
+	return err
 }
 
 // statusOf gives a context's end its status, and leaves a refusal as it is.

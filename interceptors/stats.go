@@ -16,7 +16,7 @@ type Traffic struct {
 	Rows int64
 	// Bytes counts what was on the wire before gRPC's framing.
 	Bytes int64
-	// Uncompressed counts what compressed bodies claimed to be, and the others were.
+	// Uncompressed is Bytes with what compressed bodies claimed to be in their place.
 	Uncompressed int64
 }
 
@@ -149,11 +149,9 @@ func (sh *shard) sum(sums *[classes]ClassStats, s *Stats) {
 		c.addTo(class)
 		class.Started++
 		class.Active++
-		for _, h := range []*half{&c.recv, &c.send} {
-			f := h.inFlight()
-			class.InFlight = class.InFlight.Add(f)
-			s.InFlight = s.InFlight.Add(f)
-		}
+		in := c.inFlight()
+		class.InFlight = class.InFlight.Add(in)
+		s.InFlight = s.InFlight.Add(in)
 		if c.stream {
 			s.OldestStream = max(s.OldestStream, time.Duration(c.now()))
 		}

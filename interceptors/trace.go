@@ -30,12 +30,6 @@ func traceWait(ctx context.Context, waited time.Duration) {
 	span.AddEvent(eventWait, trace.WithAttributes(attribute.Float64("sluice.wait_seconds", waited.Seconds())))
 }
 
-func traceMessageWait(ctx context.Context, waited int64) {
-	if waited >= int64(eventFloor) {
-		traceWait(ctx, time.Duration(waited))
-	}
-}
-
 func traceRefusal(ctx context.Context, e *Error) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {

@@ -33,14 +33,19 @@ func (c *core) inspect() {
 	}
 }
 
-// endIfStalled ends a stream of both directions whose SendMsg is stuck. A
+// endIfStalled, which one timer at a time runs, ends a stream of both directions whose SendMsg is stuck. A
 // server stream may be stuck as long as its reader likes: that is back-pressure.
 func (c *core) endIfStalled(cl *call) {
-	mark := cl.send.mark.Load()
-	if mark == 0 || !cl.stream || !cl.method.clientStream {
+	visit := cl.send.visits.Load()
+	if visit >= 0 || !cl.stream || !cl.method.clientStream {
 		return
 	}
-	stuck := time.Duration(cl.now() - mark)
+	now := cl.now()
+	if cl.stuck != visit {
+		cl.stuck, cl.since = visit, now
+		return
+	}
+	stuck := time.Duration(now - cl.since)
 	if stuck < c.stallTimeout {
 		return
 	}
