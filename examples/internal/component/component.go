@@ -52,6 +52,7 @@ type Component struct {
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
 	agent        atomic.Pointer[controlplane.Agent]
+	upstream     atomic.Pointer[upstream]
 	closers      []func()
 	background   sync.WaitGroup
 }
@@ -68,13 +69,20 @@ func Open(cfg Config, p Process) (*Component, error) {
 }
 
 func (c *Component) open() (err error) {
-	limit := flowcontrol.Cost{Messages: c.MaxMessages, Bytes: c.MaxBytes}
-	if c.Stage, err = flowcontrol.New(flowcontrol.Config{Name: c.ID, Limit: limit}); err != nil {
+	limits := flowcontrol.Config{
+		Name:  c.ID,
+		Limit: flowcontrol.Cost{Messages: c.MaxMessages, Bytes: c.MaxBytes},
+		// A batch that waits for room was accepted already: it is never refused
+		// because others wait, only delayed.
+		Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+	}
+	if c.Stage, err = flowcontrol.New(limits); err != nil {
 		return err
 	}
 	c.Gate = c.Stage
 	if c.Role != RoleSource {
-		if c.Gate, err = flowcontrol.New(flowcontrol.Config{Name: c.ID + "/server", Limit: limit}); err != nil {
+		limits.Name += "/server"
+		if c.Gate, err = flowcontrol.New(limits); err != nil {
 			return err
 		}
 	}

@@ -44,6 +44,7 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		HeartbeatInterval: c.HeartbeatInterval,
 		Local:             backpressure.Config{Activation: c.BackpressureThreshold, Recovery: c.RecoveryThreshold},
 		Targets:           targets,
+		Edges:             c.edges,
 		Logger:            c.Log,
 		Report: func() backpressure.Report {
 			f := s.figures()
@@ -70,6 +71,7 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		return nil, err
 	}
 	c.agent.Store(agent)
+	c.monitor.WatchAgent(c.ID, agent)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	running.Go(func() {
@@ -96,7 +98,8 @@ func (s Service) figures() Figures {
 // error, when the component is asked to end first.
 func (c *Component) Upstream(ctx context.Context, variable, configured string, role Role, eventType string) (endpoint, id string, err error) {
 	if configured != "" {
-		return configured, string(role), nil
+		c.setUpstream(configured, "") // whose it is, the control plane finds out by the endpoint
+		return configured, "", nil
 	}
 	if !c.Flowctl {
 		return "", "", &UsageError{fmt.Errorf("%s is %w", variable, errNoUpstream)}
@@ -109,10 +112,15 @@ func (c *Component) Upstream(ctx context.Context, variable, configured string, r
 	c.Log.Info("asking the control plane for an upstream", "control_plane", c.FlowctlEndpoint, "role", role, "events", eventType)
 	filter := controlplane.Filter{Role: roles[role], EventTypes: []string{eventType}}
 	for poll := time.NewTicker(discoveryInterval); ; {
+		began := time.Now()
 		found, err := controlplane.Discover(ctx, conn, filter)
+		if err == nil {
+			c.monitor.ObserveDiscovery(ctx, time.Since(began))
+		}
 		for _, candidate := range found {
 			if candidate.Endpoint != "" {
 				poll.Stop()
+				c.setUpstream(candidate.Endpoint, candidate.ID)
 				c.Log.Info("found the upstream", "id", candidate.ID, "endpoint", candidate.Endpoint)
 				return candidate.Endpoint, candidate.ID, nil
 			}
@@ -128,6 +136,11 @@ func (c *Component) Upstream(ctx context.Context, variable, configured string, r
 			return "", "", ctx.Err()
 		}
 	}
+}
+
+func (c *Component) setUpstream(endpoint, id string) {
+	c.upstream.Store(&upstream{id: id, endpoint: endpoint})
+	c.monitor.WatchClient(c.ID, id, c.pools.client)
 }
 
 const discoveryInterval = 200 * time.Millisecond

@@ -44,6 +44,9 @@ func (c *Component) serveHTTP() error {
 
 // watch shows the monitor everything that the component has.
 func (c *Component) watch() {
+	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(roles[c.Role].String())})
+	c.monitor.WatchThrottler(c.ID, c.Stage)
+	c.monitor.WatchServer(c.ID, c.interceptors)
 	c.monitor.WatchPools(c.ID, c.pools.manager)
 }
 

@@ -59,13 +59,15 @@ func ExitCode(err error) int {
 // The first interrupt or SIGTERM drains, the second stops at once. -h prints
 // the environment variables that describe writes.
 func Main(name, about string, run Run, describe func(*Env)) int {
-	for _, arg := range os.Args[1:] {
-		if arg == "-h" || arg == "-help" || arg == "--help" {
+	if len(os.Args) > 1 {
+		switch arg := os.Args[1]; arg {
+		case "-h", "-help", "--help":
 			help(os.Stdout, name, about, describe)
 			return 0
+		default:
+			fmt.Fprintf(os.Stderr, "%s: unexpected argument %q: it is configured by its environment, see -h\n", name, arg)
+			return 2
 		}
-		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q: it is configured by its environment, see -h\n", name, arg)
-		return 2
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -35,3 +35,11 @@ func usage(env *component.Env) error {
 	}
 	return nil
 }
+
+// known is the list of the one upstream, or none where its id is not known.
+func known(id string) []string {
+	if id == "" {
+		return nil
+	}
+	return []string{id}
+}

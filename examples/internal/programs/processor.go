@@ -67,7 +67,7 @@ func Processor(ctx context.Context, p component.Process) error {
 		Register:  func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, server) },
 		Inputs:    []string{ledgers.FlightName},
 		Outputs:   []string{events.FlightName},
-		Upstreams: []string{id},
+		Upstreams: known(id),
 		Work:      func() any { return server.Counters() },
 		Figures: func() component.Figures {
 			n := server.Counters()

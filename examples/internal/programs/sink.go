@@ -84,7 +84,7 @@ func Sink(ctx context.Context, p component.Process) error {
 		Register:    func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, sink.NewServer(s)) },
 		Inputs:      []string{events.FlightName},
 		Outputs:     []string{sink.TotalsFlight},
-		Upstreams:   []string{id},
+		Upstreams:   known(id),
 		EndsWithRun: cfg.exit,
 		Work:        func() any { return s.Status() },
 		Figures: func() component.Figures {

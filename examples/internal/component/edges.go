@@ -1,0 +1,57 @@
+package component
+
+import (
+	"sync"
+	"time"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+)
+
+// upstream is the connection to who is read, as the control plane shows it: its
+// rate and how much of the time the sender had to wait for us.
+type upstream struct {
+	id, endpoint string
+
+	mu      sync.Mutex
+	rate    throughput
+	at      time.Time
+	held    time.Duration
+	blocked float64
+	last    time.Time // connected
+}
+
+// edges reports the one edge of this component, if it reads anybody.
+func (c *Component) edges() []controlplane.Edge {
+	u := c.upstream.Load()
+	if u == nil {
+		return nil
+	}
+	var rows, active int64
+	var held time.Duration
+	for _, class := range c.pools.client.Stats().Classes {
+		if class.Class.Bulk() {
+			rows += max(class.Received.Rows, class.Received.Messages)
+			active += class.Active
+			held += class.Busy + class.Throttled // an open stream that we do not read from
+		}
+	}
+	return []controlplane.Edge{u.look(rows, active, held, time.Now())}
+}
+
+func (u *upstream) look(rows, active int64, held time.Duration, now time.Time) controlplane.Edge {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if active > 0 {
+		u.last = now
+	}
+	if passed := now.Sub(u.at); passed >= rateWindow {
+		if !u.at.IsZero() {
+			u.blocked = min(max(float64(held-u.held)/float64(passed)/float64(max(active, 1)), 0), 1)
+		}
+		u.at, u.held = now, held
+	}
+	return controlplane.Edge{
+		Upstream: u.id, Endpoint: u.endpoint, Connected: active > 0, LastConnected: u.last,
+		Throughput: u.rate.update(rows, now), Blocked: u.blocked,
+	}
+}
