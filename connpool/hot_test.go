@@ -168,9 +168,11 @@ func BenchmarkHotAcquireRelease(b *testing.B) {
 		b.Run(p.String(), func(b *testing.B) {
 			l := idlePool(p, 8, 100)
 			b.ReportAllocs()
+			began := cpuTime()
 			for b.Loop() {
 				l.pick().release()
 			}
+			b.ReportMetric(float64(cpuTime()-began)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
@@ -235,9 +237,11 @@ func BenchmarkLockedLeastLoaded(b *testing.B) {
 	}
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()
+		began := cpuTime()
 		for b.Loop() {
 			p.release(p.acquire())
 		}
+		b.ReportMetric(float64(cpuTime()-began)/float64(b.N), "cpu-ns/op")
 	})
 	b.Run("parallel", func(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -59,10 +60,14 @@ func (l *lane) pick() *slot {
 		return l.pickLeast(slots, l.cursor.Add(1)%n)
 	case PowerOfTwo:
 		if n > 1 {
-			i := rand.Uint32N(n)
-			j := (i + 1 + rand.Uint32N(n-1)) % n
+			draw := rand.Uint64() // one draw serves both
+			i := uint32(draw >> 32 * uint64(n) >> 32)
+			j := i + 1 + uint32(draw&math.MaxUint32*uint64(n-1)>>32)
+			if j >= n {
+				j -= n
+			}
 			a, b := slots[i], slots[j]
-			if b.load() < a.load() {
+			if b.load().less(a.load()) {
 				a, b = b, a
 			}
 			if a.tryAcquire() {
@@ -96,33 +101,36 @@ func pickFrom(slots []*slot, start uint32) *slot {
 
 func (l *lane) pickLeast(slots []*slot, start uint32) *slot {
 	best, least := slots[start], slots[start].load()
-	for i := range slots {
-		if least == 0 {
-			break
-		}
+	for i := 1; i < len(slots) && least.running > 0; i++ {
 		k := int(start) + i
 		if k >= len(slots) {
 			k -= len(slots)
 		}
-		if load := slots[k].load(); load < least {
+		if load := slots[k].load(); load.less(least) {
 			best, least = slots[k], load
 		}
 	}
-	if least < full && best.tryAcquire() {
+	if best.tryAcquire() {
 		return best
 	}
 	return pickFrom(slots, start)
 }
 
-const full = uint64(1) << 62
+// A load is the share of a slot's streams in use, as a fraction: comparing needs
+// no division.
+type load struct{ running, limit uint64 }
 
-// load orders slots by the share of their streams in use.
-func (s *slot) load() uint64 {
+// noRoom is more than any other load.
+var noRoom = load{1 << 30, 1}
+
+func (a load) less(b load) bool { return a.running*b.limit < b.running*a.limit }
+
+func (s *slot) load() load {
 	w, limit := s.word.Load(), uint64(s.limit.Load())
 	if w&flagMask != 0 || w&countMask >= limit {
-		return full
+		return noRoom
 	}
-	return w & countMask << 20 / limit
+	return load{w & countMask, limit}
 }
 
 var affinitySeed = maphash.MakeSeed()
@@ -134,7 +142,7 @@ func (l *lane) pickAffine(key string) *slot {
 	var best *slot
 	var top uint64
 	for _, s := range *l.slots.Load() {
-		if s.load() == full {
+		if s.load() == noRoom {
 			continue
 		}
 		if v := maphash.Comparable(affinitySeed, [2]uint64{h, uint64(s.id)}); best == nil || v > top {

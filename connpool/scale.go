@@ -169,7 +169,7 @@ func (l *lane) setHigh(c census, due bool) {
 	slots := *l.slots.Load()
 	room := 0
 	for _, s := range slots {
-		if s.load() != full {
+		if s.load() != noRoom {
 			room++
 		}
 	}
