@@ -1,14 +1,255 @@
 package topology
 
-import "net/http"
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
 
 // HandlerConfig configures the live page. A zero field is its default.
-type HandlerConfig struct{}
+type HandlerConfig struct {
+	// Title is the page's heading. Default: the graph's name.
+	Title string
+	// Interval is the time between two samples. Default 1 s.
+	Interval time.Duration
+	// History is how far one can look back. Default 10 min. It costs about 1 kB
+	// a sample for a pipeline of five components.
+	History time.Duration
+	// MaxStreams bounds the browsers that are kept up to date at once; further
+	// ones get 503 and try again. Default 64. Negative: no bound.
+	MaxStreams int
+}
 
-// Handler serves the graph.
-func Handler(src Source, _ HandlerConfig) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = src.Topology().WriteJSON(w)
+// Page is the live page, an [http.Handler]. Beside the page itself it serves the
+// exports: topology.json, .svg, .mmd, .dot, .txt and grafana.json. All its URLs
+// are relative, so it works below any prefix (use [http.StripPrefix], with the
+// slash at the end of the pattern). It changes nothing and answers GET and HEAD
+// only; it shows whatever the graph holds to whoever asks, so put it behind
+// what guards your other operations pages.
+//
+// It is safe for concurrent use.
+type Page struct {
+	src    Source
+	cfg    HandlerConfig
+	close  sync.Once
+	closed chan struct{}
+	done   chan struct{}
+
+	mu      sync.Mutex
+	history history
+	latest  *sample
+	clients map[chan struct{}]struct{}
+}
+
+// sample is one moment's graph, its frame rendered when the first browser wants
+// it, once for all of them.
+type sample struct {
+	graph  *Graph
+	sparks map[string][]float32
+	once   sync.Once
+	json   []byte
+}
+
+// Handler returns the live page of a graph. It samples the source at every
+// interval until it is closed.
+func Handler(src Source, cfg HandlerConfig) *Page {
+	cfg.Interval = cmp.Or(max(cfg.Interval, 0), time.Second)
+	cfg.History = cmp.Or(max(cfg.History, 0), 10*time.Minute)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 64)
+	p := &Page{
+		src: src, cfg: cfg, closed: make(chan struct{}), done: make(chan struct{}),
+		history: history{size: max(int(cfg.History/cfg.Interval), 2), loads: map[string][]float32{}},
+		clients: map[chan struct{}]struct{}{},
+	}
+	go p.run()
+	return p
+}
+
+// Close stops the sampling and ends the streams. It is idempotent, and waits for
+// the sampling to stop.
+func (p *Page) Close() error {
+	p.close.Do(func() { close(p.closed) })
+	<-p.done
+	return nil
+}
+
+func (p *Page) run() {
+	defer close(p.done)
+	ticker := time.NewTicker(p.cfg.Interval)
+	defer ticker.Stop()
+	for {
+		p.sample()
+		select {
+		case <-ticker.C:
+		case <-p.closed:
+			return
+		}
+	}
+}
+
+// sample takes the present graph into the history and tells the streams.
+func (p *Page) sample() *sample {
+	g := p.src.Topology().Normalize()
+	g.Time = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.history.add(g)
+	p.latest = &sample{graph: g, sparks: p.history.sparks(len(p.history.moments) - 1)}
+	for c := range p.clients {
+		select {
+		case c <- struct{}{}:
+		default: // it is behind, and will read the newest
+		}
+	}
+	return p.latest
+}
+
+func (p *Page) now() *sample {
+	p.mu.Lock()
+	s := p.latest
+	p.mu.Unlock()
+	if s == nil {
+		s = p.sample()
+	}
+	return s
+}
+
+// then returns the sample at a time in milliseconds, the newest for "".
+func (p *Page) then(ms string) (*sample, error) {
+	if ms == "" {
+		return p.now(), nil
+	}
+	n, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil {
+		return nil, &Error{Field: "at", Text: "is not a time in milliseconds"}
+	}
+	p.mu.Lock()
+	place := p.history.find(time.UnixMilli(n).Add(time.Millisecond - 1))
+	if place < 0 {
+		p.mu.Unlock()
+		return nil, &Error{Field: "at", Text: "is before the history begins"}
+	}
+	packed, sparks := p.history.moments[place].packed, p.history.sparks(place)
+	p.mu.Unlock()
+	g, err := unpack(packed)
+	if err != nil {
+		return nil, err
+	}
+	return &sample{graph: g, sparks: sparks}, nil
+}
+
+// frame is what a stream carries.
+type frame struct {
+	T      int64             `json:"t"`
+	Rev    string            `json:"rev"`
+	Load   float64           `json:"load"`
+	Active bool              `json:"active"`
+	Clock  string            `json:"clock"`
+	Set    map[string]string `json:"set"`
+}
+
+func (s *sample) frame() []byte {
+	s.once.Do(func() {
+		g := s.graph
+		b, err := json.Marshal(frame{
+			g.Time.UnixMilli(), revision(g), g.Pipeline.Load, g.Pipeline.Active, clock(g.Time), newView(g, s.sparks).set,
+		})
+		if err != nil {
+			panic("topology: a frame does not marshal: " + err.Error())
+		}
+		s.json = b
 	})
+	return s.json
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
+
+// ServeHTTP serves the page, its stream and the exports.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "this page changes nothing: GET and HEAD only", http.StatusMethodNotAllowed)
+		return
+	}
+	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	switch {
+	case r.URL.Path == "": // the prefix itself: without the slash no relative URL works
+		before, _, _ := strings.Cut(r.RequestURI, "?")
+		h.Set("Location", "./"+path.Base(before)+"/")
+		w.WriteHeader(http.StatusMovedPermanently)
+	case name == "" && strings.Contains(r.Header.Get("Accept"), "application/json"):
+		p.export(w, "application/json", (*Graph).WriteJSON)
+	case name == "":
+		p.page(w)
+	case name == "events":
+		p.events(w, r)
+	case name == "frame", name == "view":
+		p.part(w, r, name)
+	default:
+		e, ok := exports[name]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		p.export(w, e.mediaType, e.write)
+	}
+}
+
+func (p *Page) export(w http.ResponseWriter, mediaType string, write exporter) {
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
+	_ = write(p.now().graph, w) // the reader went away
+}
+
+// page renders the whole page, with the graph in it: it reads without a script.
+func (p *Page) page(w http.ResponseWriter) {
+	s, nonce := p.now(), rand.Text()
+	title := cmp.Or(p.cfg.Title, s.graph.Name, "pipeline")
+	var b bytes.Buffer
+	err := pageTemplate().ExecuteTemplate(&b, "page", map[string]any{
+		"Title": line(title), "Nonce": nonce, "Rev": revision(s.graph), "Clock": clock(s.graph.Time),
+		"Recover": percent(s.graph.Pipeline.Recover), "Activate": percent(s.graph.Pipeline.Activate),
+		"View": newView(s.graph, s.sparks),
+	})
+	if err != nil {
+		http.Error(w, "topology: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%s'; "+
+		"connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'", nonce, nonce))
+	_, _ = w.Write(b.Bytes())
+}
+
+// part serves a moment's values, or its markup.
+func (p *Page) part(w http.ResponseWriter, r *http.Request, name string) {
+	s, err := p.then(r.URL.Query().Get("at"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	if name == "frame" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(s.frame())
+		return
+	}
+	var b bytes.Buffer
+	if err := pageTemplate().ExecuteTemplate(&b, "view", newView(s.graph, s.sparks)); err != nil {
+		http.Error(w, "topology: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(b.Bytes())
 }

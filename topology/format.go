@@ -1,0 +1,112 @@
+package topology
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// thousands writes a figure in at most five characters: 0, 7.5, 940, 2.4k, 13M.
+func thousands(v float64) string {
+	units := []string{"", "k", "M", "G", "T", "P"}
+	i := 0
+	for math.Abs(v) >= 999.5 && i < len(units)-1 {
+		v /= 1000
+		i++
+	}
+	digits := 0
+	if v < 9.95 && v != math.Trunc(v) {
+		digits = 1
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64) + units[i]
+}
+
+func perSecond(v float64) string { return thousands(v) + "/s" }
+
+// span writes a duration with two digits that matter: 850 µs, 3.5 ms, 12 s, 4 min.
+func span(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "–"
+	case d < time.Millisecond:
+		return strconv.FormatInt(d.Microseconds(), 10) + "\u00a0µs"
+	case d < time.Second:
+		return short(float64(d)/1e6) + "\u00a0ms"
+	case d < 2*time.Minute:
+		return short(d.Seconds()) + "\u00a0s"
+	case d < 2*time.Hour:
+		return short(d.Minutes()) + "\u00a0min"
+	default:
+		return short(d.Hours()) + "\u00a0h"
+	}
+}
+
+func short(v float64) string {
+	if v < 9.95 {
+		return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0")
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64)
+}
+
+// ago writes how long before now a moment was.
+func ago(now, then time.Time) string {
+	if then.IsZero() {
+		return "never"
+	}
+	if d := now.Sub(then); d >= time.Second {
+		return span(d) + " ago"
+	}
+	return "now"
+}
+
+// fit cuts a text to a width in ems, with an ellipsis, and makes it one line
+// that shows no control and no direction mark.
+func fit(s string, most float64) string {
+	s = line(s)
+	if ems(s) <= most {
+		return s
+	}
+	width := ems("…")
+	for i, r := range s {
+		if width += em(r); width > most {
+			return strings.TrimSpace(s[:i]) + "…"
+		}
+	}
+	return s
+}
+
+// line replaces what would break a line, or turn its direction, by a space.
+func line(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// ems estimates the width of a text, generously enough for any usual font.
+func ems(s string) float64 {
+	w := 0.0
+	for _, r := range s {
+		w += em(r)
+	}
+	return w
+}
+
+func em(r rune) float64 {
+	switch {
+	case r >= 0x1100:
+		return 1.05
+	case strings.ContainsRune("mwMW@%—…", r):
+		return 0.95
+	case unicode.IsUpper(r):
+		return 0.72
+	case strings.ContainsRune("iljtf.,:;|!'()[] -", r):
+		return 0.38
+	default:
+		return 0.60
+	}
+}

@@ -1,0 +1,91 @@
+package topology
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"io"
+	"slices"
+	"time"
+)
+
+// history keeps the last samples, so that one can see what happened just
+// before. It is bounded: each moment is kept compressed (a pipeline of five
+// components costs about 1 kB), the loads of each node as numbers.
+type history struct {
+	size    int
+	moments []moment             // the newest last
+	loads   map[string][]float32 // by node id, the newest last
+}
+
+type moment struct {
+	at     time.Time
+	load   float64
+	active bool
+	packed []byte
+}
+
+func (h *history) add(g *Graph) {
+	if len(h.moments) == h.size {
+		h.moments = slices.Delete(h.moments, 0, 1)
+	}
+	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, pack(g)})
+	present := make(map[string]bool, len(g.Nodes))
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		present[n.ID] = true
+		list := h.loads[n.ID]
+		if len(list) == h.size {
+			list = slices.Delete(list, 0, 1)
+		}
+		load := float32(n.Load)
+		if n.Health.Gone() {
+			load = 0
+		}
+		h.loads[n.ID] = append(list, load)
+	}
+	for id := range h.loads {
+		if !present[id] {
+			delete(h.loads, id)
+		}
+	}
+}
+
+// find returns the newest moment that is not after a time: its place, or -1.
+func (h *history) find(t time.Time) int {
+	i, found := slices.BinarySearchFunc(h.moments, t, func(m moment, t time.Time) int { return m.at.Compare(t) })
+	if found {
+		return i
+	}
+	return i - 1
+}
+
+// sparks returns copies of the loads that led to a moment, for each node.
+func (h *history) sparks(place int) map[string][]float32 {
+	after := len(h.moments) - 1 - place
+	m := make(map[string][]float32, len(h.loads))
+	for id, list := range h.loads {
+		list = list[:max(len(list)-after, 0)]
+		m[id] = append([]float32{}, list[max(len(list)-sparkSamples, 0):]...)
+	}
+	return m
+}
+
+func pack(g *Graph) []byte {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	if err == nil {
+		err = json.NewEncoder(w).Encode(g)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil { // a normalized graph always marshals, and a buffer never fails
+		panic("topology: pack: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+func unpack(packed []byte) (*Graph, error) {
+	return ReadJSON(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), 16<<20))
+}

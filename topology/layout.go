@@ -1,0 +1,261 @@
+package topology
+
+import (
+	"cmp"
+	"slices"
+)
+
+// layout is a layered drawing of a normalized graph (Sugiyama 1981): cycles are
+// broken, nodes stand in layers by their longest way from a source, edges over
+// more than one layer get a waypoint in each layer between, and sweeps by
+// barycenter order the layers. It depends on ids and edges alone, never on
+// figures or on the order of input, so nothing jumps while figures change.
+type layout struct {
+	layers [][]slot
+	layer  []int // of each node, -1: not drawn (the control plane)
+	order  []int // of each node within its layer
+	back   []bool
+	via    [][]int // the order of each edge's waypoints in the layers between
+}
+
+// slot is a node's place in a layer (node >= 0) or a waypoint of an edge.
+type slot struct{ node, edge int }
+
+const sweeps = 4
+
+func newLayout(g *Graph) *layout {
+	ix := index(g)
+	l := &layout{
+		layer: make([]int, len(g.Nodes)), order: make([]int, len(g.Nodes)),
+		back: make([]bool, len(g.Edges)), via: make([][]int, len(g.Edges)),
+	}
+	l.breakCycles(g, ix)
+	l.assignLayers(g, ix)
+	l.fillLayers(g, ix)
+	return l
+}
+
+// breakCycles marks the edges that lead back to a node on the way that led to
+// them, depth first from the sources, then from the smallest id.
+func (l *layout) breakCycles(g *Graph, ix *adjacency) {
+	const (
+		fresh = iota
+		open
+		done
+	)
+	state := make([]uint8, len(g.Nodes))
+	type call struct{ node, next int }
+	var calls []call
+	visit := func(root int) {
+		if state[root] != fresh {
+			return
+		}
+		state[root] = open
+		calls = append(calls[:0], call{node: root})
+		for len(calls) > 0 {
+			c := &calls[len(calls)-1]
+			if c.next == len(ix.out[c.node]) {
+				state[c.node] = done
+				calls = calls[:len(calls)-1]
+				continue
+			}
+			e := ix.out[c.node][c.next]
+			c.next++
+			switch to := ix.to[e]; state[to] {
+			case fresh:
+				state[to] = open
+				calls = append(calls, call{node: to})
+			case open:
+				l.back[e] = true
+			}
+		}
+	}
+	for n := range g.Nodes {
+		if g.Nodes[n].Kind == KindSource {
+			visit(n)
+		}
+	}
+	for n := range g.Nodes {
+		if len(ix.in[n]) == 0 {
+			visit(n)
+		}
+	}
+	for n := range g.Nodes {
+		visit(n)
+	}
+}
+
+func (l *layout) assignLayers(g *Graph, ix *adjacency) {
+	waiting := make([]int, len(g.Nodes)) // forward edges in that are not done
+	for e := range g.Edges {
+		if !l.back[e] {
+			waiting[ix.to[e]]++
+		}
+	}
+	var ready []int
+	for n, w := range waiting {
+		if w == 0 {
+			ready = append(ready, n)
+		}
+	}
+	last := 0
+	for len(ready) > 0 {
+		n := ready[0]
+		ready = ready[1:]
+		last = max(last, l.layer[n])
+		for _, e := range ix.out[n] {
+			if l.back[e] {
+				continue
+			}
+			to := ix.to[e]
+			l.layer[to] = max(l.layer[to], l.layer[n]+1)
+			if waiting[to]--; waiting[to] == 0 {
+				ready = append(ready, to)
+			}
+		}
+	}
+	for n := range g.Nodes {
+		if g.Nodes[n].Kind == KindControl {
+			l.layer[n] = -1
+			continue
+		}
+		if len(ix.in[n]) > 0 {
+			continue
+		}
+		// What has no input goes where its kind belongs, or next to what it feeds.
+		next := last + 1
+		for _, e := range ix.out[n] {
+			if !l.back[e] {
+				next = min(next, l.layer[ix.to[e]])
+			}
+		}
+		switch {
+		case len(ix.out[n]) > 0 && g.Nodes[n].Kind != KindSource:
+			l.layer[n] = max(next-1, 0)
+		case len(ix.out[n]) == 0 && g.Nodes[n].Kind == KindSink:
+			l.layer[n] = last
+		case len(ix.out[n]) == 0 && g.Nodes[n].Kind == KindProcessor:
+			l.layer[n] = min(1, last)
+		}
+	}
+}
+
+func (l *layout) fillLayers(g *Graph, ix *adjacency) {
+	last := -1
+	for _, at := range l.layer {
+		last = max(last, at)
+	}
+	l.layers = make([][]slot, last+1)
+	for n, at := range l.layer {
+		if at >= 0 {
+			l.layers[at] = append(l.layers[at], slot{n, -1})
+		}
+	}
+	for e := range g.Edges {
+		from, to := l.ends(ix, e)
+		if from < 0 || to < 0 {
+			continue
+		}
+		for at := from + 1; at < to; at++ {
+			l.layers[at] = append(l.layers[at], slot{-1, e})
+		}
+		l.via[e] = make([]int, max(to-from-1, 0))
+	}
+	l.renumber(ix, last)
+	keys := make([]float64, 0, len(g.Nodes))
+	for sweep := range sweeps {
+		for i := range l.layers {
+			at := i
+			if sweep%2 == 1 {
+				at = last - i
+			}
+			l.sortLayer(ix, at, sweep%2 == 0, keys)
+		}
+	}
+}
+
+// ends returns an edge's layers, the smaller first.
+func (l *layout) ends(ix *adjacency, e int) (int, int) {
+	from, to := l.layer[ix.from[e]], l.layer[ix.to[e]]
+	return min(from, to), max(from, to)
+}
+
+// sortLayer orders a layer by the mean place of each slot's neighbours in the
+// layers before (or after) it. What has none there keeps its place.
+func (l *layout) sortLayer(ix *adjacency, at int, forward bool, keys []float64) {
+	layer := l.layers[at]
+	keys = keys[:0]
+	for i, s := range layer {
+		sum, count := 0.0, 0
+		look := func(e, node int) {
+			neighbour := at - 1
+			if !forward {
+				neighbour = at + 1
+			}
+			if l.layer[node] < 0 || neighbour < 0 || neighbour >= len(l.layers) {
+				return
+			}
+			if place, ok := l.place(ix, e, neighbour); ok {
+				sum += (place + 0.5) / float64(len(l.layers[neighbour]))
+				count++
+			}
+		}
+		if s.node >= 0 {
+			for _, e := range ix.in[s.node] {
+				look(e, ix.from[e])
+			}
+			for _, e := range ix.out[s.node] {
+				look(e, ix.to[e])
+			}
+		} else {
+			look(s.edge, ix.from[s.edge])
+		}
+		if count == 0 {
+			sum, count = (float64(i)+0.5)/float64(len(layer)), 1
+		}
+		keys = append(keys, sum/float64(count))
+	}
+	places := make([]int, len(layer))
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(keys[a], keys[b]) })
+	sorted := make([]slot, len(layer))
+	for to, from := range places {
+		sorted[to] = layer[from]
+	}
+	copy(layer, sorted)
+	l.number(ix, at)
+}
+
+// place returns where an edge passes through a layer.
+func (l *layout) place(ix *adjacency, e, at int) (float64, bool) {
+	low, high := l.ends(ix, e)
+	switch from, to := ix.from[e], ix.to[e]; {
+	case at < low || at > high || low == high:
+		return 0, false
+	case l.layer[from] == at:
+		return float64(l.order[from]), true
+	case l.layer[to] == at:
+		return float64(l.order[to]), true
+	default:
+		return float64(l.via[e][at-low-1]), true
+	}
+}
+
+func (l *layout) renumber(ix *adjacency, last int) {
+	for at := range last + 1 {
+		l.number(ix, at)
+	}
+}
+
+func (l *layout) number(ix *adjacency, at int) {
+	for i, s := range l.layers[at] {
+		if s.node >= 0 {
+			l.order[s.node] = i
+			continue
+		}
+		low, _ := l.ends(ix, s.edge)
+		l.via[s.edge][at-low-1] = i
+	}
+}

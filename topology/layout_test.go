@@ -1,0 +1,87 @@
+package topology
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// big is a graph of layers of width nodes, each fed by two of the layer before.
+func big(nodes, width int) *Graph {
+	g := &Graph{}
+	for i := range nodes {
+		n := Node{ID: fmt.Sprintf("node-%03d", i), Kind: KindProcessor, Status: Status{Health: HealthHealthy}}
+		g.Nodes = append(g.Nodes, n)
+		if i >= width {
+			for _, back := range []int{width, width - 1 + i%3} {
+				if i-back >= 0 {
+					g.Edges = append(g.Edges, Edge{From: g.Nodes[i-back].ID, To: n.ID})
+				}
+			}
+		}
+	}
+	return g
+}
+
+func TestLayoutIsTheSameUnderShuffledInput(t *testing.T) {
+	for _, cyclic := range []bool{false, true} {
+		g := big(60, 7)
+		if cyclic {
+			g.Edges = append(g.Edges, Edge{From: "node-050", To: "node-001"}, Edge{From: "node-033", To: "node-033"})
+		}
+		want := newLayout(g.Normalize())
+		for range 5 {
+			rand.Shuffle(len(g.Nodes), func(i, j int) { g.Nodes[i], g.Nodes[j] = g.Nodes[j], g.Nodes[i] })
+			rand.Shuffle(len(g.Edges), func(i, j int) { g.Edges[i], g.Edges[j] = g.Edges[j], g.Edges[i] })
+			for i := range g.Nodes {
+				g.Nodes[i].Load = rand.Float64() // figures move nothing
+			}
+			require.Equal(t, want, newLayout(g.Normalize()))
+		}
+	}
+}
+
+func TestLayoutLeadsForward(t *testing.T) {
+	g := big(200, 11).Normalize()
+	l := newLayout(g)
+	ix := index(g)
+	for e := range g.Edges {
+		require.False(t, l.back[e])
+		require.Less(t, l.layer[ix.from[e]], l.layer[ix.to[e]])
+	}
+	seen := 0
+	for at, layer := range l.layers {
+		for i, s := range layer {
+			if s.node >= 0 {
+				seen++
+				require.Equal(t, at, l.layer[s.node])
+				require.Equal(t, i, l.order[s.node])
+			}
+		}
+	}
+	require.Equal(t, 200, seen)
+}
+
+func TestLayoutOfOddGraphs(t *testing.T) {
+	require.Empty(t, newLayout((&Graph{}).Normalize()).layers)
+	l := newLayout((&Graph{Nodes: []Node{{ID: "cp", Kind: KindControl}, {ID: "a"}}}).Normalize())
+	require.Equal(t, []int{0, -1}, l.layer)
+	l = newLayout((&Graph{Edges: []Edge{{From: "a", To: "a"}, {From: "a", To: "b"}, {From: "b", To: "a"}}}).Normalize())
+	require.Equal(t, []int{0, 1}, l.layer)
+	newLayout(big(500, 1).Normalize())
+}
+
+// BenchmarkLayout proves "200 nodes under 2 ms".
+func BenchmarkLayout(b *testing.B) {
+	for _, nodes := range []int{5, 50, 200, 1000} {
+		b.Run(fmt.Sprint(nodes), func(b *testing.B) {
+			g := big(nodes, 11).Normalize()
+			b.ReportAllocs()
+			for b.Loop() {
+				newLayout(g)
+			}
+		})
+	}
+}

@@ -1,0 +1,242 @@
+package topology
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"html/template"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Parse(pageText))
+})
+
+// graphCSS is the drawing's style, for SVG that stands alone.
+var graphCSS = sync.OnceValue(func() string {
+	var b bytes.Buffer
+	if err := pageTemplate().ExecuteTemplate(&b, "graph.css", nil); err != nil {
+		panic("topology: the embedded template does not execute: " + err.Error())
+	}
+	return strings.TrimSpace(b.String())
+})
+
+// view is what the page shows of one graph. set holds every value that changes,
+// by the key that the markup binds.
+type view struct {
+	Figures            []figure
+	Cause, CauseClass  string
+	Wide, Narrow       template.HTML
+	Notes              []note
+	NodeHead, EdgeHead []string
+	NodeRows, EdgeRows []row
+	set                map[string]string
+}
+
+type figure struct{ Name, Key, Value, Class string }
+
+type note struct{ Class, Bold, Text string }
+
+// MarshalJSON writes a note as the page's script reads it.
+func (n note) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"c": n.Class, "b": n.Bold, "t": " " + n.Text})
+}
+
+type row struct {
+	N     int
+	Cells []cell
+}
+
+type cell struct {
+	Text, Key string
+	Head      bool
+}
+
+// newView renders a normalized graph.
+func newView(g *Graph, sparks map[string][]float32) *view {
+	v := &view{set: map[string]string{}}
+	draw := func(narrow bool, prefix string) template.HTML {
+		w := &svgWriter{live: true, prefix: prefix, set: v.set}
+		newScene(g, narrow).draw(w, "", sparks)
+		return template.HTML(w.String()) // every text went through escape
+	}
+	v.Wide, v.Narrow = draw(false, "w"), draw(true, "v")
+	v.figures(g)
+	v.Cause, v.CauseClass = "Nothing is held up.", "why off"
+	if g.Bottleneck != nil {
+		v.Cause, v.CauseClass = line(g.Bottleneck.Sentence)+".", "why on"
+	}
+	v.set["cause"], v.set["cause.class"] = v.Cause, v.CauseClass
+	v.notes(g)
+	v.tables(g)
+	return v
+}
+
+// pill says backpressure in words.
+func pill(g *Graph) (word, class string) {
+	p := &g.Pipeline
+	switch {
+	case p.Active && p.Load < p.Recover:
+		return "recovering", "pill easing"
+	case p.Active:
+		return "active", "pill on"
+	case p.Fraction > 0 && p.Fraction < 0.995:
+		return "easing off", "pill easing"
+	default:
+		return "off", "pill"
+	}
+}
+
+func (v *view) figures(g *Graph) {
+	p := &g.Pipeline
+	healthy, counted := 0, 0
+	for i := range g.Nodes {
+		if g.Nodes[i].Kind != KindControl {
+			counted++
+			if g.Nodes[i].Health == HealthHealthy {
+				healthy++
+			}
+		}
+	}
+	fraction := p.Fraction
+	if fraction <= 0 || fraction > 1 {
+		fraction = 1
+	}
+	word, class := pill(g)
+	v.Figures = []figure{
+		{"Throughput", "f.rate", perSecond(p.Throughput), ""},
+		{"End-to-end latency", "f.latency", span(p.Latency), ""},
+		{"Load", "f.load", percent(p.Load), ""},
+		{"Admitted", "f.fraction", percent(fraction), ""},
+		{"Backpressure", "f.active", word, class},
+		{"Activations", "f.count", strconv.FormatUint(p.Activations, 10), ""},
+		{"Healthy", "f.healthy", fmt.Sprintf("%d of %d", healthy, counted), ""},
+	}
+	for _, f := range v.Figures {
+		v.set[f.Key] = f.Value
+		if f.Class != "" {
+			v.set[f.Key+".class"] = f.Class
+		}
+	}
+}
+
+func (v *view) notes(g *Graph) {
+	v.Notes = []note{}
+	for _, a := range g.Alerts {
+		class := "warning"
+		if a.Severity == "critical" {
+			class = "critical"
+		}
+		said := a.Summary
+		if a.Node != "" {
+			said = a.Node + ": " + said
+		}
+		if !a.Since.IsZero() {
+			said += " (since " + a.Since.UTC().Format("15:04:05") + " UTC)"
+		}
+		v.Notes = append(v.Notes, note{class, line(a.Name), line(said)})
+	}
+	for _, p := range g.Problems {
+		v.Notes = append(v.Notes, note{"problem", "Graph", line(p.Text) + "."})
+	}
+	list, err := json.Marshal(v.Notes)
+	if err != nil {
+		panic("topology: notes do not marshal: " + err.Error())
+	}
+	v.set["notes"] = string(list)
+}
+
+func (v *view) tables(g *Graph) {
+	v.NodeHead = []string{"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors", "Gate", "Latency", "Heartbeat", "Version", "Endpoint"}
+	for i := range g.Nodes {
+		n, key := &g.Nodes[i], "t"+strconv.Itoa(i)+"."
+		v.NodeRows = append(v.NodeRows, row{i, []cell{
+			{Text: fit(n.Title(), 40), Head: true},
+			{Text: strings.ToLower(string(n.Kind))},
+			v.live(key+"h", string(n.Health)),
+			v.live(key+"l", percent(n.Load)),
+			v.live(key+"i", strconv.FormatInt(n.InFlight, 10)),
+			v.live(key+"m", strconv.FormatInt(n.MaxInFlight, 10)),
+			v.live(key+"q", queueOf(n)),
+			v.live(key+"r", perSecond(n.InRate)),
+			v.live(key+"o", perSecond(n.OutRate)),
+			v.live(key+"e", errorsOf(n)),
+			v.live(key+"g", strings.TrimPrefix(gateWord(n), "gate ")),
+			v.live(key+"d", span(n.Latency)),
+			v.live(key+"b", ago(g.Time, n.LastHeartbeat)),
+			{Text: fit(n.Version, 20)},
+			{Text: fit(n.Endpoint, 40)},
+		}})
+	}
+	v.EdgeHead = []string{"From", "To", "State", "Known by", "Throughput", "Bytes", "Blocked", "Latency", "Reconnects", "Last connected", "Pool", "Event types", "Endpoint"}
+	for i := range g.Edges {
+		e, key := &g.Edges[i], "u"+strconv.Itoa(i)+"."
+		v.EdgeRows = append(v.EdgeRows, row{i, []cell{
+			{Text: fit(e.From, 30), Head: true},
+			{Text: fit(e.To, 30), Head: true},
+			v.live(key+"s", string(e.State)),
+			{Text: string(e.Origin)},
+			v.live(key+"t", perSecond(e.Throughput)),
+			v.live(key+"y", thousands(e.ByteRate)+"B/s"),
+			v.live(key+"k", percent(e.Blocked)),
+			v.live(key+"l", span(e.Latency)),
+			v.live(key+"r", strconv.FormatUint(e.Reconnects, 10)),
+			v.live(key+"c", ago(g.Time, e.LastConnected)),
+			v.live(key+"p", poolOf(e.Pool)),
+			{Text: fit(strings.Join(e.EventTypes, ", "), 40)},
+			{Text: fit(e.Endpoint, 40)},
+		}})
+	}
+}
+
+func (v *view) live(key, value string) cell {
+	v.set[key] = value
+	return cell{Text: value, Key: key}
+}
+
+func errorsOf(n *Node) string {
+	if n.ErrorRate > 0 {
+		return perSecond(n.ErrorRate)
+	}
+	return percent(n.ErrorRatio)
+}
+
+func poolOf(p *Pool) string {
+	if p == nil {
+		return "–"
+	}
+	said := fmt.Sprintf("%d of %d healthy, %d idle", p.Healthy, p.Total, p.Idle)
+	if p.Waiters > 0 {
+		said += fmt.Sprintf(", %d waiting", p.Waiters)
+	}
+	return said
+}
+
+// revision names what the markup of a view holds besides what is in set: a page
+// with another revision fetches the markup again.
+func revision(g *Graph) string {
+	h := fnv.New64a()
+	part := func(list ...string) {
+		for _, s := range list {
+			h.Write([]byte(strconv.Quote(s)))
+		}
+	}
+	part(g.Name, fmt.Sprint(g.Pipeline.Activate, g.Pipeline.Recover))
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		part("node", n.ID, n.Name, string(n.Kind), n.Version, n.Endpoint)
+	}
+	for i := range g.Edges {
+		e := &g.Edges[i]
+		part("edge", e.From, e.To, string(e.Origin), e.Endpoint)
+		part(e.EventTypes...)
+	}
+	return strconv.FormatUint(h.Sum64(), 36)
+}
