@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,8 @@ type Draft struct {
 	edges         map[[2]string]*Edge
 	discovery     Histogram
 	discovers     bool
-	reconnections map[string]map[string]uint64
+	reconnections map[string]*[reconnectCount]uint64
+	slab          []Service // room for as many services as there were
 	signals       uint64
 	rejected      []ReasonCount
 }
@@ -37,7 +39,7 @@ type Draft struct {
 func newDraft(now time.Time, size int) *Draft {
 	return &Draft{
 		now: now, services: make(map[string]*Service, size), pools: map[string]*Pool{},
-		edges: map[[2]string]*Edge{}, reconnections: map[string]map[string]uint64{},
+		edges: map[[2]string]*Edge{}, reconnections: map[string]*[reconnectCount]uint64{}, slab: make([]Service, 0, size),
 	}
 }
 
@@ -59,7 +61,11 @@ func (d *Draft) Service(id string) *Service {
 	id = labelValue(id)
 	s := d.services[id]
 	if s == nil {
-		s = &Service{ID: id, Type: TypeUnknown}
+		if len(d.slab) == cap(d.slab) { // the old one stays where pointers into it are
+			d.slab = make([]Service, 0, 16)
+		}
+		d.slab = append(d.slab, Service{ID: id, Type: TypeUnknown})
+		s = &d.slab[len(d.slab)-1]
 		d.services[id] = s
 	}
 	return s
@@ -82,7 +88,7 @@ func (d *Draft) Edge(source, target string) *Edge {
 	key := [2]string{labelValue(source), labelValue(target)}
 	e := d.edges[key]
 	if e == nil {
-		e = &Edge{Source: key[0], Target: key[1]}
+		e = &Edge{Source: key[0], Target: key[1], id: key[0] + "\x00" + key[1]}
 		d.edges[key] = e
 	}
 	return e
@@ -103,18 +109,16 @@ func (d *Draft) Discovery(h Histogram) {
 // on, at 0 if need be, so that an increase from nothing shows.
 func (d *Draft) Reconnections(service, reason string, n uint64) {
 	service = labelValue(service)
-	byReason := d.reconnections[service]
-	if byReason == nil {
-		byReason = make(map[string]uint64, len(reconnectReasons))
-		for _, r := range reconnectReasons {
-			byReason[r] = 0
-		}
-		d.reconnections[service] = byReason
+	counts := d.reconnections[service]
+	if counts == nil {
+		counts = new([reconnectCount]uint64)
+		d.reconnections[service] = counts
 	}
-	if !slices.Contains(reconnectReasons, reason) {
-		reason = Other
+	i := slices.Index(reconnectReasons[:], reason)
+	if i < 0 {
+		i = slices.Index(reconnectReasons[:], Other)
 	}
-	byReason[reason] += n
+	counts[i] += n
 }
 
 // SignalsDropped adds decisions that a slow subscriber did not see.
@@ -132,14 +136,16 @@ func (d *Draft) ReportsRejected(reason string, n uint64) {
 	d.rejected = append(d.rejected, ReasonCount{reason, n})
 }
 
+const reconnectCount = 10
+
 // reconnectReasons is the closed set of what ends a connection: the control
 // plane's agent's own, the pools', and those of gRPC proposal A94 for others.
-var reconnectReasons = []string{
+var reconnectReasons = [reconnectCount]string{
 	"closed", "connection_reset", "connection_timed_out", "forgotten", "goaway", "health_check", Other, "refused", "replaced", "unreachable",
 }
 
 // ReconnectReasons returns the closed set of reasons of a reconnection.
-func ReconnectReasons() []string { return slices.Clone(reconnectReasons) }
+func ReconnectReasons() []string { return slices.Clone(reconnectReasons[:]) }
 
 // maxLabel bounds a label's value: ids come from outside.
 const maxLabel = 128
@@ -262,23 +268,27 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 // foldReconnections gives only those a series of their own that have one as
 // services too, once there are more than fit.
 func (d *Draft) foldReconnections(cfg *Config, l *limits) (counts []ReconnectionCount) {
-	sums := map[[2]string]uint64{}
+	sums := make(map[string]*[reconnectCount]uint64, len(d.reconnections))
 	for service, byReason := range d.reconnections {
 		if len(d.reconnections) > cfg.MaxServices {
 			if _, ok := l.services[service]; !ok {
 				service = Other
 			}
 		}
-		for reason, n := range byReason {
-			sums[[2]string{service, reason}] += n
+		if sum := sums[service]; sum != nil {
+			for i, n := range byReason {
+				sum[i] += n
+			}
+			continue
+		}
+		sums[service] = byReason
+	}
+	counts = make([]ReconnectionCount, 0, len(sums)*reconnectCount)
+	for _, service := range slices.Sorted(maps.Keys(sums)) {
+		for i, n := range sums[service] {
+			counts = append(counts, ReconnectionCount{Service: service, Reason: reconnectReasons[i], Count: n})
 		}
 	}
-	for key, n := range sums {
-		counts = append(counts, ReconnectionCount{Service: key[0], Reason: key[1], Count: n})
-	}
-	slices.SortFunc(counts, func(a, b ReconnectionCount) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Reason, b.Reason))
-	})
 	return counts
 }
 

@@ -7,7 +7,7 @@ import (
 
 func (v *Service) key() string { return v.ID }
 func (p *Pool) key() string    { return p.Endpoint }
-func (e *Edge) key() string    { return e.Source + "\x00" + e.Target }
+func (e *Edge) key() string    { return e.id }
 
 // merge folds o into v: sums for amounts, the largest for ratios and ages, the
 // smallest for what is let through.

@@ -297,6 +297,8 @@ type Edge struct {
 	Blocked time.Duration
 	// BlockedRatio is the share of the recent time that it was held back, 0..1.
 	BlockedRatio float64
+
+	id string
 }
 
 // AlertCount counts the alerts of one rule in one state.

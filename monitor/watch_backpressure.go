@@ -15,8 +15,15 @@ type Decider interface {
 // that reports to it. It makes this process the one that exports the pipeline's
 // families: watch a controller where the decision is made, and only there.
 func (m *Monitor) WatchController(c Decider) (stop func()) {
+	// A path that ends takes its count along; a counter must not fall.
+	var total, last uint64
 	return m.Watch(SourceFunc(func(d *Draft) {
 		s := c.Snapshot()
+		if s.Activations < last {
+			last = 0
+		}
+		total, last = total+s.Activations-last, s.Activations
+		s.Activations = total
 		d.addDecision(&s, c.Metrics())
 		for i := range s.Services {
 			d.addReport(&s.Services[i])

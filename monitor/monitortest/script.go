@@ -35,6 +35,10 @@ func Nothing(*monitor.Draft) {}
 // them, a pool and an edge between each two, every field set. Its figures
 // never change.
 func Pipeline(n int) monitor.Source {
+	ids, endpoints := make([]string, n), make([]string, n)
+	for i := range n {
+		ids[i], endpoints[i] = ID(i), ID(i)+":8815"
+	}
 	return monitor.SourceFunc(func(d *monitor.Draft) {
 		p := d.Pipeline()
 		p.Throughput, p.Events, p.Latency = 2500, 1e6, 120*time.Millisecond
@@ -42,11 +46,11 @@ func Pipeline(n int) monitor.Source {
 		p.Active, p.Since, p.ActiveTime = true, d.Time().Add(-time.Minute), 90*time.Second
 		p.Activations, p.Recoveries, p.Fraction = 3, 2, 0.6
 		p.ActivateAt, p.RecoverAt = 0.8, 0.6
-		p.WorstService = ID(n - 1)
+		p.WorstService = ids[n-1]
 		d.SignalsDropped(4)
 		d.ReportsRejected("bad_number", 5)
 		for i := range n {
-			v := d.Service(ID(i))
+			v := d.Service(ids[i])
 			v.Type = kinds[min(1, i)]
 			if i == n-1 && n > 1 {
 				v.Type = monitor.TypeSink
@@ -68,16 +72,15 @@ func Pipeline(n int) monitor.Source {
 			if i == 0 {
 				continue
 			}
-			endpoint := fmt.Sprintf("%s:8815", ID(i-1))
-			v.Upstreams = []string{ID(i - 1)}
-			v.AddConnections(endpoint, 2)
-			d.Reconnections(ID(i), "unreachable", 1)
-			pool := d.Pool(endpoint)
+			v.Upstreams = ids[i-1 : i]
+			v.AddConnections(endpoints[i-1], 2)
+			d.Reconnections(ids[i], "unreachable", 1)
+			pool := d.Pool(endpoints[i-1])
 			pool.Total, pool.Healthy, pool.Idle, pool.Limit, pool.Streams = 3, 2, 1, 10, 4
 			pool.Opened, pool.Waits, pool.WaitTime = 4, 9, time.Second
 			pool.AddAcquires("ok", 100)
 			pool.AddClosed("idle", 1)
-			edge := d.Edge(ID(i-1), ID(i))
+			edge := d.Edge(ids[i-1], ids[i])
 			edge.Connected, edge.Counted, edge.Events, edge.Bytes, edge.Blocked = true, true, 1e6, 1<<30, 7*time.Second
 		}
 	})

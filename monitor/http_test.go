@@ -1,0 +1,144 @@
+package monitor_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/monitortest"
+)
+
+func get(t testing.TB, h http.Handler, path string) (int, string, http.Header) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+	body, err := io.ReadAll(w.Result().Body)
+	require.NoError(t, err)
+	return w.Code, string(body), w.Header()
+}
+
+// TestLoadNeverFailsProbes: a pipeline under backpressure is alive and ready.
+func TestLoadNeverFailsProbes(t *testing.T) {
+	m := newMonitor(t, monitor.Config{ServiceID: "sink-1", Version: "v1"})
+	m.Watch(monitortest.Pipeline(3))
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		d.Service("far").Health = monitor.Unhealthy
+		d.Service("near").Load = 1
+	}))
+	h := m.Handler(nil)
+	for _, path := range []string{"/livez", "/readyz"} {
+		code, body, _ := get(t, h, path)
+		require.Equal(t, 200, code)
+		require.Equal(t, "ok", body)
+	}
+	code, body, header := get(t, h, "/health")
+	require.Equal(t, 200, code, "a warning is no failure")
+	require.Equal(t, "application/health+json", header.Get("Content-Type"))
+	var doc monitor.HealthDocument
+	require.NoError(t, json.Unmarshal([]byte(body), &doc))
+	require.Equal(t, "warn", doc.Status)
+	require.Equal(t, "sink-1", doc.ServiceID)
+	require.Equal(t, "warn", doc.Checks["pipeline:backpressure"][0].Status)
+}
+
+func TestReadiness(t *testing.T) {
+	m := newMonitor(t, monitor.Config{})
+	var broken error
+	m.AddCheck("registered", func(context.Context) error { return nil })
+	m.AddCheck("flight/server", func(context.Context) error { return broken })
+	h := m.Handler(nil)
+	_, body, _ := get(t, h, "/readyz?verbose")
+	require.Equal(t, "[+]registered ok\n[+]flight-server ok\nreadyz check passed\n", body)
+
+	broken = errors.New("secret address")
+	code, body, _ := get(t, h, "/readyz")
+	require.Equal(t, 503, code)
+	require.Contains(t, body, "[-]flight-server failed: reason withheld\n")
+	require.NotContains(t, body, "secret")
+	code, _, _ = get(t, h, "/readyz/registered")
+	require.Equal(t, 200, code)
+	code, _, _ = get(t, h, "/readyz/flight-server")
+	require.Equal(t, 503, code)
+	code, _, _ = get(t, h, "/readyz/unknown")
+	require.Equal(t, 404, code)
+	code, _, _ = get(t, h, "/readyz?exclude=flight-server&verbose")
+	require.Equal(t, 200, code)
+	code, _, _ = get(t, h, "/health")
+	require.Equal(t, 503, code)
+	code, _, _ = get(t, h, "/livez")
+	require.Equal(t, 200, code, "alive all the same")
+}
+
+func TestHandlerAnywhere(t *testing.T) {
+	m := newMonitor(t, monitor.Config{})
+	m.Watch(monitortest.Pipeline(2))
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
+	mux := http.NewServeMux()
+	mux.Handle("/", m.Handler(metrics))
+	mux.Handle("/behind/a/prefix/", m.Handler(metrics))
+	mux.Handle("/stripped/", http.StripPrefix("/stripped", m.Handler(metrics)))
+	for _, prefix := range []string{"/", "/behind/a/prefix/", "/stripped/"} {
+		for _, page := range []string{"metrics", "livez", "readyz", "health", "report", "history", "alerts"} {
+			code, _, header := get(t, mux, prefix+page)
+			require.Equal(t, 200, code, prefix+page)
+			require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"))
+		}
+		code, _, _ := get(t, mux, prefix+"else")
+		require.Equal(t, 404, code)
+	}
+	code, _, _ := get(t, m.Handler(nil), "/metrics")
+	require.Equal(t, 404, code)
+	w := httptest.NewRecorder()
+	m.Handler(nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/report", nil))
+	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
+	_, body, _ := get(t, m.Handler(nil), "/report")
+	var r monitor.Report
+	require.NoError(t, json.Unmarshal([]byte(body), &r))
+	require.Equal(t, 2, r.Pipeline.TotalServices)
+}
+
+func TestGRPCHealthFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := health.NewServer()
+		m := newMonitor(t, monitor.Config{Interval: time.Second})
+		script := monitortest.NewScript(load("own", 1), func(d *monitor.Draft) {
+			load("own", 1)(d)
+			d.Service("own").Health = monitor.Unhealthy
+		}, load("own", 1))
+		m.Watch(script)
+		stop := m.ServeHealth(server, "arrow.flight.protocol.FlightService")
+		defer stop()
+		m.Start()
+		defer m.Stop()
+		status := func(name string) healthpb.HealthCheckResponse_ServingStatus {
+			answer, err := server.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+			require.NoError(t, err)
+			return answer.GetStatus()
+		}
+		synctest.Wait()
+		require.Equal(t, healthpb.HealthCheckResponse_SERVING, status(""))
+		script.Next()
+		pass(1500 * time.Millisecond)
+		require.Equal(t, healthpb.HealthCheckResponse_SERVING, status(""), "one look may be wrong")
+		pass(time.Second)
+		require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, status(""))
+		require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, status("arrow.flight.protocol.FlightService"))
+		script.Next()
+		pass(3 * time.Second)
+		require.Equal(t, healthpb.HealthCheckResponse_SERVING, status(""))
+		server.Shutdown()
+		pass(3 * time.Second)
+		require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, status(""))
+	})
+}

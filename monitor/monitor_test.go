@@ -1,0 +1,383 @@
+package monitor_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/connpool"
+	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/monitortest"
+)
+
+func newMonitor(t testing.TB, cfg monitor.Config) *monitor.Monitor {
+	t.Helper()
+	m, err := monitor.New(cfg)
+	require.NoError(t, err)
+	return m
+}
+
+func TestConfigDefaultsAndProblems(t *testing.T) {
+	cfg := newMonitor(t, monitor.Config{}).Config()
+	for i := range reflect.TypeOf(cfg).NumField() {
+		switch name := reflect.TypeOf(cfg).Field(i).Name; name {
+		case "Version", "Description", "Scope", "NoLegacy", "TraceID": // zero means none, or is the default
+		default:
+			require.False(t, reflect.ValueOf(cfg).Field(i).IsZero(), name)
+		}
+	}
+	_, err := monitor.New(monitor.Config{Interval: time.Nanosecond, MaxServices: 2000, MaxPools: -1, Scope: 9, Thresholds: monitor.Thresholds{Load: 2}})
+	require.ErrorIs(t, err, monitor.ErrConfig)
+	problem, ok := errors.AsType[*monitor.Error](err)
+	require.True(t, ok)
+	require.Equal(t, "Interval", problem.Field)
+	for _, part := range []string{"MaxServices", "MaxPools", "Scope", "Thresholds.Load"} {
+		require.ErrorContains(t, err, part)
+	}
+}
+
+func TestConfigFromEnv(t *testing.T) {
+	cfg, err := monitor.ConfigFromEnv(func(string) string { return "3s" })
+	require.NoError(t, err)
+	require.Equal(t, 3*time.Second, cfg.Interval)
+	cfg, err = monitor.ConfigFromEnv(func(string) string { return "" })
+	require.NoError(t, err)
+	require.Zero(t, cfg.Interval)
+	for _, bad := range []string{"3", "-1s", "soon", "1ms"} {
+		_, err := monitor.ConfigFromEnv(func(string) string { return bad })
+		require.ErrorContains(t, err, "MONITORING_INTERVAL")
+		require.ErrorContains(t, err, bad)
+	}
+}
+
+// TestStartStopStart is the regression test of a monitor that panicked when it
+// was started again.
+func TestStartStopStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Interval: time.Second, History: 5 * time.Second})
+		m.Watch(monitortest.Pipeline(2))
+		m.Stop()
+		for range 3 {
+			m.Start()
+			m.Start()
+			pass(2500 * time.Millisecond)
+			m.Stop()
+			m.Stop()
+		}
+		points := m.History()
+		require.Len(t, points, 5, "the ring is full")
+		for i := range points[1:] {
+			require.True(t, points[i].Time.Before(points[i+1].Time))
+		}
+		require.Equal(t, float32(2500), points[4].Throughput)
+		require.Len(t, points[4].Services, 2)
+	})
+}
+
+func TestStartAndStopFromManyGoroutines(t *testing.T) {
+	m := newMonitor(t, monitor.Config{Interval: 10 * time.Millisecond, Freshness: -1})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				m.Start()
+				stop := m.Watch(monitortest.Pipeline(2))
+				m.Snapshot()
+				m.Report()
+				m.Recent(time.Second)
+				stop()
+				m.Stop()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestSnapshotIsSharedWhileFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{})
+		builds := 0
+		m.Watch(monitor.SourceFunc(func(*monitor.Draft) { builds++ }))
+		first := m.Snapshot()
+		require.Same(t, first, m.Snapshot())
+		require.Same(t, first, m.Recent(time.Second))
+		require.Equal(t, 1, builds)
+		time.Sleep(monitor.DefaultFreshness)
+		require.NotSame(t, first, m.Snapshot())
+		require.Equal(t, 2, builds)
+	})
+}
+
+// TestRecentDoesNotWaitForABlockedSource: an SDK asks with a lock held that the
+// source may want.
+func TestRecentDoesNotWaitForABlockedSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{})
+		release := make(chan struct{})
+		m.Watch(monitor.SourceFunc(func(*monitor.Draft) { <-release }))
+		began := time.Now()
+		require.NotNil(t, m.Recent(100*time.Millisecond))
+		require.NotNil(t, m.Recent(100*time.Millisecond)) // somebody builds already
+		require.Equal(t, 100*time.Millisecond, time.Since(began))
+		close(release)
+		synctest.Wait()
+	})
+}
+
+func TestServicesThatLeftAreGone(t *testing.T) {
+	m := newMonitor(t, monitor.Config{Freshness: -1})
+	script := monitortest.NewScript(monitortest.Pipeline(3).Collect, monitortest.Pipeline(1).Collect)
+	stop := m.Watch(script)
+	require.Len(t, m.Snapshot().Services, 3)
+	script.Next()
+	require.Len(t, m.Snapshot().Services, 1)
+	stop()
+	require.Empty(t, m.Snapshot().Services)
+}
+
+// TestBeyondTheBounds: those that have series keep them, and what is folded adds up.
+func TestBeyondTheBounds(t *testing.T) {
+	m := newMonitor(t, monitor.Config{Freshness: -1, MaxServices: 3, MaxPools: 1, MaxEdges: 1})
+	some := func(ids ...string) func(*monitor.Draft) {
+		return func(d *monitor.Draft) {
+			for i, id := range ids {
+				v := d.Service(id)
+				v.Local, v.InFlight, v.Load = true, 1, 0.1*float64(i)
+				d.Pool(id).Total = 2
+				d.Edge(id, "x").Events = 5
+			}
+		}
+	}
+	script := monitortest.NewScript(some("m", "n", "o"), some("a", "m", "n", "o", "z"))
+	m.Watch(script)
+	ids := func(s *monitor.Snapshot) (list []string) {
+		for _, v := range s.Services {
+			list = append(list, v.ID)
+		}
+		return list
+	}
+	require.Equal(t, []string{"m", "n", "o"}, ids(m.Snapshot()))
+	script.Next()
+	s := m.Snapshot()
+	require.Equal(t, []string{"m", "n", "o", monitor.Other}, ids(s), "a newcomer displaces nobody")
+	other := s.Service(monitor.Other)
+	require.Equal(t, int64(2), other.InFlight, "amounts add up")
+	require.InDelta(t, 0.4, other.Load, 1e-9, "ratios take the largest")
+	require.Len(t, s.Pools, 2)
+	require.Equal(t, int64(8), s.Pools[1].Total)
+	require.Len(t, s.Edges, 2)
+	require.Positive(t, s.SeriesDropped)
+	require.Greater(t, m.Snapshot().SeriesDropped, s.SeriesDropped)
+}
+
+// TestHostileFiguresAndIDs: what sources say may come from outside.
+func TestHostileFiguresAndIDs(t *testing.T) {
+	m := newMonitor(t, monitor.Config{})
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		v := d.Service("a\xffb" + strings.Repeat("é", 200))
+		v.Local, v.Load, v.ErrorRatio, v.Throughput, v.Latency = true, math.NaN(), math.Inf(1), math.Inf(-1), -time.Second
+		v.Type = "<script>"
+		d.Service("")
+		d.Pipeline().Load = math.NaN()
+		d.Pool("dns:///host:1").Total++
+		d.Pool("host:1").Total++
+		d.Pool("dns://resolver/host:1").Total++
+		d.Reconnections("x", "a reason from outside", 3)
+	}))
+	s := m.Snapshot()
+	require.Len(t, s.Services, 2)
+	v := s.Services[0]
+	require.LessOrEqual(t, len(v.ID), 128)
+	require.Equal(t, monitor.TypeUnknown, v.Type)
+	require.Zero(t, v.Load)
+	require.Equal(t, 1.0, v.ErrorRatio)
+	require.Zero(t, v.Latency)
+	require.Len(t, s.Pools, 1)
+	require.Equal(t, int64(3), s.Pools[0].Total)
+	for _, r := range s.Reconnections {
+		require.Contains(t, monitor.ReconnectReasons(), r.Reason)
+	}
+	_, err := json.Marshal(m.Report())
+	require.NoError(t, err)
+}
+
+// TestSaturatedGateStaysVisible: while everything is refused, in flight is what
+// it is and not 0.
+func TestSaturatedGateStaysVisible(t *testing.T) {
+	throttler, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 2}})
+	require.NoError(t, err)
+	m := newMonitor(t, monitor.Config{Freshness: -1})
+	m.WatchService(monitor.ServiceInfo{ID: "sink", Type: monitor.TypeSink, Upstreams: []string{"source"}})
+	m.WatchThrottler("sink", throttler)
+	for range 2 {
+		_, err := throttler.TryAcquire(t.Context(), flowcontrol.Cost{Messages: 1, Rows: 10})
+		require.NoError(t, err)
+	}
+	for range 5 {
+		_, err := throttler.TryAcquire(t.Context(), flowcontrol.Cost{Messages: 1})
+		require.ErrorIs(t, err, flowcontrol.ErrRefused)
+		s := m.Snapshot()
+		require.Len(t, s.Services, 2, "an upstream is known by name")
+		v := s.Service("sink")
+		require.Equal(t, int64(2), v.InFlight)
+		require.Equal(t, int64(20), v.InFlightRows)
+		require.Equal(t, int64(2), v.Peak)
+		require.Equal(t, 1.0, v.Load)
+	}
+	v := m.Snapshot().Service("sink")
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "refused", Reason: "in_flight", Count: 5})
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "admitted", Reason: "none", Count: 2})
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "refused", Reason: "rate"}, "zero from the start")
+}
+
+func TestWatchController(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := backpressure.New(backpressure.Config{})
+		require.NoError(t, err)
+		defer c.Close()
+		m := newMonitor(t, monitor.Config{Freshness: -1})
+		require.Nil(t, m.Snapshot().Pipeline, "who does not decide has no pipeline")
+		m.WatchController(c)
+		report := func(inFlight int64) {
+			require.NoError(t, c.Report(backpressure.Report{ServiceID: "src", Role: backpressure.Source, InFlight: 1, MaxInFlight: 100, Latency: time.Second, Throughput: 50}))
+			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", Role: backpressure.Sink, InFlight: inFlight, MaxInFlight: 100, Upstreams: []string{"src"}, Latency: 2 * time.Second, Throughput: 10}))
+		}
+		report(90)
+		time.Sleep(4 * time.Second)
+		s := m.Snapshot()
+		require.True(t, s.Pipeline.Active)
+		require.Equal(t, 4*time.Second, s.Pipeline.ActiveTime)
+		require.Equal(t, uint64(1), s.Pipeline.Activations)
+		require.Equal(t, uint64(0), s.Pipeline.Recoveries)
+		require.Equal(t, 10.0, s.Pipeline.Throughput, "what leaves the sinks, not the sum over stages")
+		require.Equal(t, 3*time.Second, s.Pipeline.Latency, "the sum along the path")
+		require.Equal(t, "sink", s.Pipeline.WorstService)
+		require.Equal(t, 4*time.Second, s.Service("sink").HeartbeatAge)
+		require.Equal(t, monitor.TypeSink, s.Service("sink").Type)
+		time.Sleep(2 * time.Second)
+		require.InDelta(t, 20, m.Snapshot().Pipeline.Events, 1e-6)
+
+		m.ObserveLatency(700 * time.Millisecond)
+		require.Equal(t, 700*time.Millisecond, m.Snapshot().Pipeline.Latency)
+		require.True(t, m.Snapshot().Pipeline.LatencyMeasured)
+		time.Sleep(time.Minute)
+		require.False(t, m.Snapshot().Pipeline.LatencyMeasured)
+		for range 60 {
+			report(1)
+			time.Sleep(time.Second)
+		}
+		s = m.Snapshot()
+		require.False(t, s.Pipeline.Active)
+		require.Equal(t, uint64(1), s.Pipeline.Activations, "also when the path has gone in the meantime")
+		require.Equal(t, uint64(1), s.Pipeline.Recoveries)
+	})
+}
+
+type pools []connpool.Stats
+
+func (p pools) Stats() []connpool.Stats { return p }
+
+func TestWatchPools(t *testing.T) {
+	m := newMonitor(t, monitor.Config{})
+	m.WatchPools("sink", pools{{
+		Endpoint: "dns:///ttp:8816", TotalConnections: 3, HealthyConnections: 2, IdleConnections: 1, MaxConnections: 10, Waiting: 4,
+		Dials: 7, DialFailures: 2, TotalUseCount: 9, Saturated: 1, Ejections: 2,
+		ScaleEvents: map[connpool.ScaleReason]uint64{connpool.DownLost: 3, connpool.UpLoad: 1},
+	}})
+	s := m.Snapshot()
+	require.Equal(t, "ttp:8816", s.Pools[0].Endpoint)
+	require.Equal(t, uint64(5), s.Pools[0].Opened)
+	require.Equal(t, []monitor.ReasonCount{{Reason: "lost", Count: 3}}, s.Pools[0].Closed)
+	require.Equal(t, []monitor.EndpointCount{{Endpoint: "ttp:8816", Count: 2}}, s.Service("sink").Connections)
+	require.Len(t, s.Reconnections, len(monitor.ReconnectReasons()), "all reasons from the start")
+	require.Contains(t, s.Reconnections, monitor.ReconnectionCount{Service: "sink", Reason: "health_check", Count: 2})
+	require.Contains(t, s.Reconnections, monitor.ReconnectionCount{Service: "sink", Reason: "unreachable", Count: 3})
+}
+
+// TestScope: a control plane exports what its components cannot say themselves.
+func TestScope(t *testing.T) {
+	for scope, want := range map[monitor.Scope]int{monitor.AllServices: 1, monitor.LocalServices: 0} {
+		m := newMonitor(t, monitor.Config{Scope: scope})
+		m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Service("far").Load = 0.9 }))
+		count := func(metric string) (n int) {
+			monitor.FamilyOf(metric).Collect(m.Snapshot(), func(monitor.Sample) { n++ })
+			return n
+		}
+		require.Equal(t, want, count("flowctl_service_load_ratio"))
+		require.Equal(t, 1, count("flowctl_service_health"))
+	}
+}
+
+func TestEveryFamilyIsDocumentedAndReadable(t *testing.T) {
+	m := newMonitor(t, monitor.Config{})
+	m.Watch(monitortest.Pipeline(3))
+	m.ObserveDiscovery(t.Context(), time.Millisecond)
+	s := m.Snapshot()
+	for _, f := range m.Families() {
+		if f.Name == "flowctl_pool_acquire_wait_seconds" || f.Name == "flowctl_alerts" {
+			continue
+		}
+		n := 0
+		f.Collect(s, func(v monitor.Sample) {
+			n++
+			for i := range f.Labels {
+				if f.Labels[i] != "version" {
+					require.NotEmpty(t, v.Labels[i], f.Name)
+				}
+			}
+		})
+		require.Positive(t, n, f.Name)
+		require.NotEmpty(t, f.Help)
+		require.LessOrEqual(t, len(f.Labels), monitor.MaxLabels)
+		require.Equal(t, f.Legacy, f.OTel == "", f.Name)
+		require.Same(t, f, monitor.FamilyOf(f.Name))
+	}
+	require.Len(t, newMonitor(t, monitor.Config{NoLegacy: true}).Families(), len(m.Families())-1)
+	require.Nil(t, monitor.FamilyOf("flowctl_throttle_rate_sum"))
+	require.NotNil(t, monitor.FamilyOf("flowctl_service_discovery_duration_seconds_bucket"))
+}
+
+// TestHeldMemory: less than 1 MB is held for 100 services apart from history.
+func TestHeldMemory(t *testing.T) {
+	held := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		m := newMonitor(b, monitor.Config{Freshness: -1, History: -1})
+		m.Watch(monitortest.Pipeline(100))
+		for b.Loop() {
+			m.Snapshot()
+		}
+	})
+	require.Less(t, held.AllocedBytesPerOp(), int64(1<<20), "building a snapshot allocates less than is to be held")
+}
+
+func ExampleMonitor_Report() {
+	m, err := monitor.New(monitor.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		d.Service("ledgers").Load = 0.95
+		sink := d.Service("archive")
+		sink.Load, sink.Upstreams = 0.99, []string{"ledgers"}
+	}))
+	r := m.Report()
+	fmt.Println(r.Status, "-", r.Summary)
+	for _, advice := range r.Recommendations {
+		fmt.Println(advice.Code, advice.Service, "-", advice.Text)
+	}
+	// Output:
+	// healthy - archive is the bottleneck at 99.0% of its limit, and holds ledgers back.
+	// service_high_load archive - Service archive is at 99.0% capacity, consider scaling.
+}

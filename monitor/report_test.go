@@ -1,0 +1,154 @@
+package monitor_test
+
+import (
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/monitortest"
+)
+
+func reportOf(t testing.TB, collect func(*monitor.Draft)) monitor.Report {
+	t.Helper()
+	m := newMonitor(t, monitor.Config{})
+	m.Watch(monitor.SourceFunc(collect))
+	return m.Report()
+}
+
+func codes(r monitor.Report) (list []string) {
+	for _, advice := range r.Recommendations {
+		list = append(list, advice.Code+" "+advice.Service+advice.Endpoint)
+	}
+	return list
+}
+
+// TestReportOfNothing: no NaN, no "healthy" without a service, no recommendation.
+func TestReportOfNothing(t *testing.T) {
+	r := reportOf(t, monitortest.Nothing)
+	require.Equal(t, monitor.HealthUnknown, r.Status)
+	require.Zero(t, r.Pipeline.HealthRatio)
+	text, err := json.Marshal(r)
+	require.NoError(t, err)
+	for _, key := range []string{"pipeline_health", "performance", "flow_control", "services", "recommendations"} {
+		require.Contains(t, string(text), `"`+key+`"`)
+	}
+	require.Contains(t, string(text), `"recommendations":[]`)
+	require.NotContains(t, string(text), "NaN")
+	var back monitor.Report
+	require.NoError(t, json.Unmarshal(text, &back))
+}
+
+func TestReportOfAHealthyPipeline(t *testing.T) {
+	r := reportOf(t, func(d *monitor.Draft) {
+		d.Pipeline().Throughput = 100
+		d.Service("a").Load = 0.5
+	})
+	require.Equal(t, monitor.Healthy, r.Status)
+	require.Equal(t, "Pipeline is operating within normal parameters.", r.Summary)
+	require.Empty(t, r.Recommendations)
+}
+
+func TestRecommendationsAtTheirThresholds(t *testing.T) {
+	exactly := func(d *monitor.Draft) {
+		d.Pipeline().Latency = 5 * time.Second
+		v := d.Service("a")
+		v.Load, v.ErrorRatio = 0.80, 0.05
+	}
+	require.Empty(t, codes(reportOf(t, exactly)), "at a threshold is not above it")
+	r := reportOf(t, func(d *monitor.Draft) {
+		p := d.Pipeline()
+		p.Latency, p.Active, p.Load, p.ActivateAt = 5001*time.Millisecond, true, 0.85, 0.8
+		v := d.Service("a")
+		v.Load, v.ErrorRatio = 0.85, 0.051
+		d.Service("gone").Health = monitor.Unhealthy
+		pool := d.Pool("b:1")
+		pool.Total, pool.Healthy, pool.Limit = 4, 1, 10
+		full := d.Pool("c:1")
+		full.Total, full.Healthy, full.Limit, full.Waiters = 10, 10, 10, 3
+	})
+	require.Equal(t, []string{
+		"service_high_errors a", "service_down gone", "backpressure_active ", "pipeline_high_latency ", "service_high_load a", "pool_unhealthy b:1", "pool_saturated c:1",
+	}, codes(r))
+	require.Equal(t, "Service a has elevated error rate (5.1%). Investigate logs.", r.Recommendations[0].Text)
+	require.Contains(t, r.Recommendations[2].Text, "Consider scaling up downstream services")
+	require.Equal(t, "a", r.Recommendations[2].Cause)
+	require.Equal(t, monitor.Evidence{Metric: "flowctl_pipeline_load_ratio", Value: 0.85, Threshold: 0.8}, r.Recommendations[2].Evidence)
+	require.Contains(t, r.Recommendations[3].Text, "Check for bottlenecks in the pipeline.")
+	require.Contains(t, r.Recommendations[4].Text, "Service a is at 85.0% capacity, consider scaling")
+	for _, advice := range r.Recommendations {
+		require.NotNil(t, monitor.FamilyOf(advice.Evidence.Metric), advice.Code)
+	}
+	require.Equal(t, 0.5, r.Pipeline.HealthRatio)
+	require.Equal(t, monitor.Degraded, r.Status)
+}
+
+// TestRootCause: of a chain that has filled up, only the last is named.
+func TestRootCause(t *testing.T) {
+	chain := func(loads ...float64) func(*monitor.Draft) {
+		return func(d *monitor.Draft) {
+			for i, load := range loads {
+				v := d.Service(monitortest.ID(i))
+				v.Load = load
+				if i > 0 {
+					v.Upstreams = []string{monitortest.ID(i - 1)}
+				}
+			}
+		}
+	}
+	r := reportOf(t, chain(0.99, 0.95, 0.9))
+	require.Equal(t, []monitor.Cause{{Service: "service-002", Load: 0.9, Blocks: []string{"service-000", "service-001"}}}, r.Causes)
+	require.Equal(t, []string{"service_high_load service-002"}, codes(r))
+
+	r = reportOf(t, chain(0.99, 0.95, 0.1))
+	require.Equal(t, "service-001", r.Causes[0].Service, "what follows it is not loaded")
+
+	r = reportOf(t, func(d *monitor.Draft) { // an edge that blocks leads to a root that looks idle
+		chain(0.9, 0.2)(d)
+		d.Edge("service-000", "service-001").BlockedRatio = 0.9
+	})
+	require.Equal(t, []monitor.Cause{{Service: "service-001", Load: 0.2, Blocks: []string{"service-000"}}}, r.Causes)
+
+	r = reportOf(t, func(d *monitor.Draft) { // a cycle, and two independent causes
+		d.Service("a").Load, d.Service("b").Load = 0.9, 0.95
+		d.Service("a").Upstreams, d.Service("b").Upstreams = []string{"b"}, []string{"a"}
+		d.Service("z").Load = 0.85
+	})
+	require.Equal(t, []monitor.Cause{{Service: "b", Load: 0.95, Blocks: []string{"a"}}, {Service: "z", Load: 0.85, Blocks: []string{}}}, r.Causes)
+}
+
+// TestScalingTriggers: they need their whole time, and name the root.
+func TestScalingTriggers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := monitortest.NewScript(func(d *monitor.Draft) {
+			p := d.Pipeline()
+			p.Active, p.Latency = true, 11*time.Second
+			v := d.Service("sink")
+			v.Load, v.ErrorRatio = 0.81, 0.11
+		}, monitortest.Nothing)
+		m, _ := watched(t, monitor.Config{}, script)
+		scaling := func() (list []string) {
+			for _, advice := range m.Report().Recommendations {
+				if advice.Code[:6] == "scale_" {
+					list = append(list, advice.Code)
+					require.Equal(t, "sink", advice.Cause)
+				}
+			}
+			return list
+		}
+		pass(30 * time.Second)
+		require.Equal(t, []string{"scale_latency"}, scaling())
+		pass(time.Minute)
+		require.Equal(t, []string{"scale_errors", "scale_latency"}, scaling())
+		pass(time.Minute)
+		require.Equal(t, []string{"scale_errors", "scale_backpressure", "scale_latency"}, scaling())
+		pass(3 * time.Minute)
+		require.Equal(t, []string{"scale_errors", "scale_load", "scale_backpressure", "scale_latency"}, scaling())
+		script.Next()
+		pass(2 * time.Second)
+		require.Empty(t, scaling())
+	})
+}
