@@ -32,7 +32,7 @@ type AdaptiveConfig struct {
 	// Start is the first limit. Zero or negative means 20, within Min and Max.
 	Start int64
 	// Window is the shortest time between two changes of the limit. Zero or
-	// negative means 200 ms.
+	// negative means 100 ms.
 	Window time.Duration
 	// Tolerance is by how much queueing may lengthen the service time. Zero
 	// means 1.5; it must lie in 1..2, because a tolerance of 2 with the probe
@@ -57,7 +57,7 @@ func (a AdaptiveConfig) withDefaults(limit int64) AdaptiveConfig {
 		a.Start = min(max(20, a.Min), a.Max)
 	}
 	if a.Window <= 0 {
-		a.Window = 200 * time.Millisecond
+		a.Window = 100 * time.Millisecond
 	}
 	if a.Tolerance == 0 {
 		a.Tolerance = 1.5
@@ -90,6 +90,8 @@ const (
 	baselineParts  = 30
 	drainEvery     = 50
 	drainFor       = 2
+	slowWindows    = 3
+	slowEvery      = 10
 )
 
 // adaptive learns the message limit. Each window gives one sample, the median
@@ -115,8 +117,8 @@ type adaptive struct {
 	windows  int
 	draining int
 	restore  float64
-	// For the question whether a cut helps at all.
-	cutFrom, cutSample float64
+	probed   bool // drained since the start: the baseline can be believed
+	slow     int  // windows in a row that were far slower than the baseline
 }
 
 // configure takes a new configuration; what was learned stays where it still fits.
@@ -181,6 +183,9 @@ func (a *adaptive) stepLocked(now int64) {
 
 	if a.draining > 0 {
 		if a.draining--; a.draining == 0 {
+			// With half of the limit, what is left is the service itself.
+			clear(a.minima[:])
+			a.learnLocked(now, int64(s))
 			a.setLocked(a.restore)
 		}
 		return
@@ -193,9 +198,12 @@ func (a *adaptive) stepLocked(now int64) {
 	if healthy := float64(a.cfg.MaxHealthy); healthy > 0 && s > healthy {
 		g = 0.5
 	}
-	a.windows++
-	if a.windows >= drainEvery && peak >= 0.75*a.size {
-		a.windows, a.draining, a.restore = 0, drainFor, a.size
+	limited := peak >= 0.75*a.size
+	if a.slow++; g > 0.75 {
+		a.slow = 0
+	}
+	if a.windows++; limited && (!a.probed || a.windows >= drainEvery || a.slow >= slowWindows && a.windows >= slowEvery) {
+		a.probed, a.slow, a.windows, a.draining, a.restore = true, 0, 0, drainFor, a.size
 		a.setLocked(a.size * 0.5)
 		return
 	}
@@ -213,7 +221,6 @@ func (a *adaptive) stepLocked(now int64) {
 	if next > a.size && peak < a.size/2 {
 		return // the limit was not what held it back
 	}
-	a.relearnLocked(now, s, next)
 	a.setLocked(next)
 }
 
@@ -239,23 +246,3 @@ func (a *adaptive) learnLocked(now, s int64) float64 {
 	return float64(base)
 }
 
-// relearnLocked asks whether cutting the limit shortens the service time. When
-// a cut of 30 % wins less than 10 %, the time is not queueing: the service has
-// become slower, and that is the new normal.
-func (a *adaptive) relearnLocked(_ int64, s, next float64) {
-	if next >= a.size {
-		a.cutFrom = 0
-		return
-	}
-	if a.cutFrom == 0 {
-		a.cutFrom, a.cutSample = a.size, s
-		return
-	}
-	if next > 0.7*a.cutFrom {
-		return
-	}
-	if s > 0.9*a.cutSample {
-		clear(a.minima[:])
-	}
-	a.cutFrom = 0
-}

@@ -8,7 +8,7 @@ import (
 
 // hot is the share of the limit above which tenants are held to their shares.
 // Below it the gate is everybody's, so that room is not left empty.
-const hot = 0.8
+const hot = 0.7
 
 // A tenant is one key's part of what is in flight.
 type tenant struct {

@@ -99,6 +99,8 @@ type queue struct {
 	mu        sync.Mutex
 	levels    [levels]struct{ first, last *waiter }
 	lastEmpty int64
+	lastDrop  int64
+	dropped   bool // ever
 	free      *waiter
 }
 
@@ -135,13 +137,13 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 	select {
 	case <-w.ready:
 	case <-timeout:
-		if q.leave(w) {
+		if q.leave(w, true) {
 			q.recycle(w)
 			return Permit{}, t.refuse(s, asked, reason, StageQueue, Messages, 0)
 		}
 		<-w.ready // the answer came first
 	case <-ctx.Done():
-		if !q.leave(w) {
+		if !q.leave(w, false) {
 			<-w.ready
 			if w.reason == ReasonNone {
 				t.undo(w.permit) // room for one who is gone
@@ -210,12 +212,16 @@ func (q *queue) most(s *settings, now int64) time.Duration {
 	return s.cfg.Queue.Interval
 }
 
+// standingLocked reports standing overload: the queue has not been empty for
+// an interval, or somebody waited too long within the last one. The second
+// keeps it standing where room comes free in bursts that empty the queue.
 func (q *queue) standingLocked(s *settings, now int64) bool {
-	return q.waiting.Load() > 0 && now-q.lastEmpty > int64(s.cfg.Queue.Interval)
+	interval := int64(s.cfg.Queue.Interval)
+	return q.waiting.Load() > 0 && now-q.lastEmpty > interval || q.dropped && now-q.lastDrop <= interval
 }
 
 // leave takes w out of the queue; false means that it has its answer.
-func (q *queue) leave(w *waiter) bool {
+func (q *queue) leave(w *waiter, timedOut bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !w.queued {
@@ -223,6 +229,9 @@ func (q *queue) leave(w *waiter) bool {
 	}
 	now := q.owner.now()
 	q.removeLocked(w, now)
+	if w.codel && timedOut {
+		q.lastDrop, q.dropped = now, true
+	}
 	q.grantLocked(q.owner.settings.Load(), now) // it may have been in the way
 	return true
 }
@@ -263,14 +272,13 @@ func (q *queue) grantLocked(s *settings, now int64) {
 	standing := q.standingLocked(s, now)
 	limit := q.owner.limit(s)
 	blocked := math.MaxInt // how many more may pass a larger waiter
+	if standing {
+		q.expireLocked(s, now)
+	}
 	for level := range q.levels {
 		var next *waiter
 		for w := q.start(level, standing); w != nil; w = next {
 			next = w.following(standing)
-			if standing && w.codel && now-w.since > int64(s.cfg.Queue.Target) {
-				q.answerLocked(w, Permit{}, ReasonQueueTimeout, now)
-				continue
-			}
 			if blocked <= 0 {
 				return
 			}
@@ -294,6 +302,20 @@ func (q *queue) grantLocked(s *settings, now int64) {
 			slot.key = w.key
 			q.owner.begin(s, slot, gen, now)
 			q.answerLocked(w, Permit{slot, gen}, ReasonNone, now)
+		}
+	}
+}
+
+// expireLocked refuses, under standing overload, who has waited too long.
+func (q *queue) expireLocked(s *settings, now int64) {
+	for level := range q.levels {
+		var next *waiter
+		for w := q.levels[level].first; w != nil && now-w.since > int64(s.cfg.Queue.Target); w = next {
+			next = w.next
+			if w.codel {
+				q.answerLocked(w, Permit{}, ReasonQueueTimeout, now)
+				q.lastDrop, q.dropped = now, true
+			}
 		}
 	}
 }

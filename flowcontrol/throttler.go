@@ -47,9 +47,9 @@ func New(cfg Config) (*Throttler, error) {
 		return nil, err
 	}
 	t := &Throttler{base: time.Now()}
-	seed := cfg.Seed
-	if seed == 0 {
-		seed = rand.Uint64()
+	seed := rand.Uint64()
+	if cfg.Seed != 0 {
+		seed = rand.NewPCG(cfg.Seed, golden).Uint64() // neighbouring seeds start far apart
 	}
 	t.sampler.init(seed)
 	t.flight.owner = t
