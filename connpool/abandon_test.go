@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,7 @@ import (
 // An upload that was sent in full is not cancelled: its answer is read for it.
 // One that was dropped half-way is cancelled. On real time, see flight_test.go.
 func TestAbandonedUploads(t *testing.T) {
-	server, pool := start(t, connpooltest.Behavior{Slow: 2 * time.Second}, func(c *connpool.Config) { c.Abandoned = connpool.Reclaim })
+	server, pool := start(t, connpooltest.Behavior{Slow: 2 * time.Second}, nil)
 	drop := func(whole bool) {
 		s, err := connpooltest.OpenClientStream(context.Background(), pool)
 		require.NoError(t, err)
@@ -60,4 +61,19 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 		require.Less(t, time.Since(began), 10*time.Second, "goroutines are left")
 	}
 	runtime.KeepAlive(held)
+}
+
+// In a bubble, a stream that a test lets go of is left alone, whenever garbage
+// is collected.
+func TestNothingIsReclaimedInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, pool := start(t, connpooltest.Behavior{}, nil)
+		_, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		for range 5 {
+			runtime.GC()
+			time.Sleep(time.Minute)
+		}
+		require.Equal(t, 1, pool.Stats().Streams)
+	})
 }

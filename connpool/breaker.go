@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // A breaker refuses calls to an endpoint that keeps failing: closed, open, and
@@ -45,9 +48,20 @@ func (b *breaker) enter() (probing bool, wait time.Duration) {
 	return true, 0
 }
 
-// done takes a call's outcome. The end of a caller's own context says nothing.
+// refused takes what the pool itself said no to. Only an unreachable endpoint is
+// news: a full queue or the end of the caller's context says nothing.
+func (b *breaker) refused(err error, probing bool) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Reason != ReasonUnreachable || errors.Is(err, context.DeadlineExceeded) {
+		err = errMoved
+	}
+	b.done(err, probing)
+}
+
+// done takes a call's outcome. What the pool or the caller ended says nothing.
 func (b *breaker) done(err error, probing bool) {
-	mine := errors.Is(err, errMoved) || errors.Is(err, errAbandoned) || errors.Is(err, context.Canceled)
+	mine := errors.Is(err, errMoved) || errors.Is(err, errAbandoned) ||
+		errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled
 	failed := err != nil && !mine && b.cfg.IsFailure(err)
 	b.mu.Lock()
 	defer b.mu.Unlock()

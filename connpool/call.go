@@ -36,7 +36,7 @@ type call struct {
 	phase   atomic.Uint32
 	done    atomic.Bool
 	stop    func() bool // of the watch on the context; nil for unary calls
-	probing bool        // the breaker counts on its outcome
+	probing atomic.Bool // the breaker waits for its outcome
 
 	prev, next *call // in the slot's ring
 
@@ -75,7 +75,7 @@ func (c *call) finish(err error) bool {
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-		b.done(err, c.probing)
+		b.done(err, c.probing.Swap(false))
 	}
 	c.cancel(errEnded)
 	c.slot.release()

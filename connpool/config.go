@@ -88,7 +88,8 @@ type Abandoned uint8
 
 const (
 	// Reclaim cancels the stream, or, when everything was sent on it and only
-	// the answer was never read, reads the answer to its end.
+	// the answer was never read, reads the answer to its end. Not in a
+	// testing/synctest bubble: fake time cannot wait for a garbage collection.
 	Reclaim Abandoned = iota
 	// Leave leaves it open until its context ends, as gRPC does.
 	Leave

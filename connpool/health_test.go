@@ -2,6 +2,9 @@ package connpool_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +14,7 @@ import (
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -206,4 +210,50 @@ func TestManager(t *testing.T) {
 	_, err := connpool.NewManager(connpool.Config{MaxConnections: 1, MinConnections: 2}, connpool.Override{})
 	require.ErrorContains(t, err, "MinConnections is 2")
 	require.ErrorContains(t, err, "overrides[0]")
+}
+
+// A long stream that probes says so with its first message, and a refusal of the
+// pool's own is no outcome at all.
+func TestBreakerProbedByAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, pool := start(t, connpooltest.Behavior{FailEvery: 1}, func(c *connpool.Config) {
+			c.Breaker = connpool.Breaker{Failures: 1, OpenFor: time.Second}
+			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection, c.Saturation = 1, 1, 1, connpool.FailFast
+		})
+		require.Error(t, connpooltest.Call(t.Context(), pool))
+		time.Sleep(time.Second)
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		require.Equal(t, connpool.BreakerHalfOpen, pool.Stats().Breaker)
+		require.NoError(t, connpooltest.Recv(s))
+		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+		var e *connpool.Error
+		require.ErrorAs(t, connpooltest.Call(t.Context(), pool), &e)
+		require.Equal(t, connpool.ReasonSaturated, e.Reason)
+		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+	})
+}
+
+func TestTLS(t *testing.T) {
+	certified := httptest.NewTLSServer(nil) // for its certificate
+	defer certified.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(certified.Certificate())
+	server := connpooltest.NewServer(connpooltest.Behavior{
+		Options: []grpc.ServerOption{grpc.Creds(credentials.NewServerTLSFromCert(&certified.TLS.Certificates[0]))},
+	})
+	defer server.Stop()
+	pool, err := connpool.New("passthrough:///example.com", connpool.Config{
+		TLS: &tls.Config{RootCAs: roots}, DialOptions: []grpc.DialOption{grpc.WithContextDialer(server.Dial)},
+	})
+	require.NoError(t, err)
+	defer pool.Close()
+	require.NoError(t, connpooltest.Call(t.Context(), pool))
+
+	stranger, err := connpool.New("passthrough:///example.com", connpool.Config{
+		TLS: &tls.Config{RootCAs: x509.NewCertPool()}, DialOptions: []grpc.DialOption{grpc.WithContextDialer(server.Dial)},
+	})
+	require.NoError(t, err)
+	defer stranger.Close()
+	require.ErrorContains(t, connpooltest.Call(t.Context(), stranger), "certificate")
 }

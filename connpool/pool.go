@@ -25,6 +25,7 @@ type Pool struct {
 	unary   *lane
 	dialOpt []grpc.DialOption
 	breaker *breaker
+	bubbled bool // made in a testing/synctest bubble
 
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
@@ -54,7 +55,7 @@ type Pool struct {
 func New(target string, cfg Config) (*Pool, error) {
 	cfg = cfg.withDefaults(target)
 	p := &Pool{
-		target: target, cfg: cfg, byName: map[string]*lane{}, routes: map[string]*lane{},
+		target: target, cfg: cfg, bubbled: inBubble(), byName: map[string]*lane{}, routes: map[string]*lane{},
 		signal: make(chan struct{}, 1), stopped: make(chan struct{}), emptied: make(chan struct{}),
 	}
 	err := cfg.validate()
@@ -118,7 +119,7 @@ func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts 
 		}
 		err = c.invoke(method, args, reply, r.options(p, opts))
 		if err == nil || !r.again(ctx, p, c, method, err, true) {
-			return r.result(p, c, err)
+			return r.result(ctx, p, c, err)
 		}
 	}
 }
@@ -148,7 +149,7 @@ func (p *Pool) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 			return s, nil
 		}
 		if !r.again(ctx, p, c, method, err, false) {
-			return nil, r.result(p, c, err)
+			return nil, r.result(ctx, p, c, err)
 		}
 	}
 }
@@ -175,12 +176,12 @@ func (p *Pool) begin(ctx context.Context, method string, fallback *lane, opts []
 	}
 	if err != nil {
 		if p.breaker != nil {
-			p.breaker.done(err, probing)
+			p.breaker.refused(err, probing)
 		}
 		return nil, err
 	}
 	c := newCall(ctx, s)
-	c.probing = probing
+	c.probing.Store(probing)
 	return c, nil
 }
 
@@ -276,6 +277,19 @@ func (p *Pool) watchWaiting() {
 		p.wake()
 	}
 }
+
+// processStart is real: packages are initialised outside of every bubble.
+var processStart = time.Now()
+
+// inBubble reports whether time is testing/synctest's, which begins in 2000.
+func inBubble() bool {
+	return time.Now().Round(0).Before(processStart.Round(0).AddDate(-1, 0, 0))
+}
+
+// reclaims reports whether abandoned streams are looked after. When garbage is
+// collected is nothing that fake time could make a test wait for, so in a bubble
+// they are left alone.
+func (p *Pool) reclaims() bool { return p.cfg.Abandoned == Reclaim && !p.bubbled }
 
 // abandon notes a stream that was collected. Safe on any goroutine, also
 // outside of the bubble that the pool lives in.

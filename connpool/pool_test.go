@@ -16,8 +16,7 @@ import (
 func start(t *testing.T, b connpooltest.Behavior, change func(*connpool.Config)) (*connpooltest.Server, *connpool.Pool) {
 	t.Helper()
 	server := connpooltest.NewServer(b)
-	// Left alone, so that no collection ends a stream that a test only lets go of.
-	cfg := connpool.Config{DialOptions: server.DialOptions(), Abandoned: connpool.Leave}
+	cfg := connpool.Config{DialOptions: server.DialOptions()}
 	if change != nil {
 		change(&cfg)
 	}

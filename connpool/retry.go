@@ -77,9 +77,17 @@ func (r *retrier) pushback(ctx context.Context) bool {
 }
 
 // result is what the caller sees of the last attempt.
-func (r *retrier) result(p *Pool, c *call, err error) error {
-	if err != nil && c.phase.Load() == phaseTooLate {
+func (r *retrier) result(ctx context.Context, p *Pool, c *call, err error) error {
+	phase := c.phase.Load()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && phase == phaseMoved: // gRPC saw only that it was cancelled
+		return c.slot.lane.expired(ctx, time.Since(c.began))
+	case phase == phaseTooLate:
 		return &Error{Reason: ReasonMoved, Endpoint: p.target, Lane: c.slot.lane.name}
+	case p.ctx.Err() != nil && ctx.Err() == nil && status.Code(err) == codes.Canceled:
+		return &Error{Reason: ReasonClosed, Endpoint: p.target, Lane: c.slot.lane.name}
 	}
 	return err
 }

@@ -297,7 +297,7 @@ func (p *Pool) shrinkLow(l *lane, now time.Time) {
 
 // reclaim ends the streams that cleanups noted.
 func (p *Pool) reclaim(now time.Time, soonest func(time.Time)) {
-	if p.cfg.Abandoned != Reclaim {
+	if !p.reclaims() {
 		return
 	}
 	p.noteMu.Lock()

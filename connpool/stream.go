@@ -34,7 +34,7 @@ func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption
 	opened = true
 	c.inner = inner
 	s := &stream{inner: inner, call: c}
-	if c.slot.lane.pool.cfg.Abandoned == Reclaim {
+	if c.slot.lane.pool.reclaims() {
 		// The cleanup runs on a goroutine of the runtime's, so it only leaves a
 		// note: the pool's worker reads it. Waking that here would touch a
 		// channel that may belong to a test's bubble.
@@ -74,6 +74,9 @@ func (s *stream) SendMsg(m any) error {
 func (s *stream) RecvMsg(m any) error {
 	defer runtime.KeepAlive(s)
 	err := s.inner.RecvMsg(m)
+	if err == nil && s.call.probing.Load() && s.call.probing.Swap(false) {
+		s.call.slot.lane.pool.breaker.done(nil, true) // a long stream's end would be late
+	}
 	if err != nil || !s.call.desc.ServerStreams {
 		s.call.end(err)
 	}

@@ -207,7 +207,7 @@ func (p *Pool) dropLost(now time.Time) {
 			continue
 		}
 		p.drain(s, DownLost, now)
-		if !s.lane.reachable() && !p.shutting {
+		if !s.lane.reachable() && !p.shutting && !now.Before(p.retry.next) {
 			p.failed(lost.err, now)
 		}
 	}
