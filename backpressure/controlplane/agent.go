@@ -122,6 +122,8 @@ func (c AgentConfig) dialOptions() []grpc.DialOption {
 		grpc.WithTransportCredentials(secure),
 		grpc.WithReadBufferSize(4 << 10),
 		grpc.WithWriteBufferSize(4 << 10),
+		grpc.WithStaticConnWindowSize(window),
+		grpc.WithStaticStreamWindowSize(window),
 	}
 	if c.Token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(bearer{token: c.Token, secure: c.TLS != nil}))

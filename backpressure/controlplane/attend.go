@@ -141,6 +141,12 @@ func (a *Agent) coordinate(ctx context.Context) error {
 		}
 		silent.Reset(silence)
 		a.hear()
+		if bye := down.GetGoodbye(); bye != nil {
+			if bye.GetReplaced() {
+				return errReplaced
+			}
+			return errClosing
+		}
 		if s := down.GetSignal(); s != nil && s.GetFraction() >= 0 && s.GetFraction() <= 1 {
 			a.mode.Store(uint32(Coordinated))
 			a.follow(backpressure.Signal{

@@ -120,9 +120,11 @@ type Server struct {
 	registry   *registry
 	graph      *graph
 	refused    [reasons]atomic.Uint64
+	reports    atomic.Uint64
 
-	movedMu sync.Mutex
-	moved   chan struct{} // closed at the next change worth a signal
+	began      time.Time
+	sessionsMu sync.Mutex
+	sessions   map[*session]struct{} // whose agents are listening
 
 	closing context.Context // ends the streams and the janitor
 	close   context.CancelFunc
@@ -144,8 +146,9 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	s.graph = newGraph(s)
 	s.closing, s.close = context.WithCancel(context.Background())
-	s.moved = make(chan struct{})
+	s.began, s.sessions = time.Now(), map[*session]struct{}{}
 	s.running.Go(s.janitor)
+	s.running.Go(s.pulse)
 	s.running.Go(s.watch)
 	return s, nil
 }
@@ -173,10 +176,18 @@ func (s *Server) Refused() map[Reason]uint64 {
 	return counts
 }
 
-// Close ends the open streams and the janitor, and waits for both. The
+// Reports returns how many beats and heartbeats were taken.
+func (s *Server) Reports() uint64 { return s.reports.Load() }
+
+// Close asks the agents to end their streams and waits for the janitor. The
 // components go on at their last fraction. It may be called more than once.
 func (s *Server) Close() {
 	s.close()
+	s.sessionsMu.Lock()
+	for own := range s.sessions {
+		own.end(false)
+	}
+	s.sessionsMu.Unlock()
 	s.running.Wait()
 	s.controller.Close()
 }
@@ -227,6 +238,7 @@ func (s *Server) beat(ctx context.Context, id string, health Health, metrics map
 	if err := s.controller.Report(told); err != nil {
 		return s.refuse(refusalOf(err))
 	}
+	s.reports.Add(1)
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,19 +25,81 @@ type coordinationService struct {
 	server *Server
 }
 
-// A session is one Coordinate stream. The component's entry points to it, so
-// that a second stream, or a new registration, ends the first: two agents under
-// one id would otherwise report over one another.
+// A session is one Coordinate stream. Its handler receives; what is sent goes
+// through send, from whichever goroutine has something to say, so that an idle
+// agent costs one goroutine of ours and not two. The component's entry points
+// to it: a second stream, or a new registration, ends the first, because two
+// agents under one id would report over one another.
 type session struct {
-	cancel context.CancelCauseFunc
+	server *Server
+	stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down]
+	id     string
+	quiet  time.Duration // a sign of life is due after so long
+
+	ended  atomic.Bool // no more beats are taken
+	due    atomic.Bool // there may be something to send
+	busy   atomic.Bool // somebody sends
+	spoken atomic.Int64
+
+	mu   sync.Mutex // held while sending, and by the handler when it returns
+	gone bool       // the handler has returned
+	sent backpressure.Signal
 }
 
 var (
-	errReplaced = errors.New("controlplane: another agent registered under this id")
-	errClosing  = errors.New("controlplane: the control plane is closing")
+	errReplaced = status.Error(codes.Aborted, "controlplane: another agent registered under this id")
+	errClosing  = status.Error(codes.Unavailable, "controlplane: the control plane is closing")
 )
 
-func (s *session) replaced() { s.cancel(errReplaced) }
+// replaced ends the session: no beat of it counts any more.
+func (o *session) replaced() { o.end(true) }
+
+func (o *session) end(replaced bool) {
+	if !o.ended.Swap(true) {
+		go o.write(&sluicepb.Down{Message: &sluicepb.Down_Goodbye{Goodbye: &sluicepb.Goodbye{Replaced: replaced}}})
+	}
+}
+
+// tell sends the newest decision, if it is worth it, from a goroutine that
+// lives as long as the sending: a peer that does not read holds up nobody else.
+func (o *session) tell() {
+	o.due.Store(true)
+	if o.busy.CompareAndSwap(false, true) {
+		go o.flush()
+	}
+}
+
+func (o *session) flush() {
+	for {
+		for o.due.Swap(false) {
+			if signal := o.server.controller.SignalFor(o.id); !o.ended.Load() && o.write(signalDown(signal)) != nil {
+				o.ended.Store(true)
+			}
+		}
+		o.busy.Store(false)
+		if !o.due.Load() || !o.busy.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// write sends one message. Signals that are not worth it are left out.
+func (o *session) write(down *sluicepb.Down) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gone {
+		return io.EOF
+	}
+	if s := down.GetSignal(); s != nil {
+		now := backpressure.Signal{Fraction: s.GetFraction(), Active: s.GetActive()}
+		if !worthSending(o.sent, now) {
+			return nil
+		}
+		o.sent = now
+	}
+	o.spoken.Store(int64(time.Since(o.server.began)))
+	return o.stream.Send(down)
+}
 
 func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down]) error {
 	s := c.server
@@ -48,21 +112,21 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 		return s.refuse(refuse(Invalid, "the first message is not a Hello"))
 	}
 	id := hello.GetServiceId()
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	stop := context.AfterFunc(s.closing, func() { cancel(errClosing) })
-	defer stop()
-	own := &session{cancel: cancel}
 	if refusal := s.mayFor(stream.Context(), id); refusal != nil {
 		return s.refuse(refusal)
 	}
 	heartbeat := min(time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, maxHeartbeat)
+	own := &session{server: s, stream: stream, id: id, quiet: cmp.Or(heartbeat, DefaultHeartbeatInterval), sent: backpressure.Signal{Fraction: -1}}
 	if refusal := s.registry.join(id, own, heartbeat, hello.GetUpstreams()); refusal != nil {
 		return s.refuse(refusal)
 	}
 	defer s.registry.leave(id, own)
-
-	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Welcome{Welcome: &sluicepb.Welcome{
+	defer func() {
+		own.mu.Lock() // a sending under way ends with the connection
+		own.gone = true
+		own.mu.Unlock()
+	}()
+	if err := own.write(&sluicepb.Down{Message: &sluicepb.Down_Welcome{Welcome: &sluicepb.Welcome{
 		ReportMillis: uint32(s.cfg.ReportInterval.Milliseconds()),
 		LoadStep:     s.cfg.LoadStep,
 	}}}); err != nil {
@@ -70,29 +134,33 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 	}
 	// The first beat carries the fraction that the component works at. Before it
 	// there is nothing to say: a server that has just started would say 1.
-	if err := s.receiveOne(stream, id); err != nil {
+	if err := s.receiveOne(own); err != nil {
 		return endOf(err)
 	}
-	// Recv is what notices the agent's end. It runs beside the sending, and ends
-	// with the stream, which ends when this function returns.
-	go func() { cancel(s.receive(stream, id)) }()
-	return s.sendSignals(ctx, stream, id, cmp.Or(heartbeat, DefaultHeartbeatInterval))
-}
-
-// receive takes the agent's beats until the stream ends.
-func (s *Server) receive(stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string) error {
+	if !s.addSession(own) {
+		return errClosing
+	}
+	defer s.dropSession(own)
+	own.tell()
 	for {
-		if err := s.receiveOne(stream, id); err != nil {
-			return err
+		if err := s.receiveOne(own); err != nil {
+			return endOf(err)
 		}
 	}
 }
 
-func (s *Server) receiveOne(stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string) error {
-	up, err := stream.Recv()
+func (s *Server) receiveOne(own *session) error {
+	up, err := own.stream.Recv()
 	if err != nil {
 		return err
 	}
+	switch {
+	case s.closing.Err() != nil:
+		return errClosing
+	case own.ended.Load():
+		return errReplaced
+	}
+	id := own.id
 	beat := up.GetBeat()
 	if beat == nil {
 		return s.refuse(refuse(Invalid, "a message after the first is not a Beat"))
@@ -104,7 +172,7 @@ func (s *Server) receiveOne(stream grpc.BidiStreamingServer[sluicepb.Up, sluicep
 	if refusal := s.cfg.Limits.checkEdges(edges); refusal != nil {
 		return s.refuse(refusal)
 	}
-	if err := s.beat(stream.Context(), id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
+	if err := s.beat(own.stream.Context(), id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
 		return reportFromBeat(e, beat)
 	}); err != nil {
 		return err
@@ -116,35 +184,6 @@ func (s *Server) receiveOne(stream grpc.BidiStreamingServer[sluicepb.Up, sluicep
 		s.graph.changed()
 	}
 	return nil
-}
-
-// sendSignals sends the newest decision for id whenever it changes, and an
-// empty message when there was nothing to say for a heartbeat: an agent that
-// hears nothing takes the control plane for lost.
-func (s *Server) sendSignals(ctx context.Context, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string, quiet time.Duration) error {
-	pulse := time.NewTicker(quiet)
-	defer pulse.Stop()
-	sent := backpressure.Signal{Fraction: -1}
-	for {
-		changed := s.nextChange()
-		signal := s.controller.SignalFor(id)
-		if worthSending(sent, signal) {
-			sent = signal
-			if err := stream.Send(signalDown(signal)); err != nil {
-				return err
-			}
-			pulse.Reset(quiet)
-		}
-		select {
-		case <-ctx.Done():
-			return endOf(context.Cause(ctx))
-		case <-changed:
-		case <-pulse.C:
-			if err := stream.Send(&sluicepb.Down{}); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 func signalDown(signal backpressure.Signal) *sluicepb.Down {
@@ -180,10 +219,7 @@ func (s *Server) watch() {
 		changed := s.controller.Changed()
 		if now := s.controller.Paths(); moved(sent, now) {
 			sent = now
-			s.movedMu.Lock()
-			close(s.moved)
-			s.moved = make(chan struct{})
-			s.movedMu.Unlock()
+			s.tellAll()
 			timer.Reset(spacing)
 			select {
 			case <-s.closing.Done():
@@ -212,10 +248,52 @@ func moved(sent, now []backpressure.PathState) bool {
 	return false
 }
 
-func (s *Server) nextChange() <-chan struct{} {
-	s.movedMu.Lock()
-	defer s.movedMu.Unlock()
-	return s.moved
+// tellAll lets every session look whether there is something to say.
+func (s *Server) tellAll() {
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	for own := range s.sessions {
+		own.tell()
+	}
+}
+
+// pulse sends an empty message to those who heard nothing for a heartbeat: an
+// agent that hears nothing takes the control plane for lost.
+func (s *Server) pulse() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.closing.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Since(s.began)
+		s.sessionsMu.Lock()
+		for own := range s.sessions {
+			if now-time.Duration(own.spoken.Load()) >= own.quiet {
+				own.spoken.Store(int64(now))
+				go own.write(&sluicepb.Down{})
+			}
+		}
+		s.sessionsMu.Unlock()
+	}
+}
+
+func (s *Server) addSession(own *session) bool {
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	if s.closing.Err() != nil {
+		return false
+	}
+	s.sessions[own] = struct{}{}
+	return true
+}
+
+func (s *Server) dropSession(own *session) {
+	s.sessionsMu.Lock()
+	defer s.sessionsMu.Unlock()
+	delete(s.sessions, own)
 }
 
 // endOf is the status of a stream that ended for cause.
@@ -223,10 +301,6 @@ func endOf(cause error) error {
 	switch {
 	case cause == nil, errors.Is(cause, io.EOF), errors.Is(cause, context.Canceled):
 		return nil
-	case errors.Is(cause, errReplaced):
-		return status.Error(codes.Aborted, cause.Error())
-	case errors.Is(cause, errClosing):
-		return status.Error(codes.Unavailable, cause.Error())
 	default:
 		return cause
 	}

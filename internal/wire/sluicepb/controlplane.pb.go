@@ -461,6 +461,7 @@ type Down struct {
 	//
 	//	*Down_Welcome
 	//	*Down_Signal
+	//	*Down_Goodbye
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -521,6 +522,15 @@ func (x *Down) GetSignal() *Signal {
 	return nil
 }
 
+func (x *Down) GetGoodbye() *Goodbye {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Goodbye); ok {
+			return x.Goodbye
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -533,9 +543,62 @@ type Down_Signal struct {
 	Signal *Signal `protobuf:"bytes,2,opt,name=signal,proto3,oneof"`
 }
 
+type Down_Goodbye struct {
+	Goodbye *Goodbye `protobuf:"bytes,3,opt,name=goodbye,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Signal) isDown_Message() {}
+
+func (*Down_Goodbye) isDown_Message() {}
+
+// Goodbye asks the agent to end the stream and to come again. A message with
+// nothing in it is a sign of life.
+type Goodbye struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Another agent has taken this one's place.
+	Replaced      bool `protobuf:"varint,1,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Goodbye) Reset() {
+	*x = Goodbye{}
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Goodbye) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Goodbye) ProtoMessage() {}
+
+func (x *Goodbye) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
+func (*Goodbye) Descriptor() ([]byte, []int) {
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Goodbye) GetReplaced() bool {
+	if x != nil {
+		return x.Replaced
+	}
+	return false
+}
 
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -549,7 +612,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[6]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +624,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[6]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +637,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{6}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetReportMillis() uint32 {
@@ -609,7 +672,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[7]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +684,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[7]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +697,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{7}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Signal) GetFraction() float64 {
@@ -687,7 +750,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[8]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +762,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[8]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +775,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{8}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{9}
 }
 
 type Settings struct {
@@ -731,7 +794,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[9]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +806,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[9]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +819,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{9}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Settings) GetActivation() float64 {
@@ -809,7 +872,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[10]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +884,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[10]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +897,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{10}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{11}
 }
 
 type State struct {
@@ -853,7 +916,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[11]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +928,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[11]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +941,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{11}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *State) GetFraction() float64 {
@@ -938,7 +1001,7 @@ type GetTopologyRequest struct {
 
 func (x *GetTopologyRequest) Reset() {
 	*x = GetTopologyRequest{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[12]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1013,7 @@ func (x *GetTopologyRequest) String() string {
 func (*GetTopologyRequest) ProtoMessage() {}
 
 func (x *GetTopologyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[12]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1026,7 @@ func (x *GetTopologyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTopologyRequest.ProtoReflect.Descriptor instead.
 func (*GetTopologyRequest) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{12}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{13}
 }
 
 type Topology struct {
@@ -977,7 +1040,7 @@ type Topology struct {
 
 func (x *Topology) Reset() {
 	*x = Topology{}
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[13]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1052,7 @@ func (x *Topology) String() string {
 func (*Topology) ProtoMessage() {}
 
 func (x *Topology) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[13]
+	mi := &file_internal_wire_sluicepb_controlplane_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1065,7 @@ func (x *Topology) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topology.ProtoReflect.Descriptor instead.
 func (*Topology) Descriptor() ([]byte, []int) {
-	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{13}
+	return file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Topology) GetJson() []byte {
@@ -1060,11 +1123,14 @@ const file_internal_wire_sluicepb_controlplane_proto_rawDesc = "" +
 	"\n" +
 	"throughput\x18\a \x01(\x01R\n" +
 	"throughput\x12\x18\n" +
-	"\ablocked\x18\b \x01(\x01R\ablocked\"\x88\x01\n" +
+	"\ablocked\x18\b \x01(\x01R\ablocked\"\xc5\x01\n" +
 	"\x04Down\x12;\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1f.sluice.controlplane.v1.WelcomeH\x00R\awelcome\x128\n" +
-	"\x06signal\x18\x02 \x01(\v2\x1e.sluice.controlplane.v1.SignalH\x00R\x06signalB\t\n" +
-	"\amessage\"K\n" +
+	"\x06signal\x18\x02 \x01(\v2\x1e.sluice.controlplane.v1.SignalH\x00R\x06signal\x12;\n" +
+	"\agoodbye\x18\x03 \x01(\v2\x1f.sluice.controlplane.v1.GoodbyeH\x00R\agoodbyeB\t\n" +
+	"\amessage\"%\n" +
+	"\aGoodbye\x12\x1a\n" +
+	"\breplaced\x18\x01 \x01(\bR\breplaced\"K\n" +
 	"\aWelcome\x12#\n" +
 	"\rreport_millis\x18\x01 \x01(\rR\freportMillis\x12\x1b\n" +
 	"\tload_step\x18\x02 \x01(\x01R\bloadStep\"\xae\x01\n" +
@@ -1130,7 +1196,7 @@ func file_internal_wire_sluicepb_controlplane_proto_rawDescGZIP() []byte {
 	return file_internal_wire_sluicepb_controlplane_proto_rawDescData
 }
 
-var file_internal_wire_sluicepb_controlplane_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_internal_wire_sluicepb_controlplane_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_internal_wire_sluicepb_controlplane_proto_goTypes = []any{
 	(*Up)(nil),                    // 0: sluice.controlplane.v1.Up
 	(*Hello)(nil),                 // 1: sluice.controlplane.v1.Hello
@@ -1138,47 +1204,49 @@ var file_internal_wire_sluicepb_controlplane_proto_goTypes = []any{
 	(*Load)(nil),                  // 3: sluice.controlplane.v1.Load
 	(*Edge)(nil),                  // 4: sluice.controlplane.v1.Edge
 	(*Down)(nil),                  // 5: sluice.controlplane.v1.Down
-	(*Welcome)(nil),               // 6: sluice.controlplane.v1.Welcome
-	(*Signal)(nil),                // 7: sluice.controlplane.v1.Signal
-	(*GetSettingsRequest)(nil),    // 8: sluice.controlplane.v1.GetSettingsRequest
-	(*Settings)(nil),              // 9: sluice.controlplane.v1.Settings
-	(*GetStateRequest)(nil),       // 10: sluice.controlplane.v1.GetStateRequest
-	(*State)(nil),                 // 11: sluice.controlplane.v1.State
-	(*GetTopologyRequest)(nil),    // 12: sluice.controlplane.v1.GetTopologyRequest
-	(*Topology)(nil),              // 13: sluice.controlplane.v1.Topology
-	nil,                           // 14: sluice.controlplane.v1.Beat.MetricsEntry
-	nil,                           // 15: sluice.controlplane.v1.State.LoadsEntry
-	nil,                           // 16: sluice.controlplane.v1.State.FractionsEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Goodbye)(nil),               // 6: sluice.controlplane.v1.Goodbye
+	(*Welcome)(nil),               // 7: sluice.controlplane.v1.Welcome
+	(*Signal)(nil),                // 8: sluice.controlplane.v1.Signal
+	(*GetSettingsRequest)(nil),    // 9: sluice.controlplane.v1.GetSettingsRequest
+	(*Settings)(nil),              // 10: sluice.controlplane.v1.Settings
+	(*GetStateRequest)(nil),       // 11: sluice.controlplane.v1.GetStateRequest
+	(*State)(nil),                 // 12: sluice.controlplane.v1.State
+	(*GetTopologyRequest)(nil),    // 13: sluice.controlplane.v1.GetTopologyRequest
+	(*Topology)(nil),              // 14: sluice.controlplane.v1.Topology
+	nil,                           // 15: sluice.controlplane.v1.Beat.MetricsEntry
+	nil,                           // 16: sluice.controlplane.v1.State.LoadsEntry
+	nil,                           // 17: sluice.controlplane.v1.State.FractionsEntry
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_internal_wire_sluicepb_controlplane_proto_depIdxs = []int32{
 	1,  // 0: sluice.controlplane.v1.Up.hello:type_name -> sluice.controlplane.v1.Hello
 	2,  // 1: sluice.controlplane.v1.Up.beat:type_name -> sluice.controlplane.v1.Beat
-	17, // 2: sluice.controlplane.v1.Beat.time:type_name -> google.protobuf.Timestamp
+	18, // 2: sluice.controlplane.v1.Beat.time:type_name -> google.protobuf.Timestamp
 	3,  // 3: sluice.controlplane.v1.Beat.load:type_name -> sluice.controlplane.v1.Load
-	14, // 4: sluice.controlplane.v1.Beat.metrics:type_name -> sluice.controlplane.v1.Beat.MetricsEntry
+	15, // 4: sluice.controlplane.v1.Beat.metrics:type_name -> sluice.controlplane.v1.Beat.MetricsEntry
 	4,  // 5: sluice.controlplane.v1.Beat.edges:type_name -> sluice.controlplane.v1.Edge
-	17, // 6: sluice.controlplane.v1.Edge.last_connected:type_name -> google.protobuf.Timestamp
-	6,  // 7: sluice.controlplane.v1.Down.welcome:type_name -> sluice.controlplane.v1.Welcome
-	7,  // 8: sluice.controlplane.v1.Down.signal:type_name -> sluice.controlplane.v1.Signal
-	17, // 9: sluice.controlplane.v1.Signal.time:type_name -> google.protobuf.Timestamp
-	15, // 10: sluice.controlplane.v1.State.loads:type_name -> sluice.controlplane.v1.State.LoadsEntry
-	16, // 11: sluice.controlplane.v1.State.fractions:type_name -> sluice.controlplane.v1.State.FractionsEntry
-	0,  // 12: sluice.controlplane.v1.Coordination.Coordinate:input_type -> sluice.controlplane.v1.Up
-	8,  // 13: sluice.controlplane.v1.Coordination.GetSettings:input_type -> sluice.controlplane.v1.GetSettingsRequest
-	9,  // 14: sluice.controlplane.v1.Coordination.UpdateSettings:input_type -> sluice.controlplane.v1.Settings
-	10, // 15: sluice.controlplane.v1.Coordination.GetState:input_type -> sluice.controlplane.v1.GetStateRequest
-	12, // 16: sluice.controlplane.v1.Coordination.GetTopology:input_type -> sluice.controlplane.v1.GetTopologyRequest
-	5,  // 17: sluice.controlplane.v1.Coordination.Coordinate:output_type -> sluice.controlplane.v1.Down
-	9,  // 18: sluice.controlplane.v1.Coordination.GetSettings:output_type -> sluice.controlplane.v1.Settings
-	9,  // 19: sluice.controlplane.v1.Coordination.UpdateSettings:output_type -> sluice.controlplane.v1.Settings
-	11, // 20: sluice.controlplane.v1.Coordination.GetState:output_type -> sluice.controlplane.v1.State
-	13, // 21: sluice.controlplane.v1.Coordination.GetTopology:output_type -> sluice.controlplane.v1.Topology
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 6: sluice.controlplane.v1.Edge.last_connected:type_name -> google.protobuf.Timestamp
+	7,  // 7: sluice.controlplane.v1.Down.welcome:type_name -> sluice.controlplane.v1.Welcome
+	8,  // 8: sluice.controlplane.v1.Down.signal:type_name -> sluice.controlplane.v1.Signal
+	6,  // 9: sluice.controlplane.v1.Down.goodbye:type_name -> sluice.controlplane.v1.Goodbye
+	18, // 10: sluice.controlplane.v1.Signal.time:type_name -> google.protobuf.Timestamp
+	16, // 11: sluice.controlplane.v1.State.loads:type_name -> sluice.controlplane.v1.State.LoadsEntry
+	17, // 12: sluice.controlplane.v1.State.fractions:type_name -> sluice.controlplane.v1.State.FractionsEntry
+	0,  // 13: sluice.controlplane.v1.Coordination.Coordinate:input_type -> sluice.controlplane.v1.Up
+	9,  // 14: sluice.controlplane.v1.Coordination.GetSettings:input_type -> sluice.controlplane.v1.GetSettingsRequest
+	10, // 15: sluice.controlplane.v1.Coordination.UpdateSettings:input_type -> sluice.controlplane.v1.Settings
+	11, // 16: sluice.controlplane.v1.Coordination.GetState:input_type -> sluice.controlplane.v1.GetStateRequest
+	13, // 17: sluice.controlplane.v1.Coordination.GetTopology:input_type -> sluice.controlplane.v1.GetTopologyRequest
+	5,  // 18: sluice.controlplane.v1.Coordination.Coordinate:output_type -> sluice.controlplane.v1.Down
+	10, // 19: sluice.controlplane.v1.Coordination.GetSettings:output_type -> sluice.controlplane.v1.Settings
+	10, // 20: sluice.controlplane.v1.Coordination.UpdateSettings:output_type -> sluice.controlplane.v1.Settings
+	12, // 21: sluice.controlplane.v1.Coordination.GetState:output_type -> sluice.controlplane.v1.State
+	14, // 22: sluice.controlplane.v1.Coordination.GetTopology:output_type -> sluice.controlplane.v1.Topology
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_internal_wire_sluicepb_controlplane_proto_init() }
@@ -1194,15 +1262,16 @@ func file_internal_wire_sluicepb_controlplane_proto_init() {
 	file_internal_wire_sluicepb_controlplane_proto_msgTypes[5].OneofWrappers = []any{
 		(*Down_Welcome)(nil),
 		(*Down_Signal)(nil),
+		(*Down_Goodbye)(nil),
 	}
-	file_internal_wire_sluicepb_controlplane_proto_msgTypes[9].OneofWrappers = []any{}
+	file_internal_wire_sluicepb_controlplane_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_wire_sluicepb_controlplane_proto_rawDesc), len(file_internal_wire_sluicepb_controlplane_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

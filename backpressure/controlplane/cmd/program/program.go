@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
@@ -51,18 +50,6 @@ type Config struct {
 	Ready func(*controlplane.Server)
 	// Logger hears of what the program does. Default: silence.
 	Logger *slog.Logger
-}
-
-// ServerOptions are the options that a server of thousands of idle agents
-// wants: small buffers, and keepalive pings that find half-open connections, allowed from agents as well.
-func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(1 << 20),
-		grpc.ReadBufferSize(4 << 10),
-		grpc.WriteBufferSize(4 << 10),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	}
 }
 
 // Run serves until ctx ends, then closes everything in order and returns nil.
@@ -133,7 +120,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (c *Config) options() []grpc.ServerOption {
-	options := ServerOptions()
+	options := controlplane.ServerOptions()
 	address := slog.String("address", c.GRPC.Addr().String())
 	switch {
 	case c.TLS != nil:
