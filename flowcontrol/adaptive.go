@@ -245,4 +245,3 @@ func (a *adaptive) learnLocked(now, s int64) float64 {
 	}
 	return float64(base)
 }
-

@@ -90,6 +90,29 @@ type waiter struct {
 	reason Reason
 }
 
+// waiters is a list in order of arrival.
+type waiters struct{ first, last *waiter }
+
+func (q *queue) listOf(w *waiter) *waiters {
+	if w.codel {
+		return &q.levels[w.level].codel
+	}
+	return &q.levels[w.level].ordered
+}
+
+// allLocked calls visit for everyone who waits, until it returns false.
+func (q *queue) allLocked(visit func(w *waiter) bool) {
+	for level := range q.levels {
+		for _, first := range []*waiter{q.levels[level].ordered.first, q.levels[level].codel.first} {
+			for w := first; w != nil; w = w.next {
+				if !visit(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // A queue holds the calls that wait for room in flight. There is no goroutine:
 // whoever releases room hands it over, and every waiter keeps its own time.
 type queue struct {
@@ -97,7 +120,8 @@ type queue struct {
 	waiting atomic.Int64
 
 	mu        sync.Mutex
-	levels    [levels]struct{ first, last *waiter }
+	levels    [levels]struct{ ordered, codel waiters }
+	turn      bool // who was served last under standing overload
 	lastEmpty int64
 	lastDrop  int64
 	dropped   bool // ever
@@ -187,7 +211,7 @@ func (q *queue) join(ctx context.Context, s *settings, c Cost) (*waiter, error) 
 	if q.waiting.Load() == 0 {
 		q.lastEmpty = now
 	}
-	l := &q.levels[level]
+	l := q.listOf(w)
 	w.prev = l.last
 	if l.last == nil {
 		l.first = w
@@ -244,7 +268,7 @@ func (q *queue) recycle(w *waiter) {
 }
 
 func (q *queue) removeLocked(w *waiter, now int64) {
-	l := &q.levels[w.level]
+	l := q.listOf(w)
 	if w.prev == nil {
 		l.first = w.next
 	} else {
@@ -276,9 +300,11 @@ func (q *queue) grantLocked(s *settings, now int64) {
 		q.expireLocked(s, now)
 	}
 	for level := range q.levels {
-		var next *waiter
-		for w := q.start(level, standing); w != nil; w = next {
-			next = w.following(standing)
+		for each := q.cursorLocked(level, standing); ; {
+			w := each.next()
+			if w == nil {
+				break
+			}
 			if blocked <= 0 {
 				return
 			}
@@ -310,37 +336,63 @@ func (q *queue) grantLocked(s *settings, now int64) {
 func (q *queue) expireLocked(s *settings, now int64) {
 	for level := range q.levels {
 		var next *waiter
-		for w := q.levels[level].first; w != nil && now-w.since > int64(s.cfg.Queue.Target); w = next {
+		for w := q.levels[level].codel.first; w != nil && now-w.since > int64(s.cfg.Queue.Target); w = next {
 			next = w.next
-			if w.codel {
-				q.answerLocked(w, Permit{}, ReasonQueueTimeout, now)
-				q.lastDrop, q.dropped = now, true
-			}
+			q.answerLocked(w, Permit{}, ReasonQueueTimeout, now)
+			q.lastDrop, q.dropped = now, true
 		}
 	}
 }
 
-// passLocked counts a pass against everyone ahead of w who was left waiting.
+// passLocked counts a pass against everyone who was there before w and still
+// waits, at w's priority or above.
 func (q *queue) passLocked(w *waiter) {
-	for level := range w.level + 1 {
-		for o := q.levels[level].first; o != nil && o != w; o = o.next {
+	q.allLocked(func(o *waiter) bool {
+		if o.level <= w.level && o.since <= w.since && o != w {
 			o.passed++
 		}
-	}
+		return true
+	})
 }
 
-func (q *queue) start(level int, standing bool) *waiter {
-	if standing {
-		return q.levels[level].last
-	}
-	return q.levels[level].first
+// A cursor goes through the waiters of one level in the order of service: as
+// they came, and under standing overload in turns, the newest of those who may
+// be dropped and the oldest of those who may not.
+type cursor struct {
+	q              *queue
+	ordered, codel *waiter
+	standing       bool
 }
 
-func (w *waiter) following(standing bool) *waiter {
+func (q *queue) cursorLocked(level int, standing bool) cursor {
+	l := &q.levels[level]
+	c := cursor{q: q, ordered: l.ordered.first, codel: l.codel.first, standing: standing}
 	if standing {
-		return w.prev
+		c.codel = l.codel.last
 	}
-	return w.next
+	return c
+}
+
+func (c *cursor) next() *waiter {
+	w := c.ordered
+	switch {
+	case c.codel == nil:
+	case c.ordered == nil, c.standing && c.q.turn, !c.standing && c.codel.since < c.ordered.since:
+		w = c.codel
+	}
+	if w == nil {
+		return nil
+	}
+	c.q.turn = !w.codel
+	switch {
+	case !w.codel:
+		c.ordered = w.next
+	case c.standing:
+		c.codel = w.prev
+	default:
+		c.codel = w.next
+	}
+	return w
 }
 
 func (q *queue) answerLocked(w *waiter, p Permit, r Reason, now int64) {
@@ -354,21 +406,17 @@ func (q *queue) answerLocked(w *waiter, p Permit, r Reason, now int64) {
 func (q *queue) overtake(c, limit Cost) (*slot, uint64, Weight, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	passes := q.owner.settings.Load().cfg.Queue.Passes
-	for level := range q.levels {
-		for w := q.levels[level].first; w != nil; w = w.next {
-			if w.passed >= passes || w.cost.Messages <= c.Messages && w.cost.Rows <= c.Rows && w.cost.Bytes <= c.Bytes {
-				return nil, 0, Messages, false
-			}
-		}
+	passes, barred := q.owner.settings.Load().cfg.Queue.Passes, false
+	q.allLocked(func(w *waiter) bool {
+		barred = w.passed >= passes || w.cost.Messages <= c.Messages && w.cost.Rows <= c.Rows && w.cost.Bytes <= c.Bytes
+		return !barred
+	})
+	if barred {
+		return nil, 0, Messages, false
 	}
 	s, gen, w, ok := q.owner.flight.acquire(c, limit)
 	if ok {
-		for level := range q.levels {
-			for w := q.levels[level].first; w != nil; w = w.next {
-				w.passed++
-			}
-		}
+		q.allLocked(func(w *waiter) bool { w.passed++; return true })
 	}
 	return s, gen, w, ok
 }
