@@ -132,11 +132,11 @@ func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until i
 	if wait == 0 {
 		return nil
 	}
-	began := t.now()
 	t.counters.pacing.Add(1)
+	t.counters.waits.begin(now)
+	defer t.counters.waits.end(t)
 	timer := time.NewTimer(time.Duration(wait>>bucketShift) + 1)
 	defer timer.Stop()
-	defer t.counters.waited(t, began)
 	defer t.counters.pacing.Add(-1)
 	select {
 	case <-timer.C:

@@ -3,6 +3,7 @@ package flowcontrol
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -102,7 +103,7 @@ func (p *pacer) wantedLocked() float64 {
 func (p *pacer) advanceLocked(now int64) {
 	for len(p.virtual) > 0 && p.virtual[0]+paceVirtual <= now {
 		p.integrateLocked(p.virtual[0] + paceVirtual)
-		p.virtual = p.virtual[1:]
+		p.virtual = slices.Delete(p.virtual, 0, 1) // in place: reslicing would use the array up
 		p.n = max(0, p.n-1)
 	}
 	p.integrateLocked(now)
@@ -195,7 +196,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 	p.mu.Lock()
 	p.advanceLocked(now)
 	if virtual && len(p.virtual) > 0 {
-		p.virtual = p.virtual[1:]
+		p.virtual = slices.Delete(p.virtual, 0, 1) // in place: reslicing would use the array up
 		p.n = max(0, p.n-1)
 	}
 	g := p.free
@@ -215,7 +216,8 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 	p.kickLocked(g)
 	if !g.admitted {
 		p.owner.counters.pacing.Add(1)
-		defer p.owner.counters.waited(p.owner, now)
+		p.owner.counters.waits.begin(now)
+		defer p.owner.counters.waits.end(p.owner)
 		defer p.owner.counters.pacing.Add(-1)
 	}
 	var timer *time.Timer

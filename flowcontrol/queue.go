@@ -145,7 +145,8 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 		return Permit{}, t.failed(s, asked, err, StageQueue)
 	}
 	began := w.since
-	defer t.counters.waited(t, began)
+	t.counters.waits.begin(began)
+	defer t.counters.waits.end(t)
 	var timeout <-chan time.Time
 	limit, reason := until-began, ReasonMaxWait
 	if w.codel {

@@ -13,15 +13,41 @@ type counters struct {
 	would   [reasons]atomic.Uint64
 	ended   [outcomes]atomic.Uint64
 	undone  atomic.Uint64
-	waits   atomic.Uint64
-	waitNs  atomic.Int64
+	waits   waits
 	pacing  atomic.Int64
 	last    [reasons]atomic.Pointer[Error]
 }
 
-func (c *counters) waited(t *Throttler, since int64) {
-	c.waits.Add(1)
-	c.waitNs.Add(t.now() - since)
+// waits adds up waiting time, of waits in progress too: a caller that is
+// blocked for good must show before it is free.
+type waits struct {
+	mu     sync.Mutex
+	began  uint64
+	active int64
+	sum    int64 // of the ends, minus the beginnings
+}
+
+func (w *waits) begin(now int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.began++
+	w.active++
+	w.sum -= now
+}
+
+func (w *waits) end(t *Throttler) {
+	now := t.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.active--
+	w.sum += now
+}
+
+func (w *waits) total(t *Throttler) (began uint64, total time.Duration) {
+	now := t.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.began, time.Duration(max(0, w.sum+w.active*now))
 }
 
 // refuse counts a refusal and explains it. Under overload the facts repeat,
@@ -81,10 +107,10 @@ type Stats struct {
 	Refused     Counts // ever, by reason
 	WouldRefuse Counts // ever, by reason, while observing
 
-	Waiting   int64 // calls that wait for room in flight
-	Pacing    int64 // calls that wait for the fraction or for tokens
-	Waits     uint64
-	WaitTotal time.Duration
+	Waiting   int64         // calls that wait for room in flight
+	Pacing    int64         // calls that wait for the fraction or for tokens
+	Waits     uint64        // waits begun, ever
+	WaitTotal time.Duration // their time, of those in progress too
 
 	Overdue int           // held permits older than Config.WatchdogAge
 	Oldest  time.Duration // the oldest held permit's age, to the precision of the snapshots
@@ -100,8 +126,8 @@ func (t *Throttler) Stats() Stats {
 		Name: s.cfg.Name, Mode: s.cfg.Mode, InFlight: t.flight.cost(), Limit: t.limit(s), Peak: t.flight.peaks(),
 		Fraction: t.sampler.fraction(), Permits: t.flight.permits(),
 		Waiting: t.queue.waiting.Load(), Pacing: t.counters.pacing.Load(),
-		Waits: t.counters.waits.Load(), WaitTotal: time.Duration(t.counters.waitNs.Load()),
 	}
+	st.Waits, st.WaitTotal = t.counters.waits.total(t)
 	st.Load = load(st.InFlight, st.Limit)
 	undone := t.counters.undone.Load()
 	st.Ignored, st.Dropped = t.counters.ended[Ignored].Load(), t.counters.ended[Dropped].Load()
