@@ -115,9 +115,12 @@ func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) error 
 	return c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
 }
 
+// persist tries again until it passes. It waits as long as the gate says; where
+// the gate does not know, because its queue sent the waiter away, it is back
+// soon, and later each time: room may come free at any moment.
 func (c *core) persist(ctx context.Context, cl *call, err error, again func() error) error {
 	began := time.Now()
-	for err != nil {
+	for pause := time.Millisecond; err != nil; pause = min(2*pause, 100*time.Millisecond) {
 		e := c.refuse(cl, err)
 		if e == nil {
 			return err // the caller's context
@@ -129,7 +132,11 @@ func (c *core) persist(ctx context.Context, cl *call, err error, again func() er
 			e.Reason, e.Detail = ReasonMessageWait, "a message waited longer than the stream may hold it"
 			return cl.fail(e)
 		}
-		if err := sleep(ctx, min(e.RetryAfter, time.Second)); err != nil {
+		wait := pause
+		if fe, ok := errors.AsType[*flowcontrol.Error](err); ok && fe.RetryAfter > 0 {
+			wait = min(fe.RetryAfter, time.Second)
+		}
+		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 		err = again()
