@@ -63,7 +63,8 @@ type bucket struct {
 
 // spend takes n tokens from the lease, which needs no clock.
 func (b *bucket) spend(n int64) bool {
-	for {
+	for lost := 0; ; lost++ {
+		yield(lost)
 		credit := b.credit.Load()
 		if credit < n {
 			return false
@@ -88,7 +89,8 @@ func (b *bucket) reserve(t *tariff, n, now, patience int64, alone bool) (wait in
 	if alone && need > t.window {
 		need = t.window // the bucket pays the rest later
 	}
-	for {
+	for lost := 0; ; lost++ {
+		yield(lost)
 		full := b.full.Load()
 		base := max(full, now)
 		wait = base + need - t.window - now

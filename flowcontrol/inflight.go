@@ -148,7 +148,8 @@ func (f *inflight) takeSlot(n, limit int64) (*slot, uint64, bool) {
 	if limit < 0 || limit > MaxMessages {
 		limit = MaxMessages
 	}
-	for {
+	for lost := 0; ; lost++ {
+		yield(lost)
 		state := f.state.Load()
 		messages := int64(state >> msgShift)
 		if n > limit-messages {
@@ -200,7 +201,7 @@ func (f *inflight) giveBack(s *slot, gen, state uint64) {
 		f.oddMessages.Add(-c.Messages)
 		f.oddPermits.Add(-1)
 	}
-	for {
+	for lost := 1; ; lost++ {
 		head := index
 		if index == 0 { // not in the table
 			head = state >> tagBits & headMask
@@ -208,6 +209,7 @@ func (f *inflight) giveBack(s *slot, gen, state uint64) {
 		if f.state.CompareAndSwap(state, packState(int64(state>>msgShift)-c.Messages, head, state+1)) {
 			break
 		}
+		yield(lost)
 		state = f.state.Load()
 		if index != 0 {
 			s.word.Store((gen+1)<<headBits | state>>tagBits&headMask)
@@ -215,6 +217,16 @@ func (f *inflight) giveBack(s *slot, gen, state uint64) {
 	}
 	if index == 0 {
 		f.overflowed.Add(1)
+	}
+}
+
+// yield lets the processor that won a compare-and-swap go on for a moment: two
+// that fight over a cache line for each call get less done than in turns.
+func yield(lost int) {
+	if lost > 0 {
+		for i := range uint32(64) << min(lost, 6) {
+			_ = i
+		}
 	}
 }
 
