@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
 func populated(t testing.TB, services int) (*backpressure.Controller, []string) {
@@ -19,14 +20,19 @@ func populated(t testing.TB, services int) (*backpressure.Controller, []string) 
 	return c, ids
 }
 
+func throttler(t testing.TB) *flowcontrol.Throttler {
+	g, err := flowcontrol.New(flowcontrol.Config{})
+	require.NoError(t, err)
+	return g
+}
+
 // BenchmarkHotReport is a report of one of N services, its load going up and
 // down through the whole range, so that the worst stage changes all the time.
 func BenchmarkHotReport(b *testing.B) {
 	for _, services := range []int{10, 10_000} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
 			c, ids := populated(b, services)
-			var g sampler
-			defer c.Bind(&g)()
+			defer c.Bind(throttler(b))()
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
@@ -61,8 +67,7 @@ func BenchmarkHotFraction(b *testing.B) {
 
 func TestReportsAllocateNothing(t *testing.T) {
 	c, ids := populated(t, 1000)
-	var g sampler
-	defer c.Bind(&g)()
+	defer c.Bind(throttler(t))()
 	i := 0
 	report := func() {
 		_ = c.Report(backpressure.Report{ServiceID: ids[i%len(ids)], InFlight: int64(i * 37 % 100), MaxInFlight: 100})

@@ -1,10 +1,10 @@
 package backpressure_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,21 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/flowcontrol"
 )
-
-// sampler is a gate that sheds by a Weyl sequence.
-type sampler struct {
-	fraction atomic.Uint64 // float64 bits; the controller's timer sets it as well
-	n        uint64
-}
-
-func (g *sampler) SetFraction(f float64) { g.fraction.Store(math.Float64bits(f)) }
-
-func (g *sampler) admit() bool {
-	g.n += 0x9E3779B97F4A7C15
-	f := math.Float64frombits(g.fraction.Load())
-	return f >= 1 || float64(g.n>>11)/(1<<53) < f
-}
 
 // plant is one service with an in-flight limit of 1,000 and a fixed capacity,
 // offered Poisson arrivals, and reporting every second. One goroutine sleeps
@@ -54,12 +41,19 @@ func (p plant) run(t *testing.T) (o outcome) {
 	slots := int(capacity * service.Seconds())
 	// A tick that never falls on a report's instant: which goes first would be chance.
 	c := newController(t, backpressure.Config{Policy: p.policy, Tick: 233 * time.Millisecond})
-	g := &sampler{}
+	g, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: limit}, Seed: 1})
+	require.NoError(t, err)
 	defer c.Bind(g)()
+	one := flowcontrol.Cost{Messages: 1}
+	type unit struct {
+		permit flowcontrol.Permit
+		end    time.Time
+	}
 	r := rand.New(rand.NewPCG(7, p.seed))
 
-	var ends []time.Time
-	waiting, hard, offered := 0, 0, 0
+	var serving []unit
+	var waiting []flowcontrol.Permit
+	hard, offered := 0, 0
 	var smoothed, sum, squares, n float64
 	o.lowest, o.opened = math.Inf(1), -1
 	begin := time.Now()
@@ -70,25 +64,25 @@ func (p plant) run(t *testing.T) (o outcome) {
 		if report.Before(now) {
 			now = report
 		}
-		if len(ends) > 0 && ends[0].Before(now) {
-			now = ends[0]
+		if len(serving) > 0 && serving[0].end.Before(now) {
+			now = serving[0].end
 		}
 		if d := time.Until(now); d > 0 {
 			time.Sleep(d)
 		}
 		measured := now.Sub(begin) > 10*time.Second && now.Before(over)
 		switch {
-		case len(ends) > 0 && !ends[0].After(now):
-			ends = ends[1:]
-			if waiting > 0 {
-				waiting--
-				ends = append(ends, now.Add(service))
+		case len(serving) > 0 && !serving[0].end.After(now):
+			serving[0].permit.Release(flowcontrol.Success)
+			serving = serving[1:]
+			if len(waiting) > 0 {
+				serving = append(serving, unit{waiting[0], now.Add(service)})
+				waiting = waiting[1:]
 			}
 		case !report.After(now):
 			report = report.Add(time.Second)
-			inFlight := len(ends) + waiting
-			_ = c.Report(backpressure.Report{ServiceID: "s", InFlight: int64(inFlight), MaxInFlight: limit})
-			smoothed += (1 - math.Exp(-1/0.5)) * (float64(inFlight)/limit - smoothed)
+			_ = c.Report(backpressure.Report{ServiceID: "s", InFlight: g.InFlight().Messages, MaxInFlight: g.Limit().Messages})
+			smoothed += (1 - math.Exp(-1/0.5)) * (g.Load() - smoothed)
 			if measured {
 				sum, squares, n = sum+smoothed, squares+smoothed*smoothed, n+1
 				o.lowest, o.highest = min(o.lowest, smoothed), max(o.highest, smoothed)
@@ -105,16 +99,15 @@ func (p plant) run(t *testing.T) (o outcome) {
 			if measured {
 				offered++
 			}
-			switch {
-			case !g.admit():
-			case len(ends)+waiting >= limit:
-				if measured {
+			permit, err := g.TryAcquire(t.Context(), one)
+			if refusal, ok := errors.AsType[*flowcontrol.Error](err); ok {
+				if measured && refusal.Reason == flowcontrol.ReasonInFlight {
 					hard++
 				}
-			case len(ends) < slots:
-				ends = append(ends, now.Add(service))
-			default:
-				waiting++
+			} else if len(serving) < slots {
+				serving = append(serving, unit{permit, now.Add(service)})
+			} else {
+				waiting = append(waiting, permit)
 			}
 		}
 	}
