@@ -49,7 +49,7 @@ type active struct {
 }
 
 func newEngine(rules []Rule) *engine {
-	e := &engine{past: past{series: map[*Family]map[[MaxLabels]string]*series{}}}
+	e := &engine{past: past{series: map[*Family]*kept{}}}
 	names := map[string]int{}
 	for _, r := range rules {
 		if r.Disabled {
@@ -67,7 +67,12 @@ func newEngine(rules []Rule) *engine {
 		}
 		if r.Condition.Func == Rate || r.Condition.Func == Increase {
 			e.past.keep = max(e.past.keep, r.Condition.Window)
-			e.past.series[c.family] = map[[MaxLabels]string]*series{}
+			k := e.past.series[c.family]
+			if k == nil {
+				k = &kept{series: map[[MaxLabels]string]*series{}}
+				e.past.series[c.family] = k
+			}
+			k.window = max(k.window, r.Condition.Window)
 		}
 		names[r.Name] = len(e.rules)
 		e.rules = append(e.rules, c)
@@ -228,7 +233,7 @@ func (r *compiled) values(now time.Time, read reader, p *past) map[[MaxLabels]st
 			}
 		})
 	case Rate, Increase:
-		for labels, s := range p.series[r.family] {
+		for labels, s := range p.series[r.family].series {
 			if !r.matches(labels) {
 				continue
 			}

@@ -35,7 +35,7 @@ var serviceFamilies = []*Family{
 		each: localService(func(v *Service, emit func(Sample)) { emit(with(float64(v.InFlightRows), v.ID)) }),
 	},
 	{
-		Name: "flowctl_service_inflight_bytes", OTel: "flowctl.service.inflight", Unit: "By", Kind: UpDown, Labels: []string{"service_id"},
+		Name: "flowctl_service_inflight_bytes", OTel: "flowctl.service.inflight.bytes", Unit: "By", Kind: UpDown, Labels: []string{"service_id"},
 		Help: "Bytes of the messages in flight.",
 		each: localService(func(v *Service, emit func(Sample)) { emit(with(float64(v.InFlightBytes), v.ID)) }),
 	},

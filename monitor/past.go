@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -12,10 +13,16 @@ type past struct {
 	keep   time.Duration
 	times  []time.Time
 	first  int // the number of the evaluation times[0]
-	series map[*Family]map[[MaxLabels]string]*series
+	series map[*Family]*kept
 	// closed counts a sample exactly Window old as inside, as Prometheus did
 	// before version 3.
 	closed bool
+}
+
+// kept are the series of one family, as far back as its rules look.
+type kept struct {
+	window time.Duration
+	series map[[MaxLabels]string]*series
 }
 
 type series struct {
@@ -23,12 +30,13 @@ type series struct {
 	seen  int // the last evaluation with a sample
 }
 
-// step is a value from one evaluation on; absent says that there is none.
+// step is a value from one evaluation on; NaN says that there is none.
 type step struct {
-	from   int
-	value  float64
-	absent bool
+	from  int
+	value float64
 }
+
+func (s step) absent() bool { return math.IsNaN(s.value) }
 
 func (p *past) record(now time.Time, read reader) {
 	if len(p.series) == 0 {
@@ -41,7 +49,11 @@ func (p *past) record(now time.Time, read reader) {
 	p.times = append(slices.Delete(p.times, 0, old), now)
 	p.first += old
 	current := p.first + len(p.times) - 1
-	for family, all := range p.series {
+	for family, k := range p.series {
+		all, first := k.series, p.first
+		for first < current && now.Sub(p.times[first-p.first]) > k.window {
+			first++
+		}
 		read(family, func(labels [MaxLabels]string, value float64) {
 			s := all[labels]
 			if s == nil {
@@ -49,20 +61,20 @@ func (p *past) record(now time.Time, read reader) {
 				all[labels] = s
 			}
 			s.seen = current
-			if n := len(s.steps); n == 0 || s.steps[n-1].absent || s.steps[n-1].value != value {
+			if n := len(s.steps); n == 0 || s.steps[n-1].absent() || s.steps[n-1].value != value {
 				s.steps = append(s.steps, step{from: current, value: value})
 			}
 		})
 		for labels, s := range all {
-			if n := len(s.steps); s.seen != current && !s.steps[n-1].absent {
-				s.steps = append(s.steps, step{from: current, absent: true})
+			if n := len(s.steps); s.seen != current && !s.steps[n-1].absent() {
+				s.steps = append(s.steps, step{from: current, value: math.NaN()})
 			}
 			gone := 0
-			for gone+1 < len(s.steps) && s.steps[gone+1].from <= p.first {
+			for gone+1 < len(s.steps) && s.steps[gone+1].from <= first {
 				gone++
 			}
 			s.steps = slices.Delete(s.steps, 0, gone)
-			if len(s.steps) == 1 && s.steps[0].absent {
+			if len(s.steps) == 1 && s.steps[0].absent() {
 				delete(all, labels)
 			}
 		}
@@ -90,7 +102,7 @@ func (p *past) increase(s *series, now time.Time, window time.Duration) (float64
 			stop = s.steps[i+1].from
 		}
 		start := max(st.from, from)
-		if st.absent || start >= stop {
+		if st.absent() || start >= stop {
 			continue
 		}
 		if samples == 0 {

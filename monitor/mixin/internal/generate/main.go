@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/mixin"
@@ -27,10 +28,26 @@ func run() error {
 	if err := os.MkdirAll("dashboards", 0o755); err != nil {
 		return err
 	}
+	if err := document(filepath.Join("..", "..", "docs", "monitoring.md")); err != nil {
+		return err
+	}
 	for name, text := range files {
 		if err := os.WriteFile(name, text, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// document renews the tables of the docs, between their markers.
+func document(name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	for part, table := range map[string][]byte{"families": mixin.FamilyTable(), "alerts": mixin.RuleTable(monitor.DefaultRules())} {
+		between := regexp.MustCompile(`(?s)(<!-- ` + part + `: [^\n]* -->\n).*(<!-- /` + part + ` -->)`)
+		text = between.ReplaceAll(text, append(append([]byte("${1}"), table...), "${2}"...))
+	}
+	return os.WriteFile(name, text, 0o644)
 }

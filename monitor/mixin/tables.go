@@ -1,0 +1,45 @@
+package mixin
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
+)
+
+// FamilyTable returns the monitor's families as a table in Markdown.
+func FamilyTable() []byte {
+	var b bytes.Buffer
+	b.WriteString("| Prometheus | OpenTelemetry | unit | kind | labels | what |\n|---|---|---|---|---|---|\n")
+	for _, f := range monitor.Families() {
+		otel, unit, labels := "-", "-", "-"
+		if f.OTel != "" {
+			otel = "`" + f.OTel + "`"
+		}
+		if f.Unit != "" {
+			unit = "`" + f.Unit + "`"
+		}
+		if len(f.Labels) > 0 {
+			labels = strings.Join(f.Labels, ", ")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", f.Name, otel, unit, f.Kind, labels, f.Help)
+	}
+	return b.Bytes()
+}
+
+// RuleTable returns rules as a table in Markdown.
+func RuleTable(rules []monitor.Rule) []byte {
+	var b bytes.Buffer
+	b.WriteString("| alert | holds | for |\n|---|---|---|\n")
+	for i := range rules {
+		r := &rules[i]
+		hold := "at once"
+		if r.For > 0 {
+			hold = strings.TrimSpace(duration(r.For.Round(time.Second)))
+		}
+		fmt.Fprintf(&b, "| [%s](runbook.md#%s) (%s) | `%s` | %s |\n", r.Name, strings.ToLower(r.Name), r.Severity, r.Condition.PromQL(), hold)
+	}
+	return b.Bytes()
+}
