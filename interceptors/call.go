@@ -110,6 +110,7 @@ type call struct {
 	recv, send half
 	// stuck and since are the watchdog's: the visit that it saw last, and when first.
 	stuck, since int64
+	released     bool // its tenant has been told; guarded by the lock of the tenants
 
 	// stop cancels what the handler, or the transport, sees; abort ends the RPC
 	// for the peer as well.

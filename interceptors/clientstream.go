@@ -32,7 +32,7 @@ type clientStream struct {
 	request          any
 	closed           bool
 	received, header atomic.Bool
-	paced            bool
+	paced            atomic.Bool
 }
 
 // current is the attempt that runs. It is apart from the stream, because it is
@@ -44,7 +44,7 @@ type current struct {
 
 func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt, tries int) *clientStream {
 	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, tries: tries}
-	s.paced = c.throttler != nil && c.policy[m.class] == PolicyPaced
+	s.paced.Store(c.throttler != nil && c.policy[m.class] == PolicyPaced)
 	s.current.a.Store(a)
 	c.remember(s)
 	return s
@@ -85,7 +85,7 @@ func (s *clientStream) SendMsg(m any) error {
 	}
 	if s.method.refine && a.send.messages.Load() == 0 {
 		a.class.Store(uint32(classify(s.method, m)))
-		s.paced = s.client.throttler != nil && s.client.policy[a.kind()] == PolicyPaced
+		s.paced.Store(s.client.throttler != nil && s.client.policy[a.kind()] == PolicyPaced)
 	}
 	err := s.send(a, m)
 	runtime.KeepAlive(s)
@@ -97,7 +97,7 @@ func (s *clientStream) send(a *attempt, m any) error {
 	var w weight
 	_ = c.weigh(a.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := a.now()
-	if s.paced && s.method.clientStream {
+	if s.paced.Load() && s.method.clientStream {
 		if err := c.pace(s.ctx, a.call, c.cost(&w)); err != nil {
 			return statusOf(s.ctx, err)
 		}
@@ -164,7 +164,7 @@ func (s *clientStream) recv(a *attempt, m any) error {
 		s.client.end(a.call, nil) // the one answer is the end: nobody reads further
 		return nil
 	}
-	if s.paced {
+	if s.paced.Load() {
 		permit, err := c.acquire(s.ctx, a.call, c.cost(&w))
 		waited := a.now() - now
 		a.recv.waited.Add(waited)

@@ -173,6 +173,9 @@ func Example_component() {
 	if _, err := e.watch(); err != nil {
 		log.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	followed := make(chan error, 1)
+	go func() { followed <- e.follow(ctx, "127.0.0.1:1", e.server.Addr().String()) }() // where there is none, it decides alone
 
 	sink, err := connpool.New(e.server.Addr().String(), connpool.Config{Credentials: insecure.NewCredentials()})
 	if err != nil {
@@ -181,6 +184,8 @@ func Example_component() {
 	n, err := get(context.Background(), flight.NewClientFromConn(sink.Shared(), nil))
 	fmt.Println(n, "batches,", err)
 	_ = sink.Close()
+	cancel()
+	<-followed
 	if err := e.stop(); err != nil {
 		log.Fatal(err)
 	}

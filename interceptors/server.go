@@ -69,7 +69,7 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 // Stats returns a snapshot. Reading it resets PeakActiveStreams.
 func (s *Server) Stats() Stats {
 	st := s.stats()
-	s.tenants.stats(&st)
+	s.tenants.stats(&st, s.each)
 	return st
 }
 

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,14 +24,14 @@ type serverStream struct {
 	*call
 	ctx     context.Context
 	headers heldHeaders
-	paced   bool
+	paced   atomic.Bool
 	first   bool // the next message received is the first
 }
 
 func newServerStream(s *Server, cl *call, ss grpc.ServerStream, ctx context.Context) *serverStream {
 	stream := &serverStream{ServerStream: ss, call: cl, first: true}
 	stream.headers.inner = ss
-	stream.paced = s.throttler != nil && s.policy[cl.kind()] == PolicyPaced
+	stream.paced.Store(s.throttler != nil && s.policy[cl.kind()] == PolicyPaced)
 	sctx, stop := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
 	cl.stop = stop
 	stream.ctx = withHeaders(sctx, &stream.headers)
@@ -60,7 +61,7 @@ func (s *serverStream) SetHeader(md metadata.MD) error { return s.headers.set(md
 func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(md) }
 
 func (s *serverStream) RecvMsg(m any) error {
-	if s.paced {
+	if s.paced.Load() {
 		s.room.release(flowcontrol.Success)
 	}
 	if e := s.failure.Load(); e != nil {
@@ -85,7 +86,7 @@ func (s *serverStream) received(m any, now int64) error {
 		s.first = false
 		if s.method.refine {
 			s.class.Store(uint32(classify(s.method, m)))
-			s.paced = c.throttler != nil && c.policy[s.kind()] == PolicyPaced
+			s.paced.Store(c.throttler != nil && c.policy[s.kind()] == PolicyPaced)
 		}
 	}
 	var w weight
@@ -100,7 +101,7 @@ func (s *serverStream) received(m any, now int64) error {
 		s.recv.leave(now)
 		return nil
 	}
-	if !s.paced {
+	if !s.paced.Load() {
 		s.recv.last.Store(w.packed())
 		s.recv.leave(now)
 		return nil
@@ -136,7 +137,7 @@ func (s *serverStream) SendMsg(m any) error {
 	var w weight
 	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := s.now()
-	if s.paced && s.method.serverStream {
+	if s.paced.Load() && s.method.serverStream {
 		if err := s.core.pace(s.ctx, s.call, s.core.cost(&w)); err != nil {
 			return statusOf(s.ctx, err)
 		}

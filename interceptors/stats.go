@@ -46,13 +46,16 @@ type ClassStats struct {
 
 // TenantStats is what one tenant holds and did.
 type TenantStats struct {
-	Tenant  string
-	Active  int64
-	Started int64
+	Tenant string
+	// Active counts its open calls, Streams those of them that are streams.
+	Active, Streams int64
+	Started         int64
 	// Rejected counts the refusals of its calls at their start.
 	Rejected int64
 	Received Traffic
 	Sent     Traffic
+	// InFlight is what is being handled or sent for it at this moment.
+	InFlight flowcontrol.Cost
 }
 
 // A Rejection counts refusals by class and reason.

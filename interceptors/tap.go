@@ -10,8 +10,8 @@ import (
 // anything is done for them, while the server drains or the throttler's load is
 // at or above critical (1 is full). It reads and keeps no count: what is
 // counted in a tap leaks, because not every call that passed it ends in a place
-// that could give it back. It runs on the connection's reading goroutine, and
-// takes a microsecond there.
+// that could give it back. It runs on the connection's reading goroutine, so it
+// waits for nothing.
 //
 // The refusal has a status and its details, and no trailer: clients retry it
 // after their own backoff. So it is for load beyond what the interceptors can

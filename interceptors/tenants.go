@@ -103,16 +103,35 @@ func (t *tenants) release(cl *call) {
 	}
 	e.received.add(cl.recv.traffic())
 	e.sent.add(cl.send.traffic())
+	cl.released = true
 }
 
-// stats adds the tenants; what open calls moved so far is counted at their end.
-func (t *tenants) stats(s *Stats) {
+// stats adds the tenants, and what their open calls moved so far. The lock is
+// that of release, so no call is counted twice; one that has left the list and
+// is not yet released is missing for that moment.
+func (t *tenants) stats(s *Stats, each func(func(*call))) {
+	open := map[*tenant]TenantStats{}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.byName) == 0 {
+		return
+	}
+	each(func(c *call) {
+		if c.tenant == nil || c.released {
+			return
+		}
+		e := open[c.tenant]
+		e.Received.add(c.recv.traffic())
+		e.Sent.add(c.send.traffic())
+		e.InFlight = e.InFlight.Add(c.inFlight())
+		open[c.tenant] = e
+	})
 	for _, e := range t.byName {
-		s.Tenants = append(s.Tenants, TenantStats{
-			Tenant: e.name, Active: e.active, Started: e.started, Rejected: e.rejected, Received: e.received, Sent: e.sent,
-		})
+		ts := open[e]
+		ts.Tenant, ts.Active, ts.Streams, ts.Started, ts.Rejected = e.name, e.active, e.streams, e.started, e.rejected
+		ts.Received.add(e.received)
+		ts.Sent.add(e.sent)
+		s.Tenants = append(s.Tenants, ts)
 	}
 	slices.SortFunc(s.Tenants, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
 }
