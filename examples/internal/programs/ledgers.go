@@ -1,6 +1,7 @@
 package programs
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -60,16 +61,32 @@ func readLedgerConfig(e *component.Env) ledgerConfig {
 }
 
 // OpenLedgers opens the ledgers that a source with this environment serves.
-func OpenLedgers(lookup func(string) (string, bool)) (ledgers.Source, error) {
+func OpenLedgers(ctx context.Context, lookup func(string) (string, bool)) (ledgers.Source, error) {
 	env := component.NewEnv(lookup)
 	c := readLedgerConfig(env)
 	if err := usage(env); err != nil {
 		return nil, err
 	}
-	return c.open()
+	return c.open(ctx)
 }
 
-func (c ledgerConfig) open() (ledgers.Source, error) {
+// open opens the source, cut to the number of ledgers that was asked for: where
+// it begins may be known to the store alone.
+func (c ledgerConfig) open(ctx context.Context) (ledgers.Source, error) {
+	src, err := c.openAll()
+	if err != nil || c.kind == "sample" || c.count == 0 || c.end != 0 {
+		return src, err
+	}
+	bounds, err := src.Bounds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.start = bounds.First
+	c.end = uint32(min(uint64(bounds.First)+uint64(c.count)-1, uint64(bounds.Last)))
+	return c.openAll()
+}
+
+func (c ledgerConfig) openAll() (ledgers.Source, error) {
 	switch c.kind {
 	case "datalake":
 		parameters := map[string]string{}

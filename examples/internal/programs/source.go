@@ -30,7 +30,7 @@ func Source(ctx context.Context, p component.Process) error {
 	if err := usage(env); err != nil {
 		return err
 	}
-	src, err := cfg.ledgers.open()
+	src, err := cfg.ledgers.open(ctx)
 	if err != nil {
 		return err
 	}

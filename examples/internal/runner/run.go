@@ -26,7 +26,7 @@ type Config struct {
 	Programs map[component.Role]component.Run
 	// Open returns the ledgers of the source, for the comparison, from the
 	// environment that the source gets.
-	Open func(lookup func(string) (string, bool)) (ledgers.Source, error)
+	Open func(ctx context.Context, lookup func(string) (string, bool)) (ledgers.Source, error)
 	// Interrupts asks for the end: the first value drains, the second stops at
 	// once.
 	Interrupts <-chan os.Signal
@@ -143,7 +143,7 @@ func (p *pipeline) prepare(ctx context.Context) error {
 		}
 	}
 	p.env = p.environment()
-	src, err := p.cfg.Open(lookupIn(p.env))
+	src, err := p.cfg.Open(ctx, lookupIn(p.env))
 	if err != nil {
 		return err
 	}

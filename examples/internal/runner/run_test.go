@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -160,22 +159,22 @@ func TestPipelineEndToEnd(t *testing.T) {
 // it does the rest, and the files of both runs together have every event once.
 func TestInterruptAndResume(t *testing.T) {
 	out := t.TempDir()
-	small := []string{"STAGE_MAX_BATCHES=4"} // small files, so that there is a middle
-	tr := start(t, out, programs.All(), small, "-ledgers=30", "-sink-delay=30ms")
+	often := []string{"FLUSH_INTERVAL=10ms"} // small files, so that there is a middle
+	tr := start(t, out, programs.All(), often, "-ledgers=20", "-sink-delay=40ms")
 	tr.durable(t, 2)
 	tr.interrupts <- os.Interrupt
 	first := tr.wait(t)
 	require.Contains(t, tr.output(t), "draining; once more stops at once")
 	require.Contains(t, tr.output(t), "-resume continues")
-	require.Less(t, first.Ledgers, int64(30))
+	require.Less(t, first.Ledgers, int64(20))
 	require.Zero(t, *first.Lost)
 	require.Zero(t, *first.Duplicates)
 	left, err := os.ReadDir(filepath.Join(tr.dir(t), ".partial"))
 	require.NoError(t, err)
 	require.Empty(t, left)
 
-	again := start(t, out, programs.All(), small, "-resume", "-inprocess")
-	requireTruthOfTwo(t, again.wait(t), 15)
+	again := start(t, out, programs.All(), often, "-resume", "-inprocess")
+	requireTruthOfTwo(t, again.wait(t), 10)
 	require.Contains(t, again.output(t), "continuing at ledger")
 	require.Equal(t, tr.dir(t), again.dir(t), "the same folder")
 }
@@ -184,7 +183,7 @@ func TestInterruptAndResume(t *testing.T) {
 // resumed.
 func TestSecondInterruptStopsAtOnce(t *testing.T) {
 	out := t.TempDir()
-	tr := start(t, out, programs.All(), []string{"STAGE_MAX_BATCHES=4"}, "-ledgers=30", "-sink-delay=30ms")
+	tr := start(t, out, programs.All(), []string{"FLUSH_INTERVAL=10ms"}, "-ledgers=12", "-sink-delay=40ms")
 	tr.durable(t, 2)
 	tr.interrupts <- os.Interrupt
 	tr.interrupts <- os.Interrupt
@@ -192,13 +191,13 @@ func TestSecondInterruptStopsAtOnce(t *testing.T) {
 		require.ErrorIs(t, err, runner.ErrInterrupted)
 	}
 	again := start(t, out, programs.All(), nil, "-resume", "-inprocess")
-	requireTruthOfTwo(t, again.wait(t), 15)
+	requireTruthOfTwo(t, again.wait(t), 6)
 }
 
 // A slow sink shows as load, the control plane throttles the source, and when
 // the sink is fast again everything recovers. Nothing is lost.
 func TestBackpressureComesAndGoes(t *testing.T) {
-	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8"}, "-inprocess", "-ledgers=80", "-sink-delay=50ms", "-serve")
+	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8"}, "-inprocess", "-ledgers=40", "-sink-delay=50ms", "-serve")
 	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
 	client := tr.flight(t, "arrow-analytics-sink")
 	require.Eventually(t, func() bool { return tr.status(t, at).Fraction < 1 }, time.Minute, 10*time.Millisecond, "the source is throttled")
@@ -207,11 +206,11 @@ func TestBackpressureComesAndGoes(t *testing.T) {
 	before, err := stream.Recv()
 	require.NoError(t, err)
 	require.Equal(t, "50ms", string(before.Body))
-	tr.durable(t, 80)
+	tr.durable(t, 40)
 	require.Eventually(t, func() bool { return tr.status(t, at).Fraction == 1 }, time.Minute, 10*time.Millisecond, "it recovers")
 	tr.interrupts <- os.Interrupt
 	s := tr.wait(t)
-	requireTruthOfTwo(t, s, 40)
+	requireTruthOfTwo(t, s, 20)
 	require.Greater(t, s.PeakLoad, 0.8)
 	require.GreaterOrEqual(t, s.Activations, int64(1))
 	require.Positive(t, s.ThrottledSeconds)
@@ -284,9 +283,6 @@ func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
 
 // Children never outlive their parent, not even one that is killed.
 func TestChildrenDieWithTheirParent(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Log("processes are killed in another way here")
-	}
 	binary, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(binary)

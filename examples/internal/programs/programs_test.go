@@ -1,0 +1,120 @@
+package programs_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/programs"
+)
+
+func process(env map[string]string) component.Process {
+	return component.Process{Lookup: func(name string) (string, bool) {
+		v, ok := env[name]
+		return v, ok
+	}}
+}
+
+// Every program refuses what it cannot use before it opens anything, all at
+// once, as a usage error.
+func TestProgramsRefuseTheirEnvironment(t *testing.T) {
+	for name, tc := range map[string]struct {
+		run  component.Run
+		env  map[string]string
+		want []string
+	}{
+		"control plane": {programs.ControlPlane, map[string]string{"FLIGHT_PORT": "x"}, []string{`FLIGHT_PORT="x"`}},
+		"source": {
+			programs.Source,
+			map[string]string{"LEDGER_SOURCE": "kafka", "START_LEDGER": "9", "END_LEDGER": "8"},
+			[]string{`LEDGER_SOURCE="kafka" is not accepted: want one of sample, datalake, rpc`, `END_LEDGER="8" is not accepted: want at least START_LEDGER, which is 9`},
+		},
+		"source, data lake": {programs.Source, map[string]string{"LEDGER_SOURCE": "datalake", "DATALAKE_TYPE": "S3"}, []string{"DATALAKE_PATH="}},
+		"source, rpc":       {programs.Source, map[string]string{"LEDGER_SOURCE": "rpc"}, []string{"RPC_URL="}},
+		"source, rpc URL":   {programs.Source, map[string]string{"LEDGER_SOURCE": "rpc", "RPC_URL": "localhost"}, []string{"http"}},
+		"processor": {
+			programs.Processor,
+			map[string]string{"SOURCE_ENDPOINT": "somewhere", "PROCESSOR_WORKERS": "-1"},
+			[]string{`SOURCE_ENDPOINT="somewhere" is not accepted: want host:port`, `PROCESSOR_WORKERS="-1"`},
+		},
+		"sink": {
+			programs.Sink,
+			map[string]string{"PROCESSOR_ENDPOINT": "host:0", "OUT_FORMAT": "xml", "SINK_DELAY": "-1s", "EXIT_WHEN_DONE": "maybe"},
+			[]string{`PROCESSOR_ENDPOINT="host:0"`, `OUT_FORMAT="xml" is not accepted: want one of parquet, jsonl, csv`, `SINK_DELAY="-1s"`, `EXIT_WHEN_DONE="maybe"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := tc.run(t.Context(), process(tc.env))
+			require.Equal(t, 2, component.ExitCode(err), "%v", err)
+			for _, want := range tc.want {
+				require.ErrorContains(t, err, want)
+			}
+		})
+	}
+}
+
+func TestOpenLedgers(t *testing.T) {
+	src, err := programs.OpenLedgers(t.Context(), process(map[string]string{"LEDGER_COUNT": "7"}).Lookup)
+	require.NoError(t, err)
+	bounds, err := src.Bounds(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(7), bounds.Len())
+	src, err = programs.OpenLedgers(t.Context(), process(map[string]string{
+		"LEDGER_SOURCE": "datalake", "DATALAKE_PATH": t.TempDir(), "DATALAKE_LEDGERS_PER_FILE": "1", "DATALAKE_FILES_PER_PARTITION": "64000",
+		"START_LEDGER": "100", "LEDGER_COUNT": "5",
+	}).Lookup)
+	require.NoError(t, err)
+	bounds, err = src.Bounds(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "100-104", bounds.String())
+	_, err = programs.OpenLedgers(t.Context(), process(map[string]string{"LEDGER_SOURCE": "x"}).Lookup)
+	require.Equal(t, 2, component.ExitCode(err))
+}
+
+// Asked to end before its upstream is found, a component ends well.
+func TestDrainedBeforeItsUpstreamIsThere(t *testing.T) {
+	drain := make(chan struct{})
+	close(drain)
+	for _, run := range []component.Run{programs.Processor, programs.Sink} {
+		p := process(map[string]string{
+			"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "OUT_DIR": t.TempDir(),
+		})
+		p.Drain = drain
+		require.NoError(t, run(t.Context(), p))
+	}
+}
+
+func TestStoppedBeforeItsUpstreamIsThere(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	p := process(map[string]string{"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0"})
+	require.ErrorIs(t, programs.Processor(ctx, p), context.Canceled)
+}
+
+func TestHelpNamesTheHandoffsVariables(t *testing.T) {
+	handoff := []string{
+		"ENABLE_FLOWCTL", "FLOWCTL_ENDPOINT", "FLOWCTL_HEARTBEAT_INTERVAL", "FLOWCTL_COMPONENT_ID",
+		"CONNECTION_POOL_MAX_CONNECTIONS", "CONNECTION_POOL_MIN_CONNECTIONS", "CONNECTION_POOL_IDLE_TIMEOUT",
+		"CONNECTION_POOL_HEALTH_CHECK_INTERVAL", "CONNECTION_POOL_LOAD_BALANCING",
+		"FLOW_CONTROL_BACKPRESSURE_THRESHOLD", "FLOW_CONTROL_RECOVERY_THRESHOLD", "MONITORING_INTERVAL", "FLIGHT_PORT", "HEALTH_PORT",
+	}
+	for name, tc := range map[string]struct {
+		describe func(*component.Env)
+		own      string
+	}{
+		"source":    {programs.DescribeSource, "LEDGER_SOURCE"},
+		"processor": {programs.DescribeProcessor, "SOURCE_ENDPOINT"},
+		"sink":      {programs.DescribeSink, "PROCESSOR_ENDPOINT"},
+	} {
+		env := component.NewEnv(process(nil).Lookup)
+		tc.describe(env)
+		var help bytes.Buffer
+		require.NoError(t, env.WriteHelp(&help))
+		for _, variable := range append(handoff, tc.own) {
+			require.Contains(t, help.String(), variable, name)
+		}
+	}
+}
