@@ -1,0 +1,120 @@
+package backpressuretest
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+)
+
+// A ControlPlane is a control plane in memory, with its own gRPC server.
+type ControlPlane struct {
+	t   testing.TB
+	cfg controlplane.ServerConfig
+
+	mu       sync.Mutex
+	listener *bufconn.Listener // nil: stopped
+	server   *controlplane.Server
+	services *grpc.Server
+	serving  chan struct{}
+}
+
+// NewControlPlane starts a control plane that ends with the test.
+func NewControlPlane(t testing.TB, cfg controlplane.ServerConfig) *ControlPlane {
+	t.Helper()
+	p := &ControlPlane{t: t, cfg: cfg}
+	p.Start()
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Start starts it again after Stop, with nothing remembered.
+func (p *ControlPlane) Start() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil {
+		return
+	}
+	server, err := controlplane.NewServer(p.cfg)
+	if err != nil {
+		p.t.Fatalf("backpressuretest: %v", err)
+	}
+	services := grpc.NewServer()
+	server.Register(services)
+	listener, serving := bufconn.Listen(64<<10), make(chan struct{})
+	go func() {
+		defer close(serving)
+		_ = services.Serve(listener) // ends by Stop
+	}()
+	p.listener, p.server, p.services, p.serving = listener, server, services, serving
+}
+
+// Stop kills it: connections break, and new ones are refused. It may be called
+// more than once.
+func (p *ControlPlane) Stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener == nil {
+		return
+	}
+	p.listener = nil
+	p.services.Stop()
+	<-p.serving
+	p.server.Close()
+}
+
+// Server returns the server that runs, or ran last.
+func (p *ControlPlane) Server() *controlplane.Server {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server
+}
+
+// Dial returns a connection to it that survives Stop and Start, and ends with
+// the test. It is what an agent's Conn takes.
+func (p *ControlPlane) Dial() *grpc.ClientConn {
+	p.t.Helper()
+	conn, err := grpc.NewClient("passthrough:///controlplane",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			p.mu.Lock()
+			listener := p.listener
+			p.mu.Unlock()
+			if listener == nil {
+				return nil, net.ErrClosed
+			}
+			return listener.DialContext(ctx)
+		}))
+	if err != nil {
+		p.t.Fatalf("backpressuretest: %v", err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// Run runs an agent on a connection of its own until the test ends, or stop is
+// called.
+func (p *ControlPlane) Run(cfg controlplane.AgentConfig) (agent *controlplane.Agent, stop func()) {
+	p.t.Helper()
+	cfg.Conn = p.Dial()
+	agent, err := controlplane.NewAgent(cfg)
+	if err != nil {
+		p.t.Fatalf("backpressuretest: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = agent.Run(ctx) // nil by contract
+	}()
+	stop = sync.OnceFunc(func() { cancel(); <-ended })
+	p.t.Cleanup(stop)
+	return agent, stop
+}
