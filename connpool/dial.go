@@ -97,6 +97,9 @@ func (p *Pool) dial(s *slot, prove bool) error {
 	s.wire.slot = s
 	s.calls.prev, s.calls.next = &s.calls, &s.calls
 	cc, err := p.cfg.Dial(p.target, append(p.dialOpt[:len(p.dialOpt):len(p.dialOpt)], grpc.WithStatsHandler(&s.wire))...)
+	if err == nil && cc == nil {
+		err = errors.New("Config.Dial returned neither a connection nor an error")
+	}
 	if err != nil {
 		s.cancel()
 		return err

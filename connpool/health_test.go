@@ -257,3 +257,26 @@ func TestTLS(t *testing.T) {
 	defer stranger.Close()
 	require.ErrorContains(t, connpooltest.Call(t.Context(), stranger), "certificate")
 }
+
+// Without a health service too, a connection that went dead under a stream is
+// found: new calls leave it, and keepalive ends the stream.
+func TestHalfOpenUnderAStreamWithoutHealthService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, pool := start(t, connpooltest.Behavior{NoHealth: true}, func(c *connpool.Config) { c.MinConnections = 1 })
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		require.NoError(t, connpooltest.Recv(s))
+		time.Sleep(2 * time.Minute) // the server is quiet, and lives
+		require.Zero(t, pool.Stats().Ejections)
+		server.Silence(true)
+		server.Silence(false)
+		began := time.Now()
+		ended := make(chan error, 1)
+		go func() { ended <- connpooltest.Recv(s) }()
+		time.Sleep(2 * time.Minute)
+		require.EqualValues(t, 1, pool.Stats().Ejections)
+		require.NoError(t, connpooltest.Call(t.Context(), pool))
+		require.Equal(t, codes.Unavailable, status.Code(<-ended))
+		require.Less(t, time.Since(began), 7*time.Minute)
+	})
+}

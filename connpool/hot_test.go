@@ -2,6 +2,8 @@ package connpool
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,28 +112,40 @@ func TestUsesWrapAround(t *testing.T) {
 // A million races of acquire against drain: nobody holds a place on a slot that
 // was closed, and every drained slot is closed once its last caller has left.
 func TestAcquireAgainstDrain(t *testing.T) {
-	const races, callers = 1_000_000, 3
+	const races, callers = 1_000_000, 4
 	l := idlePool(RoundRobin, 1, 100)
-	var current atomic.Pointer[slot]
-	var broken, wins, losses atomic.Int64
 	fresh := func() *slot {
 		s := &slot{lane: l}
 		s.limit.Store(100)
 		s.high.Store(1000)
-		current.Store(s)
 		return s
 	}
-	s := fresh()
+	var current atomic.Pointer[slot]
+	current.Store(fresh())
+	var wins, broken atomic.Int64
+	drained := make([][]*slot, callers)
 	var wg sync.WaitGroup
-	for range callers {
+	for i := range callers {
 		wg.Go(func() {
-			for wins.Load()+losses.Load() < races {
+			for n := range races / callers {
 				s := current.Load()
+				if n%32 == 0 { // under the others, who are acquiring and releasing
+					s.drain()
+					if n%96 == 0 {
+						s.undrain()
+						s.drain()
+					}
+					if current.CompareAndSwap(s, fresh()) {
+						drained[i] = append(drained[i], s)
+					}
+				}
 				if !s.tryAcquire() {
-					losses.Add(1)
 					continue
 				}
 				wins.Add(1)
+				if n%16 == 0 {
+					runtime.Gosched() // drain it while a call runs
+				}
 				if s.has(flagClosed) {
 					broken.Add(1) // the call would see "client connection is closing"
 				}
@@ -139,28 +153,16 @@ func TestAcquireAgainstDrain(t *testing.T) {
 			}
 		})
 	}
-	var drained []*slot
-	for seen := int64(0); wins.Load()+losses.Load() < races; {
-		if wins.Load() < seen+20 {
-			continue
-		}
-		s.drain()
-		if len(drained)%3 == 0 {
-			s.undrain()
-			s.drain()
-		}
-		drained = append(drained, s)
-		s = fresh()
-		seen = wins.Load()
-	}
 	wg.Wait()
-	for _, s := range drained {
+	require.Zero(t, broken.Load())
+	count := 0
+	for _, s := range slices.Concat(drained...) {
+		count++
 		require.Zero(t, s.running())
 		require.True(t, s.has(flagClosed))
 	}
-	require.Zero(t, broken.Load())
-	require.Greater(t, len(drained), 100)
-	t.Logf("%d drains against %d acquires, %d of them lost", len(drained), wins.Load()+losses.Load(), losses.Load())
+	require.Greater(t, count, 1000)
+	t.Logf("%d drains against %d acquires", count, wins.Load())
 }
 
 func BenchmarkHotAcquireRelease(b *testing.B) {

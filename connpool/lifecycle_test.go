@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,7 +334,16 @@ func TestCallsAgainstRecycling(t *testing.T) {
 				}
 			})
 		}
+		var done atomic.Bool
+		go func() { // Stats may be asked at any time
+			for !done.Load() {
+				pool.Stats()
+				time.Sleep(time.Millisecond)
+			}
+		}()
 		wg.Wait()
+		done.Store(true)
+		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		st := pool.Stats()
 		require.EqualValues(t, 2000, st.TotalUseCount)

@@ -3,6 +3,7 @@ package connpool_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 func openMany(t *testing.T, cc grpc.ClientConnInterface, n int) (cancel func()) {
@@ -195,5 +197,62 @@ func TestSaturation(t *testing.T) {
 			require.Equal(t, time.Second, e.Waited)
 			require.Zero(t, pool.Stats().Waiting)
 		})
+	})
+}
+
+// Nobody is forgotten in the queue: many more callers than places, some of whom
+// give up.
+func TestQueueServesEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, pool := start(t, connpooltest.Behavior{Slow: time.Millisecond}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection = 1, 2, 2
+		})
+		var wg sync.WaitGroup
+		for i := range 64 {
+			wg.Go(func() {
+				for range 30 {
+					ctx, cancel := context.WithCancel(t.Context())
+					if i%4 == 0 { // gives up, mostly in the queue
+						ctx, cancel = context.WithTimeout(t.Context(), 3*time.Millisecond)
+					}
+					if err := connpooltest.Call(ctx, pool); err != nil && i%4 != 0 {
+						t.Error(err)
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		st := pool.Stats()
+		require.Zero(t, st.Streams)
+		require.Zero(t, st.Waiting)
+		require.Equal(t, 4, st.StreamCapacity)
+	})
+}
+
+// A lane that has no connection yet does not stand behind the growth of another.
+func TestControlLaneOpensWhileTheMainOneGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := connpooltest.NewServer(connpooltest.Behavior{})
+		defer server.Stop()
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{
+			MinConnections: 1, MaxStreamsPerConnection: 1, Credentials: insecure.NewCredentials(),
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+				select {
+				case <-time.After(time.Second):
+					return server.Dial(ctx, address)
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			})},
+		})
+		require.NoError(t, err)
+		defer pool.Close()
+		defer openMany(t, pool, 10)()
+		time.Sleep(3500 * time.Millisecond)
+		began := time.Now()
+		require.NoError(t, connpooltest.Call(connpool.WithLane(t.Context(), connpool.LaneControl), pool))
+		require.LessOrEqual(t, time.Since(began), 2*time.Second)
 	})
 }

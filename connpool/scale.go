@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -86,18 +87,27 @@ func (p *Pool) look(s *slot, now time.Time) (waiting bool) {
 	p.hint.Store(int32(c.onWire))
 	l.probeAt = now.Add(probeInterval)
 	s.setLimit(c.onWire)
+	var calls []*call
 	s.each(func(c *call) bool {
+		calls = append(calls, c)
+		return true
+	})
+	for _, c := range calls {
 		if c.takeBack() {
 			p.counters.moved.Add(1)
 		}
-		return true
-	})
+	}
 	return true
 }
 
 // grow opens a connection where one is due: to the minimum, beyond the target
 // utilisation, for those who wait, or to replace one.
 func (p *Pool) grow(now time.Time, soonest func(time.Time)) {
+	for _, l := range p.lanes { // who has nothing comes before who wants more
+		if l.waiting.Load() > 0 && !l.reachable() {
+			p.growLane(l, now, soonest)
+		}
+	}
 	for _, l := range p.lanes {
 		p.growLane(l, now, soonest)
 	}
@@ -199,6 +209,8 @@ func (p *Pool) full(l *lane, c census, now time.Time, soonest func(time.Time)) {
 			continue
 		}
 		switch learned := int(s.learn.limit.Load()); {
+		case learned == 0 && s.running() >= int(s.limit.Load()) && p.hint.Load() > 0:
+			s.setLimit(int(s.limit.Load()) + 1) // what another showed holds here too, or not
 		case learned == 0 && s.running() >= int(s.limit.Load()):
 			s.assumption = 2 * int(s.limit.Load())
 			s.setLimit(s.assumption)
@@ -227,8 +239,12 @@ func (p *Pool) undrain(l *lane) bool {
 }
 
 // due returns the slot to replace: one that is past its age, or that stopped
-// answering.
+// answering. One goes after the other, so the last has to be closed; IDs, and
+// the labels made of them, stay few.
 func (p *Pool) due(l *lane, now time.Time, soonest func(time.Time)) *slot {
+	if slices.ContainsFunc(p.slots, func(s *slot) bool { return s.closing }) {
+		return nil
+	}
 	for _, s := range *l.slots.Load() {
 		switch {
 		case s.replacing:

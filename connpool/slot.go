@@ -49,6 +49,7 @@ type slot struct {
 	// What follows belongs to the pool's worker.
 	drainedAt  time.Time // since when it drains
 	drainedFor ScaleReason
+	emptySince time.Time // since when it is closed, but for an attempt that is ending
 	idleSince  time.Time // since when no call ran and none came
 	idleUses   uint64
 	replacing  bool // a successor is being opened

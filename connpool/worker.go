@@ -13,6 +13,7 @@ const (
 	waitingCheck   = 25 * time.Millisecond // attempts that wait for a stream
 	abandonedCheck = time.Second           // running streams that may be abandoned
 	probeInterval  = 30 * time.Second      // a learned limit is tried once more
+	endGrace       = time.Minute           // an attempt whose call is over has not ended
 )
 
 // A worker is the one goroutine that opens, drains and closes a pool's
@@ -241,7 +242,10 @@ func (p *Pool) retire(now time.Time, soonest func(time.Time)) {
 		case s.has(flagClosed):
 			// Every call was given back, and an attempt is just ending: closing
 			// now could put "connection is closing" in its place. Its end wakes us.
-			if soonest(now.Add(abandonedCheck)); now.Sub(s.drainedAt) < time.Minute {
+			if s.emptySince.IsZero() {
+				s.emptySince = now
+			}
+			if soonest(s.emptySince.Add(endGrace)); now.Sub(s.emptySince) < endGrace {
 				continue
 			}
 		case p.cfg.DrainDeadline > 0 && now.Sub(s.drainedAt) >= p.cfg.DrainDeadline:
