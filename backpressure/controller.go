@@ -380,7 +380,7 @@ func (c *Controller) learningLocked(now time.Duration) bool {
 	c.learning = false
 	c.buildPathsLocked()
 	for _, p := range c.paths {
-		p.last = now
+		p.last = -1 // the smoothed load starts from where the load is
 		if f := p.reportedFraction(); f < 0.995 {
 			p.active, p.event, p.fraction = true, Resumed, max(f, c.cfg.Floor)
 			p.since = c.base.Add(now)
