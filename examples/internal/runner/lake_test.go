@@ -1,0 +1,74 @@
+package runner_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stellar/go-stellar-sdk/network"
+	"github.com/stellar/go-stellar-sdk/support/compressxdr"
+	"github.com/stellar/go-stellar-sdk/support/datastore"
+	"github.com/stellar/go-stellar-sdk/xdr"
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers/ledgerstest"
+	"github.com/withobsrvr/sluice/examples/internal/programs"
+	"github.com/withobsrvr/sluice/examples/internal/sink"
+)
+
+// lake writes n ledgers of the sample into a folder in the layout of a public
+// data lake, one ledger a file, with its manifest.
+func lake(t *testing.T, n uint32) (dir string, fileOf func(ledger uint32) string) {
+	t.Helper()
+	dir = t.TempDir()
+	store, err := datastore.NewFilesystemDataStoreWithPath(dir)
+	require.NoError(t, err)
+	schema := datastore.DataStoreSchema{LedgersPerFile: 1, FilesPerPartition: 64000}
+	_, _, err = datastore.PublishConfig(t.Context(), store, datastore.DataStoreConfig{
+		Schema: schema, NetworkPassphrase: network.PublicNetworkPassphrase, Compression: "zstd",
+	})
+	require.NoError(t, err)
+	src := ledgerstest.Sample(t, n)
+	all, err := src.Bounds(t.Context())
+	require.NoError(t, err)
+	for l, err := range src.Ledgers(t.Context(), all) {
+		require.NoError(t, err)
+		var lcm xdr.LedgerCloseMeta
+		require.NoError(t, xdr.SafeUnmarshal(l.Raw, &lcm))
+		batch := xdr.LedgerCloseMetaBatch{StartSequence: xdr.Uint32(l.Sequence), EndSequence: xdr.Uint32(l.Sequence), LedgerCloseMetas: []xdr.LedgerCloseMeta{lcm}}
+		encoder := compressxdr.NewXDREncoder(compressxdr.DefaultCompressor, &batch)
+		require.NoError(t, store.PutFile(t.Context(), schema.GetObjectKeyFromSequenceNumber(l.Sequence), encoder, nil))
+	}
+	return dir, func(ledger uint32) string { return filepath.Join(dir, schema.GetObjectKeyFromSequenceNumber(ledger)) }
+}
+
+func TestPipelineOnADataLake(t *testing.T) {
+	dir, _ := lake(t, 6)
+	tr := start(t, t.TempDir(), programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-ledgers=4")
+	requireTruthOfTwo(t, tr.wait(t), 2)
+	require.Contains(t, tr.output(t), "ledgers 53312000 to 53312003 into", "cut to what was asked for")
+}
+
+// A ledger that does not decode ends the run and is named. What came before it
+// stays, and once the lake is repaired the run goes on there.
+func TestADamagedLedgerEndsTheRunAndIsNamed(t *testing.T) {
+	dir, fileOf := lake(t, 6)
+	bad := ledgers.SampleFirst + 3
+	whole, err := os.ReadFile(fileOf(bad))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(fileOf(bad), whole[:len(whole)/2], 0o644))
+	out := t.TempDir()
+	lakeIs := []string{"DATALAKE_PATH=" + dir}
+	tr := start(t, out, programs.All(), lakeIs, "-inprocess", "-source=datalake", "-ledgers=6")
+	err = <-tr.done
+	require.ErrorContains(t, err, fmt.Sprint(bad))
+	cp, err := sink.ReadCheckpoint(tr.dir(t))
+	require.NoError(t, err)
+	require.Equal(t, bad, cp.Next)
+
+	require.NoError(t, os.WriteFile(fileOf(bad), whole, 0o644))
+	again := start(t, out, programs.All(), lakeIs, "-inprocess", "-source=datalake", "-resume")
+	requireTruthOfTwo(t, again.wait(t), 3)
+}
