@@ -9,22 +9,29 @@ import (
 	"time"
 )
 
-// AdaptiveMode turns the adaptive limit on.
+// AdaptiveMode says what may change the message limit.
 type AdaptiveMode uint8
 
-// The modes of the adaptive limit. The zero mode is off.
+// The modes of the adaptive limit. The zero mode is AdaptiveGuard.
 const (
-	AdaptiveOff AdaptiveMode = iota
+	// AdaptiveGuard keeps Config.Limit.Messages, and lowers it only while a
+	// tenth or more of the work is released as Dropped: a limit that is far too
+	// large serves nobody in time. It learns nothing from service times.
+	AdaptiveGuard AdaptiveMode = iota
+	// AdaptiveOn learns the limit from service times and from dropped work.
 	AdaptiveOn
+	// AdaptiveOff keeps Config.Limit.Messages whatever happens.
+	AdaptiveOff
 )
 
 // AdaptiveConfig configures a message limit that follows the service time: the
 // time from a permit to its release. It never looks at how long a stream
 // lives, so it works on streams that never end.
 type AdaptiveConfig struct {
-	// Mode is AdaptiveOff or AdaptiveOn. Zero means AdaptiveOff.
+	// Mode says what may change the limit. Zero means AdaptiveGuard.
 	Mode AdaptiveMode
-	// Min is the smallest limit. Zero or negative means 4, or Max if that is less.
+	// Min is the smallest limit that service times lead to; dropped work goes
+	// below. Zero or negative means 4, or Max if that is less.
 	Min int64
 	// Max is the largest limit. Zero or negative means Config.Limit.Messages,
 	// but 1000 where that is at its default or none.
@@ -32,7 +39,7 @@ type AdaptiveConfig struct {
 	// Start is the first limit. Zero or negative means 20, within Min and Max.
 	Start int64
 	// Window is the shortest time between two changes of the limit. Zero or
-	// negative means 100 ms.
+	// negative means 100 ms; it may be 10 s at most.
 	Window time.Duration
 	// Tolerance is by how much queueing may lengthen the service time. Zero
 	// means 1.5; it must lie in 1..2, because a tolerance of 2 with the probe
@@ -66,8 +73,11 @@ func (a AdaptiveConfig) withDefaults(limit int64) AdaptiveConfig {
 }
 
 func (a AdaptiveConfig) validate(bad func(field string, value any, want string)) {
-	if a.Mode > AdaptiveOn {
-		bad("Adaptive.Mode", a.Mode, "AdaptiveOff or AdaptiveOn")
+	if a.Mode > AdaptiveOff {
+		bad("Adaptive.Mode", a.Mode, "AdaptiveGuard, AdaptiveOn or AdaptiveOff")
+	}
+	if a.Window > maxWindow {
+		bad("Adaptive.Window", a.Window, fmt.Sprintf("at most %v", maxWindow))
 	}
 	if a.Max > MaxMessages {
 		bad("Adaptive.Max", a.Max, fmt.Sprintf("at most %d", MaxMessages))
@@ -84,6 +94,7 @@ func (a AdaptiveConfig) validate(bad func(field string, value any, want string))
 }
 
 const (
+	maxWindow      = 10 * time.Second
 	windowSamples  = 25
 	keptSamples    = 256
 	baselineWindow = int64(30 * time.Second)
@@ -110,7 +121,8 @@ type adaptive struct {
 	samples  [keptSamples]int64
 	count    int
 	began    int64
-	dropped  bool
+	drops    int     // dropped in this window
+	floor    float64 // Min, and below it while work is dropped
 	starting bool
 	minima   [baselineParts]int64 // of the last 30 seconds
 	part     int64
@@ -127,6 +139,7 @@ func (a *adaptive) configure(cfg AdaptiveConfig) {
 	defer a.mu.Unlock()
 	fresh := !a.on
 	a.cfg, a.on = cfg, cfg.Mode == AdaptiveOn
+	a.floor = float64(cfg.Min)
 	if fresh {
 		a.size, a.starting = float64(cfg.Start), true
 	}
@@ -134,7 +147,7 @@ func (a *adaptive) configure(cfg AdaptiveConfig) {
 }
 
 func (a *adaptive) setLocked(size float64) {
-	a.size = min(max(size, float64(a.cfg.Min)), float64(a.cfg.Max))
+	a.size = min(max(size, a.floor), float64(a.cfg.Max))
 	a.limit.Store(int64(math.Round(a.size)))
 }
 
@@ -156,24 +169,26 @@ func (a *adaptive) finished(now, service, inFlight int64, o Outcome) {
 	case Ignored:
 		return
 	case Dropped:
-		a.dropped = true
+		a.drops++
 	default:
 		a.samples[a.count%keptSamples] = service
 		a.count++
 	}
-	if now-a.began >= int64(a.cfg.Window) && (a.count >= windowSamples || a.dropped) {
+	if now-a.began >= int64(a.cfg.Window) && (a.count >= windowSamples || a.drops > 0) {
 		a.stepLocked(now)
 	}
 }
 
 func (a *adaptive) stepLocked(now int64) {
 	peak := float64(a.peak.Swap(0))
-	dropped, count := a.dropped, min(a.count, keptSamples)
-	a.dropped, a.count, a.began = false, 0, now
+	drops, all, count := a.drops, a.drops+a.count, min(a.count, keptSamples)
+	a.drops, a.count, a.began = 0, 0, now
+	if drops > 0 {
+		a.cutLocked(drops, all)
+	} else {
+		a.floor = min(a.floor*guardGrow+1, float64(a.cfg.Min))
+	}
 	if count == 0 {
-		if dropped {
-			a.setLocked(a.size * 0.9)
-		}
 		return
 	}
 	kept := a.samples[:count]
@@ -190,8 +205,7 @@ func (a *adaptive) stepLocked(now int64) {
 		}
 		return
 	}
-	if dropped {
-		a.setLocked(a.size * 0.9)
+	if drops > 0 {
 		return
 	}
 	g := min(max(a.cfg.Tolerance*base/s, 0.5), 1)
@@ -222,6 +236,24 @@ func (a *adaptive) stepLocked(now int64) {
 		return // the limit was not what held it back
 	}
 	a.setLocked(next)
+}
+
+// cutLocked lowers the limit for dropped work, once a window: by a tenth, and
+// where it is a good part of all work, by half and below Min.
+func (a *adaptive) cutLocked(drops, all int) {
+	if drops < guardDrops || drops*10 < all {
+		a.setLocked(a.size * 0.9)
+		return
+	}
+	factor := 0.7
+	if drops*2 > all {
+		factor = 0.5
+	}
+	a.floor = max(1, min(a.floor, a.size)*factor)
+	a.setLocked(a.size * factor)
+	if a.draining > 0 {
+		a.restore = a.size
+	}
 }
 
 // learnLocked keeps the smallest sample of the last 30 seconds.

@@ -47,16 +47,16 @@ func TestBadConfigurationNamesEveryProblem(t *testing.T) {
 	_, err := New(Config{
 		Mode: 9, Limit: Cost{Messages: 1 << 40}, Rate: Rates{Rate(nan), Rate(inf), 1e16}, Burst: Cost{Rows: -1}, Oversized: 5,
 		MaxKeys: 1 << 30, PressureLoad: nan, Queue: QueueConfig{Discipline: 7, Length: 1 << 30, Target: time.Hour},
-		Adaptive: AdaptiveConfig{Mode: 3, Min: 10, Max: 5, Start: 100, Tolerance: inf},
+		Adaptive: AdaptiveConfig{Mode: 3, Min: 10, Max: 5, Start: 100, Tolerance: inf, Window: time.Hour},
 	})
 	require.Error(t, err)
 	for _, field := range []string{
 		"Mode", "Limit.Messages", "Rate.Messages", "Rate.Rows", "Rate.Bytes", "Burst.Rows", "Oversized", "MaxKeys", "PressureLoad",
-		"Queue.Discipline", "Queue.Length", "Queue.Target", "Adaptive.Mode", "Adaptive.Min", "Adaptive.Start", "Adaptive.Tolerance",
+		"Queue.Discipline", "Queue.Length", "Queue.Target", "Adaptive.Mode", "Adaptive.Min", "Adaptive.Start", "Adaptive.Tolerance", "Adaptive.Window",
 	} {
 		require.Contains(t, err.Error(), "Config."+field+" is ")
 	}
-	require.Len(t, strings.Split(err.Error(), "\n"), 16)
+	require.Len(t, strings.Split(err.Error(), "\n"), 17)
 	_, err = New(Config{Rate: Rates{Messages: Rate(math.Inf(-1))}})
 	require.Error(t, err, "minus infinity")
 

@@ -3,6 +3,7 @@ package flowcontrol
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // A Priority orders the calls that wait for room in flight: a higher one is
@@ -39,6 +40,7 @@ func (p Priority) level() int { return int(Critical - min(max(p, Background), Cr
 type (
 	priorityKey struct{}
 	tenantKey   struct{}
+	patientKey  struct{}
 )
 
 // WithPriority returns a context whose calls to [Throttler.Acquire] wait with
@@ -63,4 +65,17 @@ func WithKey(ctx context.Context, key string) context.Context {
 func KeyFrom(ctx context.Context) string {
 	k, _ := ctx.Value(tenantKey{}).(string)
 	return k
+}
+
+// WithPatience returns a context whose calls to [Throttler.Acquire] wait in
+// order and are not dropped by the queue, although the context has a deadline:
+// for the messages of a stream that lives until then.
+func WithPatience(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patientKey{}, true)
+}
+
+// hurried returns the deadline that the queue should mind.
+func hurried(ctx context.Context) (time.Time, bool) {
+	deadline, ok := ctx.Deadline()
+	return deadline, ok && ctx.Value(patientKey{}) == nil
 }

@@ -244,3 +244,35 @@ func TestOverloadByOneGreedyClientIsFair(t *testing.T) {
 		}
 	}
 }
+
+// Settings that are wrong by an order of magnitude and more, and that the
+// configuration accepts: the service stays up.
+func TestOverloadCollapsesAtNoSetting(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"limit of 16 times the slots": {Limit: Cost{Messages: 128}},
+		"no useful limit at all":      {Limit: Cost{Messages: 100_000}},
+		"limit of 1":                  {Limit: one},
+		"long waits in order":         {Limit: Cost{Messages: 128}, Queue: QueueConfig{Discipline: QueueInOrder, Length: 100_000}},
+		"a minimum far above":         {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Min: 500, Max: 1000}},
+		"a start far above":           {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Start: 100_000, Max: 100_000}},
+		"tolerance at its end":        {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Tolerance: 1.99}},
+		"tolerance at its other end":  {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Tolerance: 1}},
+		"a queue of a second":         {Adaptive: AdaptiveConfig{Mode: AdaptiveOn}, Queue: QueueConfig{Target: time.Second, Interval: time.Second}},
+		"a queue of an hour":          {Limit: Cost{Messages: 16}, Queue: QueueConfig{Target: time.Hour, Interval: time.Hour, Length: 100_000}},
+	} {
+		for _, verb := range []string{"try", "acquire"} {
+			t.Run(name+"/"+verb, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					all, th := simulate(t, cfg, verb, 1, simPhase{d: 15 * time.Second, load: 4})
+					goodput, p99 := measure(all, 5*time.Second, 15*time.Second, simCapacity)
+					t.Logf("%s, %s at 4x: goodput %.3f, p99 %v, limit %d", name, verb, goodput, p99.Round(time.Millisecond), th.Limit().Messages)
+					least := 0.7
+					if cfg.Limit == one {
+						least = 0.12 // one slot of eight, and that one busy
+					}
+					require.GreaterOrEqual(t, goodput, least)
+				})
+			})
+		}
+	}
+}

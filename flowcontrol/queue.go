@@ -17,7 +17,7 @@ const (
 	// any other as QueueInOrder: a request with a deadline is better refused
 	// early than served late, and a stream is better slowed than broken.
 	QueueAuto Discipline = iota
-	// QueueInOrder serves in order of arrival and drops nothing.
+	// QueueInOrder serves in order of arrival and drops nothing that has time.
 	QueueInOrder
 	// QueueCoDel bounds the wait in time: by Interval, and once the queue has
 	// not been empty for Interval, by Target, newest first.
@@ -25,7 +25,9 @@ const (
 	disciplines
 )
 
-// QueueConfig configures the wait for room in flight.
+// QueueConfig configures the wait for room in flight. Whatever the discipline,
+// a call whose context has a deadline waits for half of the time to it at
+// most: admitted later, it would only be late.
 type QueueConfig struct {
 	// Discipline orders the queue. The zero value is QueueAuto.
 	Discipline Discipline
@@ -154,7 +156,15 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 			limit, reason = most, ReasonQueueTimeout
 		}
 	}
-	if until != forever || w.codel {
+	deadline, bounded := hurried(ctx)
+	if bounded {
+		// Whoever is admitted at the last moment is late all the same. Half of
+		// the time is left for the work.
+		if half := int64(time.Until(deadline)) / 2; half < limit {
+			limit, reason = max(half, 0), ReasonQueueTimeout
+		}
+	}
+	if until != forever || w.codel || bounded {
 		timer := time.NewTimer(time.Duration(limit))
 		defer timer.Stop()
 		timeout = timer.C
@@ -188,7 +198,7 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 
 // join puts the caller in the queue and gives room to whoever is next.
 func (q *queue) join(ctx context.Context, s *settings, c Cost) (*waiter, error) {
-	_, deadline := ctx.Deadline()
+	_, deadline := hurried(ctx)
 	level := PriorityFrom(ctx).level()
 	var key *tenant
 	if s.cfg.MaxKeys > 0 {

@@ -135,6 +135,20 @@ func TestCallsWithoutADeadlineAreNotDropped(t *testing.T) {
 	})
 }
 
+func TestPatientCallsWaitAlthoughTheyHaveADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: one})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		l.add(ctx, "first", one, 8*time.Second)
+		l.add(ctx, "hurried", one, time.Second)
+		l.add(WithPatience(ctx), "patient", one, time.Second)
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"first", "patient"}, l.admitted())
+		require.ErrorIs(t, l.errs["hurried"], ErrRefused)
+	})
+}
+
 func TestTheQueueIsBoundedInLengthAndTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine(t, Config{Limit: one, Queue: QueueConfig{Length: 2}, MaxWait: 50 * time.Millisecond})

@@ -54,6 +54,9 @@ func (w *waits) total(t *Throttler) (began uint64, total time.Duration) {
 // and then so does the value: it is not allocated anew.
 func (t *Throttler) refuse(s *settings, c Cost, r Reason, stage Stage, w Weight, after time.Duration) *Error {
 	t.counters.refused[r].Add(1)
+	if stage >= StageInFlight && s.limit.Messages < s.cfg.Limit.Messages {
+		t.guard.refused(t)
+	}
 	e := Error{
 		Name: s.cfg.Name, Reason: r, Stage: stage, Weight: w, RetryAfter: after,
 		Cost: c, Limit: t.limit(s), InFlight: t.flight.cost(), Fraction: t.sampler.fraction(),

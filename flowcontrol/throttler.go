@@ -22,6 +22,7 @@ type Throttler struct {
 	pacer   pacer
 	adapt   adaptive
 	tenants tenants
+	guard   guard
 
 	pressed  atomic.Bool
 	counters counters
@@ -234,6 +235,9 @@ func (t *Throttler) release(p Permit, o Outcome) {
 	}
 	if o != Success {
 		t.counters.ended[min(o, outcomes-1)].Add(1)
+		if o == Dropped {
+			t.guard.dropped(t)
+		}
 	}
 	if t.queue.waiting.Load() > 0 {
 		t.queue.grant()
