@@ -69,7 +69,11 @@ type Status struct {
 	Component
 	Health Health
 	// Stale says that its heartbeats have stopped.
-	Stale         bool
+	Stale bool
+	// Lost says that its stream broke without a good-bye more than three seconds
+	// ago: an agent that lives comes back within one. Its load counts until it is
+	// stale, because a cut connection must not release a loaded pipeline.
+	Lost          bool
 	Registered    time.Time
 	LastHeartbeat time.Time
 	// Metrics are its latest metrics, by the keys of the heartbeat maps.

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/internal/wire/sluicepb"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // plane is a control plane on bufconn that can be restarted.
@@ -231,5 +233,25 @@ func TestComponentThatLeavesIsGoneAtOnce(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		require.Empty(t, p.server.Components())
 		require.Empty(t, p.server.Controller().Loads())
+	})
+}
+
+func TestACrashedComponentShowsAsDownBeforeItIsStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		c := newCaller(t, p)
+		require.NoError(t, c.register("sink"))
+		stream, err := c.own.Coordinate(c.ctx)
+		require.NoError(t, err)
+		require.NoError(t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}))
+		require.NoError(t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Beat{Beat: &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 95, MaxInFlight: 100}}}}))
+		time.Sleep(2 * time.Second)
+		require.Equal(t, topology.HealthHealthy, p.server.Topology().Nodes[0].Health)
+		require.NoError(t, stream.CloseSend()) // no good-bye
+		time.Sleep(2 * time.Second)
+		require.Equal(t, topology.HealthHealthy, p.server.Topology().Nodes[0].Health, "an agent may reconnect")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, topology.HealthDown, p.server.Topology().Nodes[0].Health)
+		require.True(t, p.server.Controller().Active(), "a cut connection does not release the pipeline")
 	})
 }

@@ -150,7 +150,7 @@ func healthFromV1(h flowctlv1pb.HealthStatus) Health {
 // healthy says whether a caller may be sent there: a component that says
 // nothing of its health is taken at its heartbeats.
 func (s *Status) healthy() bool {
-	return !s.Stale && s.Health != HealthUnhealthy && s.Health != HealthStopping
+	return !s.Stale && !s.Lost && s.Health != HealthUnhealthy && s.Health != HealthStopping
 }
 
 func reportFromMetrics(e *entry) backpressure.Report {

@@ -83,7 +83,7 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 
 func nodeOf(status *Status) topology.Node {
 	health := topology.Health(status.Health.String())
-	if status.Stale {
+	if status.Stale || status.Lost {
 		health = topology.HealthDown
 	}
 	report := &status.Report

@@ -24,11 +24,15 @@ type entry struct {
 	// session is the open Coordinate stream that speaks for the component; nil:
 	// it heartbeats by itself.
 	session *session
+	left    time.Time // when the last one ended
 }
 
 // maxHeartbeat bounds what a component may announce: the memory of one that
 // never comes again lasts six of them.
 const maxHeartbeat = 10 * time.Minute
+
+// lostAfter is how long a broken stream may stay away.
+const lostAfter = 3 * time.Second
 
 func (e *entry) staleAfter() time.Duration { return max(3*min(e.heartbeat, maxHeartbeat), minStale) }
 
@@ -303,6 +307,7 @@ func (r *registry) list(keep func(*Status) bool) []Status {
 func (r *registry) statusLocked(e *entry) Status {
 	status := e.Status
 	status.Stale = time.Since(e.LastHeartbeat) > e.staleAfter()
+	status.Lost = e.session == nil && !e.left.IsZero() && time.Since(e.left) > lostAfter
 	status.Report = r.reportLocked(e)
 	return status.clone()
 }

@@ -365,6 +365,6 @@ func (r *registry) leave(id string, own *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.entries[id]; e != nil && e.session == own {
-		e.session = nil
+		e.session, e.left = nil, time.Now()
 	}
 }

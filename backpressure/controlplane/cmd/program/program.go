@@ -193,6 +193,7 @@ func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, 
 		return nil, nil, err
 	}
 	watch.WatchController(server.Controller())
+	watch.WatchTopology(server)
 	metrics, err := prommonitor.NewHandler(watch, prommonitor.HandlerConfig{})
 	if err != nil {
 		return nil, nil, err
@@ -208,6 +209,7 @@ func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, 
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(StateOf(server))
 	})
-	mux.Handle("/", topology.Handler(server, topology.HandlerConfig{}))
-	return mux, watch.Stop, nil
+	page := topology.Handler(server, topology.HandlerConfig{})
+	mux.Handle("/", page)
+	return mux, func() { page.Close(); watch.Stop() }, nil
 }
