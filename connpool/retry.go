@@ -58,12 +58,10 @@ func (r *retrier) again(ctx context.Context, p *Pool, c *call, method string, er
 func (r *retrier) pushback(ctx context.Context) bool {
 	pause := 50 * time.Millisecond << min(r.retries, 10)
 	pause = pause/2 + jitter(pause)
-	if v := r.trailer.Get("grpc-retry-pushback-ms"); len(v) > 0 {
-		ms, err := strconv.Atoi(v[0])
-		if len(v) != 1 || err != nil || ms < 0 {
-			return false
-		}
-		pause = time.Duration(ms) * time.Millisecond
+	if wish, given, again := wishOf(r.trailer.Get("grpc-retry-pushback-ms")); !again {
+		return false
+	} else if given {
+		pause = wish
 	}
 	r.trailer = nil
 	t := time.NewTimer(pause)
@@ -74,6 +72,18 @@ func (r *retrier) pushback(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// wishOf reads a server's pushback. What it does not understand means: not again.
+func wishOf(values []string) (pause time.Duration, given, again bool) {
+	if len(values) == 0 {
+		return 0, false, true
+	}
+	ms, err := strconv.ParseInt(values[0], 10, 32) // gRPC's own are 32 bits too
+	if len(values) > 1 || err != nil || ms < 0 {
+		return 0, true, false
+	}
+	return time.Duration(ms) * time.Millisecond, true, true
 }
 
 // result is what the caller sees of the last attempt.
