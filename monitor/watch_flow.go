@@ -68,7 +68,6 @@ func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (s
 		v.Local = true
 		var e *Edge
 		if upstreamID != "" {
-			d.Service(upstreamID)
 			e = d.Edge(upstreamID, serviceID)
 			e.Counted = true
 		}

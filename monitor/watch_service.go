@@ -21,9 +21,6 @@ func (m *Monitor) WatchService(info ServiceInfo) (stop func()) {
 		v := d.Service(info.ID)
 		v.Local = true
 		v.describe(info)
-		for _, upstream := range info.Upstreams {
-			d.Service(upstream)
-		}
 	}))
 }
 
