@@ -2,20 +2,27 @@ package connpool_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 	"github.com/withobsrvr/sluice/connpool"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -48,15 +55,18 @@ func (*flightServer) DoGet(ticket *flight.Ticket, stream flight.FlightService_Do
 }
 
 func startFlight(t *testing.T) *connpool.Pool {
+	return serveFlight(t, &flightServer{}, connpool.Config{})
+}
+
+func serveFlight(t *testing.T, service flight.FlightServer, cfg connpool.Config, opts ...grpc.ServerOption) *connpool.Pool {
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer()
-	flight.RegisterFlightServiceServer(server, &flightServer{})
+	server := grpc.NewServer(opts...)
+	flight.RegisterFlightServiceServer(server, service)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
-	pool, err := connpool.New("passthrough:///flight", connpool.Config{
-		Credentials: insecure.NewCredentials(),
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })},
-	})
+	cfg.Credentials = insecure.NewCredentials()
+	cfg.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })}
+	pool, err := connpool.New("passthrough:///flight", cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = pool.Close() })
 	return pool
@@ -117,4 +127,72 @@ func abandonReader(t *testing.T, client flight.Client) {
 	require.NoError(t, err)
 	require.True(t, reader.Next())
 	reader.Release()
+}
+
+type sqlServer struct{ flightsql.BaseServer }
+
+func (*sqlServer) GetFlightInfoCatalogs(_ context.Context, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	return &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: d.Cmd}}}, FlightDescriptor: d}, nil
+}
+
+func (*sqlServer) DoGetCatalogs(context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema_ref.Catalogs)
+	defer b.Release()
+	b.Field(0).(*array.StringBuilder).Append("stellar")
+	chunks := make(chan flight.StreamChunk, 1)
+	chunks <- flight.StreamChunk{Data: b.NewRecordBatch()}
+	close(chunks)
+	return schema_ref.Catalogs, chunks, nil
+}
+
+// Flight SQL takes a pool as any other connection.
+func TestFlightSQL(t *testing.T) {
+	pool := serveFlight(t, flightsql.NewFlightServer(&sqlServer{}), connpool.Config{})
+	client := flightsql.Client{Client: flight.NewClientFromConn(pool.Shared(), nil), Alloc: memory.DefaultAllocator}
+	info, err := client.GetCatalogs(t.Context())
+	require.NoError(t, err)
+	reader, err := client.DoGet(t.Context(), info.GetEndpoint()[0].GetTicket())
+	require.NoError(t, err)
+	defer reader.Release()
+	require.True(t, reader.Next())
+	require.Equal(t, "stellar", reader.RecordBatch().Column(0).ValueStr(0))
+	require.False(t, reader.Next())
+	require.NoError(t, client.Close())
+	require.Zero(t, pool.Stats().Streams)
+}
+
+// With the service configuration for Flight, gRPC tries a refused DoGet again,
+// after the pause that the server asked for; a DoAction is left alone.
+func TestFlightServiceConfigRetriesReads(t *testing.T) {
+	var tries atomic.Int64
+	refuse := func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		if tries.Add(1) < 3 {
+			stream.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "20"))
+			return status.Error(codes.Unavailable, "not now")
+		}
+		return next(srv, stream)
+	}
+	pool := serveFlight(t, &flightServer{}, connpool.Config{ServiceConfig: connpool.FlightServiceConfig(connpool.FlightRetry{})}, grpc.StreamInterceptor(refuse))
+	client := flight.NewClientFromConn(pool.Shared(), nil)
+	stream, err := client.DoGet(t.Context(), &flight.Ticket{Ticket: []byte("two")})
+	require.NoError(t, err)
+	messages := 0
+	for {
+		_, err := stream.Recv()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		messages++
+	}
+	require.Equal(t, 3, messages, "the schema and two batches")
+	require.EqualValues(t, 3, tries.Load())
+	require.Zero(t, pool.Stats().Streams)
+
+	tries.Store(0)
+	action, err := client.DoAction(t.Context(), &flight.Action{})
+	require.NoError(t, err)
+	_, err = action.Recv()
+	require.Equal(t, codes.Unavailable, status.Code(err))
+	require.EqualValues(t, 1, tries.Load())
 }
