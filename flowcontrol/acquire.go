@@ -38,19 +38,23 @@ func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
 		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
 	}
 	until := t.deadline(s)
-	paced, err := t.pass(ctx, s, c, until, false)
+	enforced := s.rated && t.enforcesTokens(s)
+	paced, err := t.pass(ctx, s, c, until, enforced, false)
 	if err != nil {
 		return Permit{}, err
 	}
 	p, err := t.wait(ctx, s, c, fit, until)
 	if err != nil {
-		if s.rated && t.enforcesTokens(s) {
+		if enforced {
 			t.refundTokens(s, c)
 		}
 		if paced {
 			t.pacer.done(t.now())
 		}
 		return Permit{}, err
+	}
+	if s.rated && !enforced {
+		t.chargeTokens(s, c)
 	}
 	p.slot.paced = paced
 	return p, nil
@@ -75,7 +79,11 @@ func (t *Throttler) Pace(ctx context.Context, c Cost) error {
 		t.chargeTokens(s, c)
 		return nil
 	}
-	_, err := t.pass(ctx, s, c, t.deadline(s), true)
+	enforced := s.rated && t.enforcesTokens(s)
+	_, err := t.pass(ctx, s, c, t.deadline(s), enforced, true)
+	if err == nil && s.rated && !enforced {
+		t.chargeTokens(s, c)
+	}
 	return err
 }
 
@@ -88,20 +96,16 @@ func (t *Throttler) deadline(s *settings) int64 {
 
 const forever = 1<<63 - 1
 
-// pass waits for the fraction and the tokens. paced reports that the pacer
+// pass waits for the fraction, and for tokens if it must. paced reports that the pacer
 // counts the caller.
-func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, virtual bool) (paced bool, err error) {
+func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool) (paced bool, err error) {
 	if t.sampler.engaged.Load() {
 		paced, err = t.pacer.wait(ctx, until, virtual)
 		if err != nil {
 			return false, t.failed(s, c, err, StageFraction)
 		}
 	}
-	if !s.rated {
-		return paced, ctx.Err()
-	}
-	if !t.enforcesTokens(s) {
-		t.chargeTokens(s, c)
+	if !tokens {
 		return paced, nil
 	}
 	if err := t.waitTokens(ctx, s, c, until); err != nil {

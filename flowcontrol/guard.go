@@ -73,4 +73,7 @@ func (g *guard) publish(t *Throttler, limit int64) {
 	s.limit.Messages = min(limit, s.cfg.Limit.Messages)
 	g.active = s.limit.Messages < s.cfg.Limit.Messages
 	t.settings.Store(&s)
+	if t.queue.waiting.Load() > 0 {
+		t.queue.grant()
+	}
 }

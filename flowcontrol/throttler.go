@@ -119,19 +119,21 @@ func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error
 	if s.timed {
 		now = t.now()
 	}
-	if s.rated {
-		if !t.enforcesTokens(s) {
-			t.chargeTokens(s, c)
-		} else if wait, w, ok := t.takeTokens(s, c, 0); !ok {
+	enforced := s.rated && t.enforcesTokens(s)
+	if enforced {
+		if wait, w, ok := t.takeTokens(s, c, 0); !ok {
 			return Permit{}, t.refuse(s, c, ReasonRate, StageTokens, w, time.Duration(wait>>bucketShift)+1)
 		}
 	}
 	p, r, w := t.enter(ctx, s, fit, limit, now)
-	if r != ReasonNone {
-		if s.rated && t.enforcesTokens(s) {
+	switch {
+	case r != ReasonNone:
+		if enforced {
 			t.refundTokens(s, c)
 		}
 		return Permit{}, t.refuse(s, c, r, StageInFlight, w, 0)
+	case s.rated && !enforced:
+		t.chargeTokens(s, c)
 	}
 	return p, nil
 }
@@ -287,8 +289,8 @@ func (t *Throttler) limit(s *settings) Cost {
 	return limit
 }
 
-// now is the throttler's monotonic clock in nanoseconds, never 0.
-func (t *Throttler) now() int64 { return int64(time.Since(t.base)) + 1 }
+// now is the throttler's monotonic clock in nanoseconds, at least 1.
+func (t *Throttler) now() int64 { return max(int64(time.Since(t.base)), 0) + 1 }
 
 // SetFraction sets the share of the work that is admitted, 0..1. Values
 // outside are taken as the nearest end; NaN is ignored.
