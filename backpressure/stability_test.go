@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ type plant struct {
 	lasting  time.Duration
 	after    float64 // offered / capacity after it
 	policy   backpressure.Policy
+	each     func(at time.Duration, load, fraction float64) // report
 	seed     uint64
 }
 
@@ -83,6 +85,9 @@ func (p plant) run(t *testing.T) (o outcome) {
 			report = report.Add(time.Second)
 			_ = c.Report(backpressure.Report{ServiceID: "s", InFlight: g.InFlight().Messages, MaxInFlight: g.Limit().Messages})
 			smoothed += (1 - math.Exp(-1/0.5)) * (g.Load() - smoothed)
+			if p.each != nil {
+				p.each(now.Sub(begin), g.Load(), c.Fraction())
+			}
 			if measured {
 				sum, squares, n = sum+smoothed, squares+smoothed*smoothed, n+1
 				o.lowest, o.highest = min(o.lowest, smoothed), max(o.highest, smoothed)
@@ -139,5 +144,27 @@ func TestGradualHoldsTheLoad(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestPolicyCurves draws what docs/backpressure.md shows: 30 s at three times
+// the capacity, then half of it, under both policies. # is the load, | the
+// fraction.
+func TestPolicyCurves(t *testing.T) {
+	for _, policy := range []backpressure.Policy{backpressure.Step{}, backpressure.Gradual{}} {
+		var picture strings.Builder
+		var hard float64
+		synctest.Test(t, func(t *testing.T) {
+			o := plant{drain: 1, overload: 3, lasting: 30 * time.Second, after: 0.5, policy: policy, each: func(at time.Duration, load, fraction float64) {
+				if at%(2*time.Second) != 0 {
+					return
+				}
+				line := []byte(strings.Repeat("#", int(load*40+0.5)) + strings.Repeat(" ", 41))[:41]
+				line[int(fraction*40)] = '|'
+				fmt.Fprintf(&picture, "%4.0f s %s load %.2f fraction %.2f\n", at.Seconds(), line, load, fraction)
+			}}.run(t)
+			hard = o.hard
+		})
+		t.Logf("%v: %.1f %% of what was offered after the first 10 s met the hard limit\n%s", policy, 100*hard, picture.String())
 	}
 }
