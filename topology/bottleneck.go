@@ -88,7 +88,7 @@ func sortBlocked(list []Blocked) {
 
 func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s is the bottleneck: %s of its limit", n.Title(), percent(n.Load))
+	fmt.Fprintf(&b, "%s is the bottleneck: %s of its limit", brief(n.Title()), percent(n.Load))
 	for i, by := range blocks {
 		if i == 3 {
 			fmt.Fprintf(&b, " and %d more", len(blocks)-i)
@@ -100,7 +100,7 @@ func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
 		default:
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %s of the time", g.Nodes[ix.of[by.Node]].Title(), percent(by.Share))
+		fmt.Fprintf(&b, "%s %s of the time", brief(g.Nodes[ix.of[by.Node]].Title()), percent(by.Share))
 	}
 	return b.String()
 }

@@ -97,7 +97,7 @@ func (g *Graph) connect() {
 
 // unserved turns an observation that leads nowhere into a problem.
 func (g *Graph) unserved(e *Edge) {
-	p := Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", e.To, e.Endpoint)}
+	p := Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", brief(e.To), brief(e.Endpoint))}
 	if !slices.ContainsFunc(g.Problems, func(q Problem) bool { return q.Text == p.Text }) {
 		g.Problems = append(g.Problems, p)
 	}

@@ -120,16 +120,16 @@ func (s *scene) label(w *svgWriter, e int) {
 	if edge.Blocked >= blockedEnough {
 		class += " blocked"
 	}
-	const size = 12.0
+	const size, boldness = 12.0, 1.08
 	x, anchor := box.x+box.w/2, "middle"
 	if s.narrow {
 		x, anchor = box.x+8, "start"
-		room := (box.w-16)/size - ems(said) - 3
-		if n := len(s.ix.in[s.ix.to[e]]); n > 1 && room > 4 {
+		room := (box.w-16)/size/boldness - ems(said) - ems(" from ")
+		if n := len(s.ix.in[s.ix.to[e]]); n > 1 && room > 3 {
 			said += " from " + fit(from, room)
 		}
 	}
-	width := min(box.w, ems(said)*size+16)
+	width := min(box.w, ems(said)*size*boldness+16)
 	left := box.x
 	if !s.narrow {
 		left = x - width/2
@@ -175,26 +175,33 @@ func (s *scene) card(w *svgWriter, n int, loads []float32) {
 	s.ring(w, node, key, point{left + 27, c.y + 89})
 	column := left + 72
 	row := func(i int, name, slot, value string) {
-		y := c.y + 74 + float64(i)*18
+		y := c.y + 72 + float64(i)*21
 		w.text("text", at(column, y, "small muted"), name)
 		w.slot("text", append(at(right, y, "small value"), "text-anchor", "end"), key+"."+slot, value)
 	}
-	limit := thousands(float64(node.InFlight))
+	inFlight, queued, rate := thousands(float64(node.InFlight)), queueOf(node), perSecond(rateOf(node))
 	if node.MaxInFlight > 0 {
-		limit += " / " + thousands(float64(node.MaxInFlight))
+		inFlight += " / " + thousands(float64(node.MaxInFlight))
 	}
-	row(0, "in flight", "inflight", limit)
-	row(1, "queue", "queue", queueOf(node))
-	if node.OutRate > 0 || node.InRate == 0 {
-		row(2, "out", "rate", perSecond(node.OutRate))
-	} else {
-		row(2, "out", "rate", perSecond(node.InRate))
+	if node.Health.Gone() { // what it last said is not how it is; the table still has it
+		inFlight, queued, rate = "–", "–", "–"
 	}
-	s.queueBar(w, node, key, rect{column, c.y + 97, right - column, 2.5})
-	s.gate(w, node, key, left, c.y+143)
-	s.pool(w, n, key, left, c.y+156)
-	s.spark(w, node, key, rect{column + 22, c.y + 124, right - column - 22, 30}, loads)
+	row(0, "in flight", "inflight", inFlight)
+	row(1, "queue", "queue", queued)
+	row(2, "rate", "rate", rate)
+	s.queueBar(w, node, key, rect{column, c.y + 98, right - column, 2.5})
+	s.gate(w, node, key, left, c.y+147)
+	s.pool(w, n, key, left, c.y+161)
+	s.spark(w, node, key, rect{column + 22, c.y + 128, right - column - 22, 30}, loads)
 	w.end("g")
+}
+
+// rateOf is what a node puts out, or takes in where it puts out nothing.
+func rateOf(n *Node) float64 {
+	if n.OutRate > 0 {
+		return n.OutRate
+	}
+	return n.InRate
 }
 
 func queueOf(n *Node) string {
@@ -211,7 +218,7 @@ func (s *scene) sentence(n *Node) string {
 	}
 	said := fmt.Sprintf("%s, %s, %s, load %s, in flight %d of %d, queue %d, gate %s, %s",
 		line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, percent(n.Load), n.InFlight, n.MaxInFlight, n.QueueDepth,
-		gateWord(n), perSecond(max(n.OutRate, n.InRate)))
+		gateWord(n), perSecond(rateOf(n)))
 	if n.Cause {
 		said += ", the bottleneck"
 	}
@@ -249,7 +256,7 @@ func (s *scene) ring(w *svgWriter, n *Node, key string, c point) {
 		sin, cos := math.Sincos(2*math.Pi*min(tick, 1) - math.Pi/2)
 		w.element("line", []string{
 			"class", "tick", "x1", num(c.x + (radius-6)*cos), "y1", num(c.y + (radius-6)*sin),
-			"x2", num(c.x + (radius+6)*cos), "y2", num(c.y + (radius+6)*sin),
+			"x2", num(c.x + (radius+5)*cos), "y2", num(c.y + (radius+5)*sin),
 		})
 	}
 	said := strconv.Itoa(int(math.Round(100*min(n.Load, 99)))) + "%"
@@ -262,6 +269,7 @@ func (s *scene) ring(w *svgWriter, n *Node, key string, c point) {
 func (s *scene) queueBar(w *svgWriter, n *Node, key string, r rect) {
 	full := 0.0
 	switch {
+	case n.Health.Gone():
 	case n.QueueCapacity > 0:
 		full = min(1, float64(n.QueueDepth)/float64(n.QueueCapacity))
 	case n.QueueDepth > 0: // of no known end: each factor of ten is a quarter
@@ -293,6 +301,8 @@ func fractionOf(n *Node) float64 {
 
 func gateWord(n *Node) string {
 	switch open := fractionOf(n); {
+	case n.Health.Gone():
+		return "–"
 	case open >= 0.995:
 		return "gate open"
 	case open <= 0.051:
@@ -307,7 +317,7 @@ func gateWord(n *Node) string {
 func (s *scene) pool(w *svgWriter, n int, key string, x, y float64) {
 	var p Pool
 	for _, e := range s.ix.in[n] {
-		if q := s.graph.Edges[e].Pool; q != nil {
+		if q := s.graph.Edges[e].Pool; q != nil && s.graph.Edges[e].State != StateDown {
 			p.Total += q.Total
 			p.Healthy += q.Healthy
 			p.Idle += q.Idle

@@ -77,6 +77,9 @@ func fit(s string, most float64) string {
 	return s
 }
 
+// brief cuts a name for a sentence.
+func brief(name string) string { return fit(name, 40) }
+
 // line replaces what would break a line, or turn its direction, by a space.
 func line(s string) string {
 	return strings.Map(func(r rune) rune {
@@ -100,8 +103,10 @@ func em(r rune) float64 {
 	switch {
 	case r >= 0x1100:
 		return 1.05
-	case strings.ContainsRune("mwMW@%—…", r):
-		return 0.95
+	case strings.ContainsRune("MW@", r):
+		return 1.15
+	case strings.ContainsRune("mw%—…", r):
+		return 0.98
 	case unicode.IsUpper(r):
 		return 0.72
 	case strings.ContainsRune("iljtf.,:;|!'()[] -", r):

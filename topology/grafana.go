@@ -23,7 +23,7 @@ func (g *Graph) WriteGrafana(w io.Writer) error {
 		}
 		node := object{
 			"id": n.ID, "title": n.Title(), "subtitle": string(n.Kind), "mainstat": percent(n.Load),
-			"secondarystat": perSecond(max(n.OutRate, n.InRate)), "arc__load": load, "arc__free": 1 - load,
+			"secondarystat": perSecond(rateOf(n)), "arc__load": load, "arc__free": 1 - load,
 			"color": dotColor[s.busy(n)], "detail__health": string(n.Health), "detail__endpoint": n.Endpoint,
 			"detail__version": n.Version, "detail__in_flight": fmt.Sprintf("%d / %d", n.InFlight, n.MaxInFlight),
 			"detail__queue": n.QueueDepth, "detail__gate": gateWord(n),

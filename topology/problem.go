@@ -39,13 +39,13 @@ type Problem struct {
 func (g *Graph) problems(ix *adjacency) []Problem {
 	var list []Problem
 	for _, members := range g.Cycles {
-		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", join(members))})
+		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", join(briefs(members)))})
 	}
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
 		ins, outs := len(ix.in[i]), len(ix.out[i])
 		add := func(kind ProblemKind, format string) {
-			list = append(list, Problem{kind, []string{n.ID}, fmt.Sprintf(format, n.Title())})
+			list = append(list, Problem{kind, []string{n.ID}, fmt.Sprintf(format, brief(n.Title()))})
 		}
 		switch {
 		case n.Health == HealthUnknown && n.Kind == KindUnknown:
@@ -71,6 +71,17 @@ func (g *Graph) problems(ix *adjacency) []Problem {
 	slices.SortStableFunc(list, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Text, b.Text))
 	})
+	return list
+}
+
+func briefs(names []string) []string {
+	list := make([]string, 0, len(names))
+	for i, name := range names {
+		if i == 8 {
+			return append(list, fmt.Sprintf("%d more", len(names)-i))
+		}
+		list = append(list, brief(name))
+	}
 	return list
 }
 

@@ -66,7 +66,7 @@ func (s *scene) wide() {
 		}
 		tallest = max(tallest, heights[at])
 	}
-	s.width = 2*margin + float64(len(s.layout.layers))*(cardWidth+columnGap) - columnGap
+	s.width = 2*margin + max(float64(len(s.layout.layers))*(cardWidth+columnGap)-columnGap, cardWidth)
 	// Lines that turn back run below all cards, each in a lane of its own.
 	lanes := 0
 	waypoints := make([][]point, len(s.graph.Edges)) // by edge, in the order of layers
@@ -93,7 +93,7 @@ func (s *scene) wide() {
 		if s.layout.layer[from] >= s.layout.layer[to] { // back, or to itself
 			lanes++
 			low := 2*margin + tallest + float64(lanes)*14
-			out := 18 + 5*float64(lanes%4)
+			out := 12 + 3*float64(lanes%3)
 			s.paths[e] = corners(
 				point{a.x + a.w, start.y}, point{a.x + a.w + out, start.y}, point{a.x + a.w + out, low},
 				point{b.x - out, low}, point{b.x - out, end.y}, end,
@@ -189,7 +189,7 @@ func (s *scene) column() {
 		}
 	}
 	const most = 6 // further lanes share the last one's place
-	left := 12 + laneWidth*float64(min(lanes, most))
+	left := 15 + laneWidth*float64(min(lanes, most))
 	s.width = narrowWidth
 	y := 12.0
 	for i, n := range order {
@@ -217,7 +217,7 @@ func (s *scene) column() {
 			x := left + 18
 			s.paths[e] = corners(point{x, a.y + a.h}, point{x, b.y})
 		default:
-			x := left - 6 - laneWidth*float64(min(lane[e], most-1))
+			x := left - 9 - laneWidth*float64(min(lane[e], most-1))
 			out, in := a.y+a.h*0.66, b.y+b.h*0.33
 			s.paths[e] = corners(point{a.x, out}, point{x, out}, point{x, in}, point{b.x, in})
 		}

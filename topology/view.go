@@ -70,13 +70,37 @@ func newView(g *Graph, sparks map[string][]float32) *view {
 	v.Wide, v.Narrow = draw(false, "w"), draw(true, "v")
 	v.figures(g)
 	v.Cause, v.CauseClass = "Nothing is held up.", "why off"
-	if g.Bottleneck != nil {
-		v.Cause, v.CauseClass = line(g.Bottleneck.Sentence)+".", "why on"
+	if len(g.Nodes) == 0 {
+		v.Cause = "No component has registered yet."
+	}
+	if said := heldUp(g); said != "" {
+		v.Cause, v.CauseClass = line(said)+".", "why on"
 	}
 	v.set["cause"], v.set["cause.class"] = v.Cause, v.CauseClass
 	v.notes(g)
 	v.tables(g)
 	return v
+}
+
+// heldUp says in a sentence what holds the pipeline up: what is down comes
+// before what is slow.
+func heldUp(g *Graph) string {
+	var down []string
+	for i := range g.Nodes {
+		if n := &g.Nodes[i]; n.Health == HealthDown {
+			down = append(down, brief(n.Title())+" is down (last heard of "+ago(g.Time, n.LastHeartbeat)+")")
+		}
+	}
+	switch {
+	case len(down) > 3:
+		return fmt.Sprintf("%d components are down: %s and %d more", len(down), strings.Join(down[:3], ", "), len(down)-3)
+	case len(down) > 0:
+		return join(down)
+	case g.Bottleneck != nil:
+		return g.Bottleneck.Sentence
+	default:
+		return ""
+	}
 }
 
 // pill says backpressure in words.
@@ -112,7 +136,7 @@ func (v *view) figures(g *Graph) {
 	word, class := pill(g)
 	v.Figures = []figure{
 		{"Throughput", "f.rate", perSecond(p.Throughput), ""},
-		{"End-to-end latency", "f.latency", span(p.Latency), ""},
+		{"Latency", "f.latency", span(p.Latency), ""},
 		{"Load", "f.load", percent(p.Load), ""},
 		{"Admitted", "f.fraction", percent(fraction), ""},
 		{"Backpressure", "f.active", word, class},
@@ -175,7 +199,7 @@ func (v *view) tables(g *Graph) {
 			{Text: fit(n.Endpoint, 40)},
 		}})
 	}
-	v.EdgeHead = []string{"From", "To", "State", "Known by", "Throughput", "Bytes", "Blocked", "Latency", "Reconnects", "Last connected", "Pool", "Event types", "Endpoint"}
+	v.EdgeHead = []string{"From", "To", "State", "Known", "Rate", "Bytes", "Blocked", "Latency", "Reconnects", "Connected", "Pool", "Carries", "Endpoint"}
 	for i := range g.Edges {
 		e, key := &g.Edges[i], "u"+strconv.Itoa(i)+"."
 		v.EdgeRows = append(v.EdgeRows, row{i, []cell{
@@ -212,7 +236,7 @@ func poolOf(p *Pool) string {
 	if p == nil {
 		return "–"
 	}
-	said := fmt.Sprintf("%d of %d healthy, %d idle", p.Healthy, p.Total, p.Idle)
+	said := fmt.Sprintf("%d of %d up", p.Healthy, p.Total)
 	if p.Waiters > 0 {
 		said += fmt.Sprintf(", %d waiting", p.Waiters)
 	}
