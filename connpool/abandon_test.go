@@ -32,6 +32,16 @@ func TestAbandonedUploads(t *testing.T) {
 	gone(t, pool)
 	require.Eventually(t, func() bool { return server.Counts().Cancelled == 1 }, 5*time.Second, time.Millisecond)
 	require.EqualValues(t, 2, pool.Stats().Abandoned)
+
+	// A stream that nobody holds does not keep Shutdown waiting either.
+	drop(false)
+	done := make(chan error, 1)
+	go func() { done <- pool.Shutdown(t.Context()) }()
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return len(done) == 1
+	}, 20*time.Second, 20*time.Millisecond)
+	require.NoError(t, <-done)
 }
 
 func gone(t *testing.T, pool *connpool.Pool) {

@@ -82,6 +82,7 @@ func (p *Pool) pass(now time.Time) (next time.Time) {
 		}
 	}
 	p.dropLost(now)
+	p.reclaim(now, soonest)
 	p.retire(now, soonest)
 	if p.shutting {
 		if len(p.slots) == 0 && p.dialing == nil {
@@ -93,7 +94,6 @@ func (p *Pool) pass(now time.Time) (next time.Time) {
 		}
 		return next
 	}
-	p.reclaim(now, soonest)
 	p.lookAfterWaiting(now, soonest)
 	if !now.Before(p.maintain) {
 		p.shrink(now)
