@@ -138,28 +138,34 @@ func measure(all []simAnswer, from, to time.Duration, possible float64) (goodput
 
 var advised = Config{Adaptive: AdaptiveConfig{Mode: AdaptiveOn}}
 
+// The bars are for the medians of three seeds.
 func TestOverloadKeepsGoodputAndLatency(t *testing.T) {
 	for _, verb := range []string{"try", "acquire"} {
 		for _, load := range []float64{0.5, 1, 1.5, 2, 4} {
-			for seed := range uint64(3) {
-				t.Run(fmt.Sprint(verb, load, seed), func(t *testing.T) {
+			t.Run(fmt.Sprint(verb, load), func(t *testing.T) {
+				var goodputs []float64
+				var p99s []time.Duration
+				for seed := range uint64(3) {
 					synctest.Test(t, func(t *testing.T) {
 						all, th := simulate(t, advised, verb, seed, simPhase{d: 15 * time.Second, load: load})
 						goodput, p99 := measure(all, 5*time.Second, 15*time.Second, simCapacity)
 						t.Logf("%s at %gx: goodput %.3f, p99 %v, limit %d", verb, load, goodput, p99.Round(time.Millisecond), th.Limit().Messages)
-						switch {
-						case load < 1:
-							require.GreaterOrEqual(t, goodput, 0.99)
-						case load == 1:
-							require.GreaterOrEqual(t, goodput, 0.94)
-						default:
-							require.GreaterOrEqual(t, goodput, 0.96)
-							require.LessOrEqual(t, p99, p99Bar(verb))
-						}
 						require.Zero(t, th.InFlight())
+						goodputs, p99s = append(goodputs, goodput), append(p99s, p99)
 					})
-				})
-			}
+				}
+				slices.Sort(goodputs)
+				slices.Sort(p99s)
+				switch {
+				case load < 1:
+					require.GreaterOrEqual(t, goodputs[1], 0.99)
+				case load == 1:
+					require.GreaterOrEqual(t, goodputs[1], 0.95)
+				default:
+					require.GreaterOrEqual(t, goodputs[0], 0.96)
+					require.LessOrEqual(t, p99s[1], 65*time.Millisecond)
+				}
+			})
 		}
 		t.Run(verb+" after a minute", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -167,19 +173,10 @@ func TestOverloadKeepsGoodputAndLatency(t *testing.T) {
 				goodput, p99 := measure(all, 60*time.Second, 70*time.Second, simCapacity)
 				t.Logf("%s at 2x after 60 s: goodput %.3f, p99 %v", verb, goodput, p99.Round(time.Millisecond))
 				require.GreaterOrEqual(t, goodput, 0.96)
-				require.LessOrEqual(t, p99, p99Bar(verb))
+				require.LessOrEqual(t, p99, 65*time.Millisecond)
 			})
 		})
 	}
-}
-
-// p99Bar is 65 ms for work that is refused or started at once. A queue in
-// front adds what its own waits are, measured from the arrival.
-func p99Bar(verb string) time.Duration {
-	if verb == "acquire" {
-		return 75 * time.Millisecond
-	}
-	return 65 * time.Millisecond
 }
 
 func TestOverloadWhileTheServiceTimeDoubles(t *testing.T) {

@@ -25,9 +25,9 @@ const (
 	disciplines
 )
 
-// QueueConfig configures the wait for room in flight. Whatever the discipline,
-// a call whose context has a deadline waits for half of the time to it at
-// most: admitted later, it would only be late.
+// QueueConfig configures the wait for room in flight. A call whose context has
+// a deadline waits for a part of the time to it at most, half of it in order
+// and an eighth under CoDel: admitted later, it would only be late.
 type QueueConfig struct {
 	// Discipline orders the queue. The zero value is QueueAuto.
 	Discipline Discipline
@@ -158,10 +158,14 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 	}
 	deadline, bounded := hurried(ctx)
 	if bounded {
-		// Whoever is admitted at the last moment is late all the same. Half of
+		// Whoever is admitted at the last moment is late all the same: most of
 		// the time is left for the work.
-		if half := int64(time.Until(deadline)) / 2; half < limit {
-			limit, reason = max(half, 0), ReasonQueueTimeout
+		most := int64(time.Until(deadline)) / 2
+		if w.codel {
+			most /= 4
+		}
+		if most < limit {
+			limit, reason = max(most, 0), ReasonQueueTimeout
 		}
 	}
 	if until != forever || w.codel || bounded {
