@@ -40,6 +40,7 @@ func TestReferencePipeline(t *testing.T) {
 	p.wait(`document.querySelectorAll("svg.wide .node:not(.gone)").length === 3`)
 	p.wait(`document.querySelector(".pill").classList.contains("on")`)
 	p.wait(`/arrow-analytics-sink is the bottleneck/.test(document.querySelector(".why").textContent)`)
+	p.wait(`+document.querySelector("#when").max >= 15`) // some history for the picture
 	require.Empty(t, p.problems())
 	p.picture("pipeline-throttled")
 
