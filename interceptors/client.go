@@ -79,6 +79,9 @@ func (c *Client) Stats() Stats {
 	return s
 }
 
+// Streams lists the open streams, the oldest first.
+func (c *Client) Streams() []StreamStats { return c.streamStats() }
+
 // begin takes the call's slots and waits for its admission. On an error nothing is held.
 func (c *Client) begin(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
 	if e := c.open(cl); e != nil {

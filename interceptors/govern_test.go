@@ -115,31 +115,6 @@ func TestTapShedsBeforeAnyWork(t *testing.T) {
 	})
 }
 
-func TestLoadReportsPerCall(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 10}})
-		server := newServer(t, interceptors.ServerConfig{Throttler: gate, LoadReports: interceptors.LoadReportsPerCall})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, AsOptions: true})
-		permit, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 4})
-		require.NoError(t, err)
-		defer permit.Release(flowcontrol.Success)
-		time.Sleep(time.Second)
-		stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
-		require.NoError(t, err)
-		_, err = drain(stream)
-		require.NoError(t, err)
-		require.NotEmpty(t, stream.Trailer().Get("endpoint-load-metrics-bin"))
-		var trailer metadata.MD
-		_, err = f.Client.GetFlightInfo(t.Context(), &flight.FlightDescriptor{}, grpc.Trailer(&trailer))
-		require.NoError(t, err)
-		require.NotEmpty(t, trailer.Get("endpoint-load-metrics-bin"))
-	})
-	off := newServer(t, interceptors.ServerConfig{})
-	require.Error(t, off.RegisterLoadService(grpc.NewServer(), time.Minute))
-	on := newServer(t, interceptors.ServerConfig{LoadReports: interceptors.LoadReportsAll})
-	require.NoError(t, on.RegisterLoadService(grpc.NewServer(), time.Minute))
-}
-
 // span records its events.
 type span struct {
 	trace.Span

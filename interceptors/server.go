@@ -73,6 +73,9 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
+// Streams lists the open streams, the oldest first.
+func (s *Server) Streams() []StreamStats { return s.streamStats() }
+
 // seenKey marks a context whose call a Server governs already: interceptors
 // given both as options and as middleware count once.
 type seenKey struct{}

@@ -111,6 +111,43 @@ func (s Stats) Rejected(r Reason) int64 {
 	return n
 }
 
+// StreamStats is one open stream.
+type StreamStats struct {
+	Method string
+	Class  Class
+	// Tenant is empty where no key function names one.
+	Tenant   string
+	Age      time.Duration
+	Received Traffic
+	Sent     Traffic
+	InFlight flowcontrol.Cost
+	// Busy, Blocked, Idle and Throttled divide its Age, as in [ClassStats].
+	Busy, Blocked, Idle, Throttled time.Duration
+}
+
+// streamStats lists the open streams, the oldest first.
+func (c *core) streamStats() []StreamStats {
+	var list []StreamStats
+	c.each(func(cl *call) {
+		if !cl.stream || cl.ended.Load() {
+			return
+		}
+		var sum ClassStats
+		cl.addTo(&sum)
+		s := StreamStats{
+			Method: cl.method.name, Class: cl.kind(), Age: time.Duration(cl.now()),
+			Received: sum.Received, Sent: sum.Sent, InFlight: cl.inFlight(),
+			Busy: sum.Busy, Blocked: sum.Blocked, Idle: sum.Idle, Throttled: sum.Throttled,
+		}
+		if cl.tenant != nil {
+			s.Tenant = cl.tenant.name
+		}
+		list = append(list, s)
+	})
+	slices.SortFunc(list, func(a, b StreamStats) int { return cmp.Compare(b.Age, a.Age) })
+	return list
+}
+
 func (c *core) stats() Stats {
 	s := Stats{MaxActiveStreams: max(c.maxStreams, 0)}
 	var sums [classes]ClassStats
