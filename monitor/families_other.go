@@ -56,7 +56,7 @@ var connectionFamilies = []*Family{
 	},
 	{
 		Name: "flowctl_pool_acquire_wait_seconds", OTel: "flowctl.pool.acquire.wait", Unit: "s", Kind: Distribution, Labels: []string{"endpoint"},
-		Help: "How long an RPC waited for a connection.",
+		Help: "How long RPCs that had to wait for a connection waited.",
 		each: eachPool(func(p *Pool, emit func(Sample)) {
 			if p.Wait.Known() {
 				emit(Sample{Labels: [MaxLabels]string{p.Endpoint}, Histogram: &p.Wait})

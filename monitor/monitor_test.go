@@ -31,8 +31,8 @@ func newMonitor(t testing.TB, cfg monitor.Config) *monitor.Monitor {
 
 func TestConfigDefaultsAndProblems(t *testing.T) {
 	cfg := newMonitor(t, monitor.Config{}).Config()
-	for i := range reflect.TypeOf(cfg).NumField() {
-		switch name := reflect.TypeOf(cfg).Field(i).Name; name {
+	for i := range reflect.TypeFor[monitor.Config]().NumField() {
+		switch name := reflect.TypeFor[monitor.Config]().Field(i).Name; name {
 		case "Version", "Description", "Scope", "NoLegacy", "TraceID": // zero means none, or is the default
 		default:
 			require.False(t, reflect.ValueOf(cfg).Field(i).IsZero(), name)
@@ -293,12 +293,15 @@ func TestWatchPools(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
 	m.WatchPools("sink", pools{{
 		Endpoint: "dns:///ttp:8816", TotalConnections: 3, HealthyConnections: 2, IdleConnections: 1, MaxConnections: 10, Waiting: 4,
+		Waits: 3, WaitTime: time.Second, WaitBuckets: [connpool.WaitBucketCount]uint64{2: 3},
 		Dials: 7, DialFailures: 2, TotalUseCount: 9, Saturated: 1, Ejections: 2,
 		ScaleEvents: map[connpool.ScaleReason]uint64{connpool.DownLost: 3, connpool.UpLoad: 1},
 	}})
 	s := m.Snapshot()
 	require.Equal(t, "ttp:8816", s.Pools[0].Endpoint)
 	require.Equal(t, uint64(5), s.Pools[0].Opened)
+	require.Equal(t, uint64(3), s.Pools[0].Wait.Count())
+	require.InDelta(t, 0.003, s.Pools[0].Wait.Quantile(0.5), 1e-9)
 	require.Equal(t, []monitor.ReasonCount{{Reason: "lost", Count: 3}}, s.Pools[0].Closed)
 	require.Equal(t, []monitor.EndpointCount{{Endpoint: "ttp:8816", Count: 2}}, s.Service("sink").Connections)
 	require.Len(t, s.Reconnections, len(monitor.ReconnectReasons()), "all reasons from the start")
@@ -329,7 +332,7 @@ func TestEveryFamilyIsDocumentedAndReadable(t *testing.T) {
 	for _, f := range m.Families() {
 		require.False(t, names[f.Name] || names[f.OTel], "%s exists twice", f.Name)
 		names[f.Name], names[f.OTel] = true, f.OTel != ""
-		if f.Name == "flowctl_pool_acquire_wait_seconds" || f.Name == "flowctl_alerts" {
+		if f.Name == "flowctl_pool_acquire_wait_seconds" || f.Name == "flowctl_alerts" { // not in the script
 			continue
 		}
 		n := 0

@@ -39,6 +39,7 @@ func (d *Draft) addPool(serviceID string, s connpool.Stats) {
 	p.Waiters += int64(s.Waiting)
 	p.Waits += s.Waits
 	p.WaitTime += s.WaitTime
+	p.Wait.add(&Histogram{Bounds: durationBounds[:], Counts: s.WaitBuckets[:], Sum: s.WaitTime.Seconds()})
 	p.Opened += s.Dials - min(s.Dials, s.DialFailures)
 	p.AddAcquires("ok", uint64(max(0, s.TotalUseCount)))
 	p.AddAcquires("saturated", s.Saturated)

@@ -146,6 +146,7 @@ func pool() dashboard {
 			{kind: series, title: "Mean wait", description: "Time that a waiting RPC waited for a connection.", unit: "s", queries: []query{
 				{"sum by (endpoint) (rate(flowctl_pool_wait_seconds_total" + selector + "[$__rate_interval])) / (sum by (endpoint) (rate(flowctl_pool_waits_total" + selector + "[$__rate_interval])) > 0)", "{{endpoint}}"},
 			}},
+			{kind: series, title: "Wait (99th percentile)", description: help("flowctl_pool_acquire_wait_seconds"), unit: "s", queries: []query{show("flowctl_pool_acquire_wait_seconds", selector, "endpoint", "{{endpoint}}")}},
 			{kind: series, title: "Acquires", description: help("flowctl_pool_acquires_total"), unit: "short", queries: []query{show("flowctl_pool_acquires_total", selector, "endpoint, result", "{{endpoint}} {{result}}")}},
 			{kind: series, title: "Opened and closed", description: "Connections made, and ended by reason.", unit: "short", queries: []query{
 				show("flowctl_pool_connections_opened_total", selector, "endpoint", "{{endpoint}} opened"), show("flowctl_pool_connections_closed_total", selector, "endpoint, reason", "{{endpoint}} closed {{reason}}"),

@@ -138,7 +138,7 @@ func TestQueriesKnowTheTable(t *testing.T) {
 			unused = append(unused, f.Name)
 		}
 	}
-	require.ElementsMatch(t, []string{"flowctl_pipeline_worst_load_ratio", "flowctl_pool_acquire_wait_seconds"}, unused, "families that no dashboard shows")
+	require.ElementsMatch(t, []string{"flowctl_pipeline_worst_load_ratio"}, unused, "families that no dashboard shows")
 }
 
 // TestDocsHaveTheTables: what docs/monitoring.md lists is what there is.

@@ -5,6 +5,10 @@
 //
 // Everything here may be used from any goroutine.
 //
+// # Errors
+//
+// Nothing here fails.
+//
 // # Testing
 //
 // It imports no test library.

@@ -1,0 +1,61 @@
+package monitor_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/monitor"
+)
+
+// FuzzIDs: whatever ids come from outside, labels are short, valid and never
+// empty, and the report is JSON.
+func FuzzIDs(f *testing.F) {
+	for _, id := range []string{"", "a", "dns:///host:1", "\xff\xfe", "end\n", `"><script>`, "passthrough:///bufnet", "unix://", "://"} {
+		f.Add(id, id)
+	}
+	f.Fuzz(func(t *testing.T, id, endpoint string) {
+		m, err := monitor.New(monitor.Config{})
+		require.NoError(t, err)
+		m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+			v := d.Service(id)
+			v.Local, v.Version = true, endpoint
+			v.AddError(id, 1)
+			v.AddConnections(endpoint, 1)
+			d.Pool(endpoint).Total = 1
+			d.Edge(id, endpoint)
+			d.Reconnections(id, endpoint, 1)
+			d.ReportsRejected(endpoint, 1)
+		}))
+		s := m.Snapshot()
+		for _, family := range m.Families() {
+			family.Collect(s, func(v monitor.Sample) {
+				for i, name := range family.Labels {
+					require.True(t, utf8.ValidString(v.Labels[i]))
+					require.LessOrEqual(t, len(v.Labels[i]), 128)
+					require.True(t, v.Labels[i] != "" || name == "version")
+				}
+			})
+		}
+		_, err = json.Marshal(m.Report())
+		require.NoError(t, err)
+	})
+}
+
+// FuzzReadyz: no path or query makes the handler fail or panic.
+func FuzzReadyz(f *testing.F) {
+	f.Add("/readyz/x", "verbose&exclude=a")
+	f.Add("//", "%zz")
+	f.Fuzz(func(t *testing.T, path, query string) {
+		m, err := monitor.New(monitor.Config{})
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		m.Handler(nil).ServeHTTP(w, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{}})
+		require.Contains(t, []int{200, 404}, w.Code)
+	})
+}

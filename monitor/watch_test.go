@@ -1,0 +1,102 @@
+package monitor_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/interceptors"
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/topology"
+)
+
+type calls struct{ stats interceptors.Stats }
+
+func (c *calls) Stats() interceptors.Stats { return c.stats }
+
+// TestWatchServerAndClient: traffic, rates, failures, and an edge that is seen
+// to block while it still does.
+func TestWatchServerAndClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Interval: time.Second, Freshness: -1})
+		server, client := &calls{}, &calls{}
+		m.WatchService(monitor.ServiceInfo{ID: "ttp", Type: monitor.TypeProcessor, Version: "v1", Upstreams: []string{"ledgers"}})
+		m.WatchServer("ttp", server)
+		m.WatchClient("ttp", "ledgers", client)
+		m.Snapshot()
+		for i := range int64(60) {
+			time.Sleep(time.Second)
+			server.stats = interceptors.Stats{ActiveStreams: 2, MaxActiveStreams: 10, Classes: []interceptors.ClassStats{
+				{Class: interceptors.ClassGet, Active: 2, Sent: interceptors.Traffic{Messages: i, Rows: 100 * i, Bytes: 5000 * i}, Completed: 3 * i, Failed: i, Throttled: time.Duration(i) * 100 * time.Millisecond},
+				{Class: interceptors.ClassInfo, Sent: interceptors.Traffic{Messages: 1000}},
+			}}
+			client.stats = interceptors.Stats{Classes: []interceptors.ClassStats{
+				{Class: interceptors.ClassGet, Active: 1, Received: interceptors.Traffic{Messages: i, Bytes: 9000 * i}, Busy: time.Duration(i) * 900 * time.Millisecond, Throttled: time.Duration(i) * 50 * time.Millisecond},
+			}}
+			m.Snapshot()
+		}
+		s := m.Snapshot()
+		require.Len(t, s.Services, 1, "an upstream is only named")
+		v := s.Services[0]
+		require.Equal(t, monitor.TypeProcessor, v.Type)
+		require.Equal(t, int64(2), v.Streams)
+		require.Equal(t, int64(10), v.StreamLimit)
+		require.Equal(t, monitor.Traffic{Events: 5900, Bytes: 295000}, v.Out, "planning moves no data")
+		require.Equal(t, monitor.Traffic{Events: 59, Bytes: 531000}, v.In, "messages where there are no rows")
+		require.InDelta(t, 100, v.Throughput, 2)
+		require.InDelta(t, 0.25, v.ErrorRatio, 0.01)
+		require.Equal(t, 5900*time.Millisecond, v.Blocked)
+		require.Len(t, s.Edges, 1)
+		e := s.Edges[0]
+		require.True(t, e.Connected)
+		require.Equal(t, "ledgers", e.Source)
+		require.Equal(t, uint64(59), e.Events)
+		require.InDelta(t, 0.95, e.BlockedRatio, 0.02)
+	})
+}
+
+type agent struct{ controlplane.AgentStats }
+
+func (a agent) Stats() controlplane.AgentStats { return a.AgentStats }
+
+func TestWatchAgent(t *testing.T) {
+	m := newMonitor(t, monitor.Config{})
+	m.WatchAgent("sink", agent{controlplane.AgentStats{Fraction: 0.4, Reconnects: map[string]uint64{"unreachable": 3, "invented": 1}}})
+	s := m.Snapshot()
+	require.Equal(t, 0.4, s.Service("sink").Fraction)
+	require.True(t, s.Discovers, "the histogram of discovery is there from the start")
+	require.True(t, s.Discovery.Known())
+	require.Contains(t, s.Reconnections, monitor.ReconnectionCount{Service: "sink", Reason: "unreachable", Count: 3})
+	require.Contains(t, s.Reconnections, monitor.ReconnectionCount{Service: "sink", Reason: monitor.Other, Count: 1})
+}
+
+func TestWatchTopology(t *testing.T) {
+	now := time.Now()
+	g := &topology.Graph{
+		Nodes: []topology.Node{
+			{ID: "src", Kind: topology.KindSource, Version: "v2", Status: topology.Status{Health: topology.HealthHealthy, InFlight: 5, MaxInFlight: 10, Load: 0.5, LastHeartbeat: now.Add(-3 * time.Second)}},
+			{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"src"}, Status: topology.Status{Health: topology.HealthDown}},
+			{ID: "cp", Kind: topology.KindControl},
+		},
+		Edges: []topology.Edge{{From: "src", To: "sink", State: topology.StateConnected, Blocked: 0.7}, {To: "sink", Endpoint: "x:1"}},
+	}
+	m := newMonitor(t, monitor.Config{})
+	m.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
+	s := m.Snapshot()
+	require.Len(t, s.Services, 2)
+	src, sink := s.Service("src"), s.Service("sink")
+	require.Equal(t, monitor.TypeSource, src.Type)
+	require.Equal(t, 0.5, src.Load)
+	require.Equal(t, "v2", src.Version)
+	require.InDelta(t, 3, src.HeartbeatAge.Seconds(), 1)
+	require.Equal(t, monitor.Unhealthy, sink.Health)
+	require.Equal(t, []monitor.Edge{s.Edges[0]}, s.Edges)
+	require.True(t, s.Edges[0].Connected)
+	require.Equal(t, 0.7, s.Edges[0].BlockedRatio)
+	n := 0
+	monitor.FamilyOf("flowctl_edge_events_total").Collect(s, func(monitor.Sample) { n++ })
+	require.Zero(t, n, "who is no end of an edge does not count its events")
+}
