@@ -22,6 +22,7 @@ type clientStream struct {
 	client  *Client
 	method  *method
 	ctx     context.Context
+	patient context.Context // ctx, for the gate: a message may wait as long as its stream lives
 	connect connector
 	opts    []grpc.CallOption
 
@@ -45,6 +46,7 @@ type current struct {
 func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt, tries int) *clientStream {
 	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, tries: tries}
 	s.paced.Store(c.throttler != nil && c.policy[m.class] == PolicyPaced)
+	s.patient = flowcontrol.WithPatience(ctx)
 	s.current.a.Store(a)
 	c.remember(s)
 	return s
@@ -98,7 +100,7 @@ func (s *clientStream) send(a *attempt, m any) error {
 	_ = c.weigh(a.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := a.now()
 	if s.paced.Load() && s.method.clientStream {
-		if err := c.pace(s.ctx, a.call, c.cost(&w)); err != nil {
+		if err := c.pace(s.patient, a.call, c.cost(&w)); err != nil {
 			return statusOf(s.ctx, err)
 		}
 		t1 := a.now()
@@ -165,7 +167,7 @@ func (s *clientStream) recv(a *attempt, m any) error {
 		return nil
 	}
 	if s.paced.Load() {
-		permit, err := c.acquire(s.ctx, a.call, c.cost(&w))
+		permit, err := c.acquire(s.patient, a.call, c.cost(&w))
 		waited := a.now() - now
 		a.recv.waited.Add(waited)
 		if waited >= int64(eventFloor) {

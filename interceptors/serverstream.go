@@ -23,6 +23,7 @@ type serverStream struct {
 	grpc.ServerStream
 	*call
 	ctx     context.Context
+	patient context.Context // ctx, for the gate: a message may wait as long as its stream lives
 	headers heldHeaders
 	paced   atomic.Bool
 	first   bool // the next message received is the first
@@ -35,6 +36,7 @@ func newServerStream(s *Server, cl *call, ss grpc.ServerStream, ctx context.Cont
 	sctx, stop := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
 	cl.stop = stop
 	stream.ctx = withHeaders(sctx, &stream.headers)
+	stream.patient = flowcontrol.WithPatience(stream.ctx)
 	inner := grpc.ServerTransportStreamFromContext(ctx)
 	cl.abort = func(e *Error) { abort(inner, e) }
 	return stream
@@ -117,7 +119,7 @@ func (s *serverStream) received(m any, now int64) error {
 
 // take waits for the message's room.
 func (s *serverStream) take(cost flowcontrol.Cost, now int64) error {
-	permit, err := s.core.acquire(s.ctx, s.call, cost)
+	permit, err := s.core.acquire(s.patient, s.call, cost)
 	waited := s.call.now() - now
 	s.recv.waited.Add(waited)
 	if waited >= int64(eventFloor) {
@@ -138,7 +140,7 @@ func (s *serverStream) SendMsg(m any) error {
 	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := s.now()
 	if s.paced.Load() && s.method.serverStream {
-		if err := s.core.pace(s.ctx, s.call, s.core.cost(&w)); err != nil {
+		if err := s.core.pace(s.patient, s.call, s.core.cost(&w)); err != nil {
 			return statusOf(s.ctx, err)
 		}
 		t1 := s.now()
