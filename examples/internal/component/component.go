@@ -75,6 +75,8 @@ func (c *Component) open() (err error) {
 		// A batch that waits for room was accepted already: it is never refused
 		// because others wait, only delayed.
 		Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+		// The limit is what was promised about memory, and what load is a share of.
+		Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOff},
 	}
 	if c.Stage, err = flowcontrol.New(limits); err != nil {
 		return err

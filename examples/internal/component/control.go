@@ -22,9 +22,6 @@ var roles = map[Role]backpressure.Role{
 // startAgent registers with the control plane and follows its decision, when
 // the configuration says so. done waits until it has unregistered.
 func (c *Component) startAgent(ctx context.Context, s Service, running *sync.WaitGroup) (done func(), err error) {
-	if !c.Flowctl {
-		return func() {}, nil
-	}
 	// Only a source is slowed down by the fraction: what it does not send, no
 	// stage behind it has to hold. The others let everything through that they
 	// were sent, or they would hold what a full stage behind them waits for.
@@ -32,8 +29,23 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 	if c.Role == RoleSource {
 		targets = append(targets, c.Gate)
 	}
-	var rate throughput // Report is called by the agent's loops, one at a time or not
-	var mu sync.Mutex
+	var rate throughput
+	var mu sync.Mutex // guards rate: reports are asked for by several loops
+	report := func() backpressure.Report {
+		f := s.figures()
+		mu.Lock()
+		defer mu.Unlock()
+		load := c.Stage.Load()
+		c.peak.note(load)
+		return backpressure.Report{
+			ServiceID: c.ID, Role: roles[c.Role], InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.MaxMessages, Load: load,
+			QueueDepth: f.Queued, Throughput: rate.update(f.Events, time.Now()), Latency: f.Latency,
+		}
+	}
+	decision := backpressure.Config{Activation: c.BackpressureThreshold, Recovery: c.RecoveryThreshold}
+	if !c.Flowctl {
+		return func() {}, c.decideAlone(ctx, decision, report, targets, running)
+	}
 	at := c.Addresses()
 	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
 		Endpoint: c.FlowctlEndpoint,
@@ -42,21 +54,11 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 			InputEventTypes: s.Inputs, OutputEventTypes: s.Outputs, Upstreams: s.Upstreams, MaxInFlight: c.MaxMessages,
 		},
 		HeartbeatInterval: c.HeartbeatInterval,
-		Local:             backpressure.Config{Activation: c.BackpressureThreshold, Recovery: c.RecoveryThreshold},
+		Local:             decision,
 		Targets:           targets,
 		Edges:             c.edges,
 		Logger:            c.Log,
-		Report: func() backpressure.Report {
-			f := s.figures()
-			mu.Lock()
-			defer mu.Unlock()
-			load := c.Stage.Load()
-			c.peak.note(load)
-			return backpressure.Report{
-				InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.MaxMessages, Load: load, QueueDepth: f.Queued,
-				Throughput: rate.update(f.Events, time.Now()), Latency: f.Latency,
-			}
-		},
+		Report:            report,
 		Metrics: func() map[string]float64 {
 			f := s.figures()
 			metrics := map[string]float64{
@@ -84,6 +86,34 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		cancel()
 		<-ended
 	}, nil
+}
+
+// decideAlone is the decision of a component that nobody coordinates: its own
+// load against its own thresholds.
+func (c *Component) decideAlone(ctx context.Context, cfg backpressure.Config, report func() backpressure.Report, targets []backpressure.FractionSetter, running *sync.WaitGroup) error {
+	controller, err := backpressure.New(cfg)
+	if err != nil {
+		return err
+	}
+	for _, target := range targets {
+		controller.Bind(target)
+	}
+	c.monitor.WatchController(controller)
+	running.Go(func() {
+		defer controller.Close()
+		for tick := time.NewTicker(controlplane.DefaultReportInterval); ; {
+			if err := controller.Report(report()); err != nil {
+				c.Log.Warn("own report refused", "error", err)
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			}
+		}
+	})
+	return nil
 }
 
 func (s Service) figures() Figures {

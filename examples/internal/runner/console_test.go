@@ -127,8 +127,8 @@ func TestSummaryKeys(t *testing.T) {
 	require.Nil(t, keys["lost"])
 
 	out.Reset()
-	require.NoError(t, s.writeText(&out, "sluice-out/run-1"))
-	for _, want := range []string{"962 (514 fee)", "1 in sluice-out/run-1", "3 activations", "1 lost, 5 duplicates"} {
+	require.NoError(t, s.writeText(&out, "sluice-out/run-1", []string{"sink 118", "source 98"}))
+	for _, want := range []string{"962 (514 fee)", "1 in sluice-out/run-1", "activated 3 times", "memory        most resident, in MiB: sink 118, source 98", "1 lost, 5 duplicates"} {
 		require.Contains(t, out.String(), want)
 	}
 }

@@ -63,6 +63,7 @@ type pipeline struct {
 	env    []string
 	last   picture
 	drawn  time.Time // of the last plain line
+	memory []string  // the most that each child had resident
 }
 
 // Run runs the pipeline until its input is done and durable, or until it is
@@ -366,6 +367,9 @@ func (p *pipeline) stop(ctx context.Context) error {
 		case <-u.Done():
 			errs = append(errs, u.Err())
 			delete(p.follow.urls, role)
+			if peak := u.PeakMemory(); peak > 0 {
+				p.memory = append(p.memory, fmt.Sprintf("%s %d", shortNames[role], peak>>20))
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -409,7 +413,7 @@ func (p *pipeline) finish(ctx context.Context) error {
 	if p.opts.Summary == "json" {
 		err = summary.writeJSON(p.cfg.Out)
 	} else {
-		err = summary.writeText(p.cfg.Out, p.dir)
+		err = summary.writeText(p.cfg.Out, p.dir, p.memory)
 	}
 	if err == nil && found != nil && *summary.Lost+*summary.Duplicates > 0 {
 		err = fmt.Errorf("the files are not what the SDK finds: %d events lost, %d too many", *summary.Lost, *summary.Duplicates)

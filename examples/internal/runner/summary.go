@@ -58,7 +58,7 @@ func round(f float64) float64 { return math.Round(f*1000) / 1000 }
 
 func (s Summary) writeJSON(w io.Writer) error { return json.NewEncoder(w).Encode(s) }
 
-func (s Summary) writeText(w io.Writer, dir string) error {
+func (s Summary) writeText(w io.Writer, dir string, memory []string) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
@@ -73,8 +73,11 @@ func (s Summary) writeText(w io.Writer, dir string) error {
 	line("events", "%s (%s)", thousands(s.Events), strings.Join(kinds, ", "))
 	line("files", "%d in %s, %s", s.Files, dir, size(s.Bytes))
 	line("duration", "%.1f s, %s events/s", s.DurationSeconds, thousands(int64(s.EventsPerSecond)))
-	line("backpressure", "peak load %.0f%%, %d activations, throttled for %.1f s, fraction %.2f in the end",
+	line("backpressure", "peak load %.0f%%, activated %d times, throttled for %.1f s, fraction %.2f in the end",
 		100*s.PeakLoad, s.Activations, s.ThrottledSeconds, s.FinalFraction)
+	if len(memory) > 0 {
+		line("memory", "most resident, in MiB: %s", strings.Join(memory, ", "))
+	}
 	if s.Lost != nil {
 		line("verified", "%s lost, %s duplicates, against the Stellar SDK run directly", thousands(*s.Lost), thousands(*s.Duplicates))
 	} else {
