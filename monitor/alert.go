@@ -112,10 +112,15 @@ type Alert struct {
 	// alert says the same and more.
 	Silenced  bool   `json:"silenced,omitempty"`
 	Inhibited string `json:"inhibited,omitempty"`
+	// CausedBy names the service that holds this alert's service back: it is
+	// loaded because of the other, whose own alert says so.
+	CausedBy string `json:"caused_by,omitempty"`
 }
 
 // Quiet says that nobody needs to be told.
-func (a *Alert) Quiet() bool { return a.Silenced || a.Inhibited != "" || a.Acknowledged != "" }
+func (a *Alert) Quiet() bool {
+	return a.Silenced || a.Inhibited != "" || a.CausedBy != "" || a.Acknowledged != ""
+}
 
 // Transition is a change of one alert.
 type Transition struct {
@@ -167,6 +172,7 @@ func (m *Monitor) evaluate(s *Snapshot) {
 	read := func(f *Family, emit func([MaxLabels]string, float64)) {
 		f.Collect(&all, func(v Sample) { emit(v.Labels, v.Value) })
 	}
+	m.engine.setVictims(victims(causes(s, m.cfg.Thresholds.Load)))
 	m.scaling.evaluate(s.Time, read)
 	for _, t := range m.engine.evaluate(s.Time, read) {
 		level := slog.LevelInfo

@@ -111,3 +111,18 @@ func causes(s *Snapshot, loaded float64) []Cause {
 	})
 	return list
 }
+
+// victims returns who is held back, by whom. A service that is a cause itself
+// is no victim.
+func victims(list []Cause) map[string]string {
+	by := map[string]string{}
+	for _, c := range list {
+		for _, id := range c.Blocks {
+			by[id] = c.Service
+		}
+	}
+	for _, c := range list {
+		delete(by, c.Service)
+	}
+	return by
+}

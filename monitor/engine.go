@@ -22,6 +22,7 @@ type engine struct {
 	past        past
 	subscribers []*func(Transition)
 	silences    []*Silence
+	victims     map[string]string // services that another holds back, by their ids
 }
 
 // compiled is a rule and the alerts that it has.
@@ -295,10 +296,22 @@ func (e *engine) alertLocked(r *compiled, group [MaxLabels]string, a *active) Al
 			alert.Inhibited = e.rules[i].Name
 		}
 	}
+	if r.family == loadFamily {
+		alert.CausedBy = e.victims[labels.Get("service_id")]
+	}
 	for _, s := range e.silences {
 		alert.Silenced = alert.Silenced || s.covers(&alert)
 	}
 	return alert
+}
+
+// loadFamily is the one that fills up upstream of a slow service.
+var loadFamily = familyByName["flowctl_service_load_ratio"]
+
+func (e *engine) setVictims(by map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.victims = by
 }
 
 // firesLocked says whether one of r's alerts fires with the same values of the

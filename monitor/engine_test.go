@@ -132,25 +132,39 @@ func TestAcknowledgeSilenceInhibit(t *testing.T) {
 	})
 }
 
-// TestDefaultRulesDoNotFireTwice plays one slow sink: the alerts that nobody
-// has held back name it once each by a different fact.
+// TestDefaultRulesDoNotFireTwice plays one slow sink that fills a whole chain:
+// what is told names the cause once, and the pipeline's state once.
 func TestDefaultRulesDoNotFireTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
 		script := monitortest.NewScript(func(d *monitor.Draft) {
 			p := d.Pipeline()
 			p.Active, p.Load, p.ActivateAt, p.RecoverAt, p.Activations = true, 0.99, 0.8, 0.6, 1
-			p.ActiveTime = time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+			p.ActiveTime, p.Latency = time.Since(began), time.Minute
+			load("source", 0.97)(d)
 			load("sink", 0.99)(d)
+			d.Service("sink").Upstreams = []string{"source"}
+			e := d.Edge("source", "sink")
+			e.Counted, e.Blocked = true, time.Since(began)
 		})
 		m, _ := watched(t, monitor.Config{}, script)
-		pass(30 * time.Minute)
-		var loudly []string
+		told := func() (list []string) {
+			for _, a := range m.Alerts() {
+				if a.State == monitor.Firing && !a.Quiet() {
+					list = append(list, a.Rule+a.Labels.String())
+				}
+			}
+			return list
+		}
+		pass(3 * time.Minute)
+		require.Equal(t, []string{`ServiceHighLoad{service_id="sink"}`, `BackpressureActive{}`}, told())
+		pass(20 * time.Minute)
+		require.Equal(t, []string{`FlowctlServiceSaturated{service_id="sink"}`, `FlowctlBackpressureStuck{}`}, told())
 		for _, a := range m.Alerts() {
-			if a.State == monitor.Firing && !a.Quiet() {
-				loudly = append(loudly, a.Rule)
+			if a.Labels.Get("service_id") == "source" {
+				require.Equal(t, "sink", a.CausedBy)
 			}
 		}
-		require.Equal(t, []string{"FlowctlServiceSaturated", "FlowctlBackpressureStuck"}, loudly)
 	})
 }
 

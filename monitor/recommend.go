@@ -72,17 +72,11 @@ func scalingRules() []Rule {
 
 func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 	root := ""
+	if len(r.Causes) > 0 {
+		root = r.Causes[0].Service
+	}
 	// What a root holds back needs no advice of its own: relieve the root.
-	victims := map[string]string{}
-	for _, c := range r.Causes {
-		root = cmp.Or(root, c.Service)
-		for _, id := range c.Blocks {
-			victims[id] = c.Service
-		}
-	}
-	for _, c := range r.Causes {
-		delete(victims, c.Service)
-	}
+	victims := victims(r.Causes)
 	add := func(rec Recommendation) { r.Recommendations = append(r.Recommendations, rec) }
 
 	if p := s.Pipeline; p != nil {

@@ -27,6 +27,7 @@ func DefaultRules() []Rule {
 			Condition:   Condition{Metric: "flowctl_backpressure_active", Compare: Equal, Threshold: 1},
 			Summary:     "Pipeline backpressure activated",
 			Description: "A service has come to its limit, and the sources are let through in part only.",
+			Inhibits:    []string{"FlowctlLatencyHigh", "FlowctlEdgeBlocked"},
 		},
 		{
 			Name: "FlowctlBackpressureStuck", Severity: Critical, For: 5 * time.Minute,
@@ -34,7 +35,7 @@ func DefaultRules() []Rule {
 			Summary:   "The pipeline is under backpressure most of the time",
 			Description: "Backpressure was on for {{ $value | humanizePercentage }} of the last 15 minutes: " +
 				"the pipeline is too small for what is offered.",
-			Inhibits: []string{"BackpressureActive"},
+			Inhibits: []string{"BackpressureActive", "FlowctlLatencyHigh", "FlowctlEdgeBlocked"},
 		},
 		{
 			Name: "FlowctlBackpressureFlapping", Severity: Warning,
