@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -30,9 +31,7 @@ func (a *Agent) poll(ctx context.Context, use dialect) error {
 			report := a.report()
 			metrics := metricsOf(report, report.Fraction, a.local.Active())
 			if a.cfg.Metrics != nil {
-				for key, v := range a.cfg.Metrics() {
-					metrics[key] = v
-				}
+				maps.Copy(metrics, a.cfg.Metrics())
 			}
 			if err := a.call(ctx, func(ctx context.Context) error { return use.beat(ctx, a.serviceID(), metrics) }); err != nil {
 				return err
