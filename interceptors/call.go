@@ -117,9 +117,10 @@ type call struct {
 	stop  context.CancelCauseFunc
 	abort func(*Error)
 
-	failure atomic.Pointer[Error]
-	ended   atomic.Bool
-	room    room
+	failure  atomic.Pointer[Error]
+	admitted atomic.Bool // before that it is not counted, only found
+	ended    atomic.Bool
+	room     room
 
 	shard      *shard
 	prev, next *call
@@ -179,7 +180,7 @@ func (sh *shard) add(c *call) {
 	sh.open = c
 }
 
-// remove folds the call into the sums.
+// remove folds the call into the sums, unless it was never admitted.
 func (sh *shard) remove(c *call, end ending) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -192,6 +193,9 @@ func (sh *shard) remove(c *call, end ending) {
 		c.next.prev = c.prev
 	}
 	c.prev, c.next = nil, nil
+	if !c.admitted.Load() {
+		return
+	}
 	total := &sh.totals[c.kind()]
 	c.addTo(total)
 	total.Started++

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
@@ -17,8 +16,9 @@ import (
 // called from any goroutine; it owns no goroutine, and needs no Close.
 type Client struct {
 	core
-	cfg    ClientConfig
-	budget retryBudget
+	cfg     ClientConfig
+	maxRecv int // what gRPC's own limit is raised or lowered to; 0 leaves it
+	budget  retryBudget
 
 	retried   atomic.Int64
 	abandoned atomic.Int64
@@ -37,11 +37,12 @@ type ClientMiddleware struct {
 
 // NewClient returns a Client, or every problem of the configuration.
 func NewClient(cfg ClientConfig) (*Client, error) {
+	maxRecv := max(int(cfg.Guards.MaxMessageBytes), 0)
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, maxRecv: maxRecv}
 	c.throttler = cfg.Throttler
 	c.maxStreams = int64(cfg.MaxActiveStreams)
 	c.guards, c.byteCost = cfg.Guards, cfg.ByteCost
@@ -66,8 +67,8 @@ func (c *Client) DialOptions() []grpc.DialOption {
 	opts := []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(c.interceptUnary), grpc.WithChainStreamInterceptor(c.interceptStream),
 	}
-	if n := c.guards.MaxMessageBytes; n > 0 && n != DefaultMaxMessageBytes {
-		opts = append(opts, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(int(n))))
+	if c.maxRecv > 0 {
+		opts = append(opts, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.maxRecv)))
 	}
 	return opts
 }
@@ -106,7 +107,7 @@ func (c *Client) begin(ctx context.Context, cl *call, cost flowcontrol.Cost) (fl
 		traceRefusal(ctx, e)
 		return permit, e
 	}
-	return permit, status.FromContextError(contextError(ctx, err)).Err()
+	return permit, statusOf(ctx, err)
 }
 
 func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -136,6 +137,7 @@ func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.
 	}
 	cl.send.count(&weight{bytes: size})
 	cl.recv.last.Store(pack(0, size)) // the request, until it is answered
+	cl.admitted.Store(true)
 	c.enlist(cl)
 	err = errPanic
 	defer func() {
@@ -187,6 +189,7 @@ func (c *Client) attempt(ctx context.Context, m *method, connect connector, opts
 	}
 	actx, stop := context.WithCancelCause(ctx)
 	cl.stop = stop
+	cl.admitted.Store(true)
 	c.enlist(cl)
 	// OnFinish alone is not told of every end: a dropped option, a failed
 	// creation, a transport that is not gRPC's. close counts the first of all.

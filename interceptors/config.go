@@ -49,7 +49,7 @@ const (
 type Guards struct {
 	// MaxMessageBytes bounds header, body and metadata of a FlightData. Zero is
 	// [DefaultMaxMessageBytes]; negative is no bound. gRPC has a limit of its own,
-	// 4 MiB unless it is raised: a positive value here raises it in
+	// 4 MiB unless it is changed: a positive value here becomes it too, in
 	// [Server.ServerOptions] and [Client.DialOptions].
 	MaxMessageBytes int64
 	// MaxUncompressedBytes bounds what a message claims to be when decoded. Zero

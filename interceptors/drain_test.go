@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
 )
@@ -85,6 +86,41 @@ func TestDrainCancelsWhatIsLeft(t *testing.T) {
 		_, err = handling.Recv()
 		require.Equal(t, codes.Unavailable, status.Code(err))
 		require.Equal(t, codes.Unavailable, status.Code(<-unary))
+	})
+}
+
+// A call that still waits for its admission is ended by Drain too, and its handler never runs.
+func TestDrainEndsTheWaitForAdmission(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}})
+		called := false
+		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{OnCall: func(context.Context) { called = true }}})
+		held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
+		require.NoError(t, err)
+		ends := make(chan error, 2)
+		go func() {
+			_, err := get(t.Context(), f.Client)
+			ends <- err
+		}()
+		go func() {
+			_, err := f.Client.GetFlightInfo(t.Context(), &flight.FlightDescriptor{})
+			ends <- err
+		}()
+		synctest.Wait()
+		require.EqualValues(t, 2, server.Stats().ActiveCalls)
+		require.Empty(t, server.Stats().Classes, "not admitted, not counted")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorContains(t, server.Drain(ctx), "cancelled 2 calls")
+		for range 2 {
+			err := <-ends
+			require.Equal(t, codes.Unavailable, status.Code(err))
+			require.ErrorContains(t, err, "shutting down")
+		}
+		require.False(t, called)
+		held.Release(flowcontrol.Success)
+		idle(t, gate, server)
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 const PriorityKey = "sluice-priority"
 
 // rank puts the call's priority and its tenant into the context, for the throttler.
-func (s *Server) rank(ctx context.Context, cl *call) context.Context {
+func (s *Server) rank(ctx context.Context, cl *call, tenant string) context.Context {
 	var p flowcontrol.Priority
 	if s.cfg.Priority != nil {
 		p = s.cfg.Priority(ctx, cl.method.name)
@@ -25,8 +25,8 @@ func (s *Server) rank(ctx context.Context, cl *call) context.Context {
 	if p != flowcontrol.Normal {
 		ctx = flowcontrol.WithPriority(ctx, p)
 	}
-	if cl.tenant != nil {
-		ctx = flowcontrol.WithKey(ctx, cl.tenant.name)
+	if tenant != "" {
+		ctx = flowcontrol.WithKey(ctx, tenant)
 	}
 	return ctx
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
@@ -16,6 +15,7 @@ import (
 type Server struct {
 	core
 	cfg     ServerConfig
+	maxRecv int // what gRPC's own limit is raised or lowered to; 0 leaves it
 	tenants tenants
 	load    loadReports
 }
@@ -29,11 +29,12 @@ type ServerMiddleware struct {
 
 // NewServer returns a Server, or every problem of the configuration.
 func NewServer(cfg ServerConfig) (*Server, error) {
+	maxRecv := max(int(cfg.Guards.MaxMessageBytes), 0)
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, maxRecv: maxRecv}
 	s.throttler = cfg.Throttler
 	s.maxStreams = int64(cfg.MaxActiveStreams)
 	s.guards, s.byteCost = cfg.Guards, cfg.ByteCost
@@ -60,8 +61,8 @@ func (s *Server) Middleware() ServerMiddleware {
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	opts := s.load.serverOptions()
 	opts = append(opts, grpc.ChainUnaryInterceptor(s.interceptUnary), grpc.ChainStreamInterceptor(s.interceptStream))
-	if n := s.guards.MaxMessageBytes; n > 0 && n != DefaultMaxMessageBytes {
-		opts = append(opts, grpc.MaxRecvMsgSize(int(n)))
+	if s.maxRecv > 0 {
+		opts = append(opts, grpc.MaxRecvMsgSize(s.maxRecv))
 	}
 	return opts
 }
@@ -84,12 +85,16 @@ func (s *Server) seen(ctx context.Context) bool {
 	return ctx.Value(seenKey{}) == s
 }
 
-// begin takes the call's slots and waits for its admission. On an error nothing is held.
+// begin takes the call's slots. On an error nothing is held. The user's
+// functions run before anything is taken, so that their panics cost nothing.
 func (s *Server) begin(ctx context.Context, cl *call) (context.Context, *Error) {
+	name := ""
 	if s.cfg.Tenant != nil {
-		if name := s.cfg.Tenant(ctx, cl.method.name); name != "" {
-			cl.tenant = s.tenants.get(name)
-		}
+		name = s.cfg.Tenant(ctx, cl.method.name)
+	}
+	ctx = s.rank(ctx, cl, name)
+	if name != "" {
+		cl.tenant = s.tenants.get(name)
 	}
 	if e := s.open(cl); e != nil {
 		s.tenants.drop(cl.tenant)
@@ -101,7 +106,7 @@ func (s *Server) begin(ctx context.Context, cl *call) (context.Context, *Error) 
 		e := cl.describe(&Error{Reason: ReasonTenantStreams, Code: s.codes.Quota, RetryAfter: s.pushback.delay(0), Detail: "too many open streams of this tenant"})
 		return ctx, s.refused(cl, e)
 	}
-	return s.rank(ctx, cl), nil
+	return ctx, nil
 }
 
 func (s *Server) refused(cl *call, e *Error) *Error {
@@ -110,32 +115,25 @@ func (s *Server) refused(cl *call, e *Error) *Error {
 	return e
 }
 
-// admit waits at the gate for the call itself.
-func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
-	if s.throttler == nil || s.policy[cl.kind()] == PolicyTracked {
-		return flowcontrol.Permit{}, nil
+// admit waits at the gate for the call itself. The call is listed already, so
+// that Drain can end its wait.
+func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (permit flowcontrol.Permit, err error) {
+	if s.throttler != nil && s.policy[cl.kind()] != PolicyTracked {
+		began := time.Now()
+		permit, err = s.throttler.Acquire(ctx, cost)
+		waited := time.Since(began)
+		cl.recv.waited.Add(int64(waited))
+		traceWait(ctx, waited)
 	}
-	began := time.Now()
-	permit, err := s.throttler.Acquire(ctx, cost)
-	waited := time.Since(began)
-	cl.recv.waited.Add(int64(waited))
-	traceWait(ctx, waited)
 	if err == nil {
+		cl.admitted.Store(true)
 		return permit, nil
 	}
 	if e := s.refuse(cl, err); e != nil {
 		traceRefusal(ctx, e)
 		return permit, s.refused(cl, e)
 	}
-	return permit, status.FromContextError(contextError(ctx, err)).Err()
-}
-
-// contextError prefers why a context ended over that it did.
-func contextError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
+	return permit, statusOf(ctx, err)
 }
 
 func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
@@ -154,7 +152,8 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	hctx, cancel := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
 	cl.stop = cancel
 	defer cancel(nil)
-	permit, err := s.admit(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: cl.recv.bytes.Load()})
+	s.enlist(cl)
+	permit, err := s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: cl.recv.bytes.Load()})
 	if err != nil {
 		s.finish(cl, err)
 		if e, ok := errors.AsType[*Error](err); ok {
@@ -163,7 +162,6 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		return nil, err
 	}
 	cl.recv.last.Store(pack(0, cl.recv.bytes.Load()))
-	s.enlist(cl)
 	panicked := true
 	defer func() {
 		if panicked {
@@ -210,24 +208,26 @@ func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 		traceRefusal(ctx, e)
 		return e
 	}
-	permit, err := s.admit(ctx, cl, flowcontrol.Cost{Messages: 1})
+	stream := newServerStream(s, cl, ss, ctx)
+	s.enlist(cl)
+	permit, err := s.admit(stream.ctx, cl, flowcontrol.Cost{Messages: 1})
 	// The call's own admission holds nothing: an open stream that moves nothing
 	// costs a slot, and its messages take their own room.
 	permit.Release(flowcontrol.Ignored)
 	if err != nil {
 		s.finish(cl, err)
+		cl.stop(nil)
 		if e, ok := errors.AsType[*Error](err); ok {
 			ss.SetTrailer(e.trailer())
 		}
 		return err
 	}
-	return s.serve(srv, newServerStream(s, cl, ss, ctx), handler)
+	return s.serve(srv, stream, handler)
 }
 
 // serve runs the handler, and gives back everything however it ends.
 func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler) (err error) {
 	cl := stream.call
-	s.enlist(cl)
 	panicked := true
 	defer func() {
 		if panicked {

@@ -129,7 +129,7 @@ type StreamStats struct {
 func (c *core) streamStats() []StreamStats {
 	var list []StreamStats
 	c.each(func(cl *call) {
-		if !cl.stream || cl.ended.Load() {
+		if !cl.stream || !cl.admitted.Load() || cl.ended.Load() {
 			return
 		}
 		var sum ClassStats
@@ -185,6 +185,9 @@ func (sh *shard) sum(sums *[classes]ClassStats, s *Stats) {
 		sums[class].add(&sh.totals[class])
 	}
 	for c := sh.open; c != nil; c = c.next {
+		if !c.admitted.Load() {
+			continue
+		}
 		class := &sums[c.kind()]
 		c.addTo(class)
 		class.Started++
