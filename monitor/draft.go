@@ -189,12 +189,12 @@ type admitted map[string]struct{}
 // item made by other.
 func fold[T any](items []*T, id func(*T) string, places *admitted, maximum int, other func() *T, merge func(into, from *T)) (kept []*T, dropped uint64) {
 	if len(items) <= maximum {
-		*places = nil
-		if len(items) == maximum { // the next newcomer must not displace anyone
-			*places = make(admitted, maximum)
-			for _, item := range items {
-				(*places)[id(item)] = struct{}{}
-			}
+		if *places == nil {
+			*places = make(admitted, len(items))
+		}
+		clear(*places)
+		for _, item := range items {
+			(*places)[id(item)] = struct{}{}
 		}
 		return items, 0
 	}

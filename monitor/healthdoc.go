@@ -33,7 +33,7 @@ const (
 	fail = "fail"
 )
 
-// Health returns the health document of the state now. It fails when a check of
+// health serves the health document of the state now. It fails when a check of
 // readiness fails; load, backpressure and the state of other services warn, so
 // that a loaded process is not taken out of service.
 func (m *Monitor) health(w http.ResponseWriter, r *http.Request) {

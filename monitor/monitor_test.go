@@ -160,8 +160,10 @@ func TestBeyondTheBounds(t *testing.T) {
 			}
 		}
 	}
-	script := monitortest.NewScript(some("m", "n", "o"), some("a", "m", "n", "o", "z"))
+	script := monitortest.NewScript(some("m", "n"), some("m", "n", "o"), some("a", "m", "n", "o", "z"))
 	m.Watch(script)
+	m.Snapshot()
+	script.Next()
 	ids := func(s *monitor.Snapshot) (list []string) {
 		for _, v := range s.Services {
 			list = append(list, v.ID)
@@ -404,6 +406,6 @@ func ExampleMonitor_Report() {
 		fmt.Println(advice.Code, advice.Service, "-", advice.Text)
 	}
 	// Output:
-	// healthy - archive is the bottleneck at 99.0% of its limit, and holds ledgers back.
+	// degraded - archive is the bottleneck at 99.0% of its limit, and holds ledgers back.
 	// service_high_load archive - Service archive is at 99.0% capacity, consider scaling.
 }

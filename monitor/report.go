@@ -139,6 +139,11 @@ func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 	if r.Pipeline.Status == HealthUnknown && r.Status < Degraded {
 		r.Status = HealthUnknown
 	}
+	for i := range r.Recommendations {
+		if r.Recommendations[i].Severity != Info {
+			r.Status = max(r.Status, Degraded)
+		}
+	}
 	r.summarize(s)
 	return r
 }
