@@ -97,13 +97,17 @@ func (b *bucket) reserve(t *tariff, n, now, patience int64, alone bool) (wait in
 		if wait > patience {
 			return wait, false
 		}
-		paid := base + price
-		if t.lease > 1 && n < t.lease && base+price+t.cost(t.lease) <= now+t.window {
-			paid += t.cost(t.lease)
+		paid, lease, credit := base+price, int64(0), b.credit.Load()
+		if t.lease > 1 && n < t.lease {
+			if lease = t.cost(t.lease); paid+lease > now+t.window {
+				lease = 0
+			}
 		}
-		if b.full.CompareAndSwap(full, paid) {
-			if paid > base+price {
-				b.credit.Add(t.lease)
+		if b.full.CompareAndSwap(full, paid+lease) {
+			// Only one of those who find the credit used up may add to it, so
+			// that it never grows beyond what the bucket was made smaller by.
+			if lease > 0 && !b.credit.CompareAndSwap(credit, credit+t.lease) {
+				b.full.Add(-lease)
 			}
 			return max(0, wait), true
 		}

@@ -73,6 +73,41 @@ func TestWaitingCallersNeverExceedTheLimit(t *testing.T) {
 	require.Equal(t, uint64(2000), th.Stats().Succeeded)
 }
 
+func TestStatsStayRightWhileEverythingIsRefused(t *testing.T) {
+	th := newTest(t, Config{Limit: Cost{Messages: 4}})
+	held := make([]Permit, 4)
+	for i := range held {
+		held[i], _ = th.TryAcquire(t.Context(), one)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 5000 {
+				p, err := th.TryAcquire(t.Context(), one)
+				if err == nil {
+					t.Error("admitted into a full gate")
+				}
+				p.Release(Success)
+			}
+		})
+	}
+	last := uint64(0)
+	for range 100 {
+		st := th.Stats()
+		require.Equal(t, Cost{Messages: 4}, st.InFlight)
+		require.Equal(t, uint64(4), st.Admitted)
+		require.InDelta(t, 1, st.Load, 0)
+		require.GreaterOrEqual(t, st.Refused.Total(), last)
+		last = st.Refused.Total()
+	}
+	wg.Wait()
+	require.Equal(t, uint64(40_000), th.Stats().Refused.Of(ReasonInFlight))
+	for _, p := range held {
+		p.Release(Success)
+	}
+	require.Equal(t, uint64(4), th.Stats().Succeeded)
+}
+
 func TestPermitsBeyondTheTableStillCount(t *testing.T) {
 	const n = maxChunks*chunkSlots + 100
 	th := newTest(t, Config{Limit: Cost{Messages: -1}})
