@@ -53,19 +53,36 @@ func TestAmtoolAcceptsTheInhibitions(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-// TestPromtoolAcceptsEveryQuery parses each dashboard's queries, as recording rules.
+// documented returns the queries of the table in docs/monitoring.md.
+func documented(t *testing.T) (queries []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/monitoring.md")
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(text), "| question | query |\n|---|---|\n")
+	require.True(t, ok)
+	table, _, _ = strings.Cut(table, "\n\n")
+	for line := range strings.Lines(table) {
+		queries = append(queries, strings.Split(line, "`")[1])
+	}
+	require.GreaterOrEqual(t, len(queries), 6)
+	return queries
+}
+
+// TestPromtoolAcceptsEveryQuery parses the queries of each dashboard and of the
+// docs, as recording rules.
 func TestPromtoolAcceptsEveryQuery(t *testing.T) {
 	promtool := testenv.Require(t, "promtool", "prometheus")
 	var b strings.Builder
 	b.WriteString("groups:\n  - name: queries\n    rules:\n")
-	for i, q := range mixin.Queries() {
+	queries := slices.Concat(mixin.Queries(), documented(t))
+	for i, q := range queries {
 		fmt.Fprintf(&b, "      - record: query:%d\n        expr: %q\n", i, strings.ReplaceAll(q, "$__rate_interval", "1m"))
 	}
 	file := filepath.Join(t.TempDir(), "queries.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(b.String()), 0o600))
 	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), fmt.Sprintf("%d rules found", len(mixin.Queries())))
+	require.Contains(t, string(out), fmt.Sprintf("%d rules found", len(queries)))
 }
 
 var (
@@ -80,20 +97,28 @@ var (
 // labels exist.
 func TestQueriesKnowTheTable(t *testing.T) {
 	used := map[string]bool{}
+	known := func(expr string) {
+		for _, name := range metric.FindAllString(expr, -1) {
+			require.NotNil(t, monitor.FamilyOf(name), "%s in %s", name, expr)
+		}
+		for _, found := range ranged.FindAllStringSubmatch(expr, -1) {
+			f := monitor.FamilyOf(found[1])
+			require.True(t, f.Kind == monitor.Counter || f.Kind == monitor.Distribution, "%s takes the rate of a gauge", expr)
+		}
+	}
+	for _, expr := range documented(t) {
+		known(expr)
+	}
 	check := func(expr, text string) {
+		known(expr)
 		labels := map[string]bool{"le": true}
 		for _, name := range metric.FindAllString(expr, -1) {
 			f := monitor.FamilyOf(name)
-			require.NotNil(t, f, "%s in %s", name, expr)
 			require.False(t, f.Legacy, "%s uses a deprecated name", expr)
 			used[f.Name] = true
 			for _, l := range f.Labels {
 				labels[l] = true
 			}
-		}
-		for _, found := range ranged.FindAllStringSubmatch(expr, -1) {
-			f := monitor.FamilyOf(found[1])
-			require.True(t, f.Kind == monitor.Counter || f.Kind == monitor.Distribution, "%s takes the rate of a gauge", expr)
 		}
 		var names []string
 		for _, found := range grouped.FindAllStringSubmatch(expr, -1) {
