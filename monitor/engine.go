@@ -105,8 +105,12 @@ func (e *engine) evaluate(now time.Time, read reader) []Transition {
 	for i := range e.rules {
 		r := &e.rules[i]
 		values := r.values(now, read, &e.past)
+		forced := r.fires(values)
+		if forced {
+			values[[MaxLabels]string{}] = 0
+		}
 		for _, group := range slices.SortedFunc(maps.Keys(values), compareGroups) {
-			if !r.Condition.Compare.holds(values[group], r.Condition.Threshold) {
+			if !forced && !r.Condition.Compare.holds(values[group], r.Condition.Threshold) && r.Condition.Func != Absent {
 				continue
 			}
 			a := r.active[group]
@@ -126,7 +130,7 @@ func (e *engine) evaluate(now time.Time, read reader) []Transition {
 			switch {
 			case a.lastHeld.Equal(now):
 				a.keeping = time.Time{}
-			case !present && r.heldOver(a, now):
+			case !present && r.heldOver(a, group, len(values) > 0, now):
 			default:
 				if present {
 					a.value = value
@@ -157,14 +161,28 @@ func (e *engine) evaluate(now time.Time, read reader) []Transition {
 	return transitions
 }
 
+// fires says that there is no number at all, that the rule takes this for a
+// failure, and that none of its alerts says so already.
+func (r *compiled) fires(values map[[MaxLabels]string]float64) bool {
+	if r.NoData != NoDataFire || len(values) > 0 {
+		return false
+	}
+	for group, a := range r.active {
+		if a.state != Inactive && group != ([MaxLabels]string{}) {
+			return false
+		}
+	}
+	return true
+}
+
 // heldOver says whether a group without a number stays as it is.
-func (r *compiled) heldOver(a *active, now time.Time) bool {
+func (r *compiled) heldOver(a *active, group [MaxLabels]string, anyNumber bool, now time.Time) bool {
 	if a.state == Inactive {
 		return false
 	}
 	switch r.NoData {
-	case NoDataFire:
-		return true
+	case NoDataFire: // the group without labels stands for "no number at all"
+		return !anyNumber || len(r.by) == 0 || group != [MaxLabels]string{}
 	case NoDataKeep:
 		return now.Sub(a.lastHeld) < NoDataPatience
 	default:
@@ -246,9 +264,6 @@ func (r *compiled) values(now time.Time, read reader, p *past) map[[MaxLabels]st
 			}
 		}
 	}
-	if c.Func != Absent && r.NoData == NoDataFire && len(groups) == 0 {
-		groups[[MaxLabels]string{}] = c.Threshold
-	}
 	return groups
 }
 
@@ -277,6 +292,9 @@ func (r *compiled) labels(group [MaxLabels]string) Labels {
 	}
 	for i, name := range r.Condition.By {
 		object[name] = group[i]
+	}
+	if r.Condition.Func == Absent { // what is missing carries the labels that it should have
+		maps.Copy(object, r.Condition.Match)
 	}
 	return labelsOf(object)
 }

@@ -96,6 +96,20 @@ func TestNoDataPolicies(t *testing.T) {
 	}
 }
 
+// TestNoDataFireFromTheStart: what was never there fires too, once, and ends
+// when the first number comes.
+func TestNoDataFireFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := monitortest.NewScript(monitortest.Nothing, load("sink", 0.1))
+		m, recorder := watched(t, monitor.Config{Rules: []monitor.Rule{{Name: "High", Condition: highLoad, Severity: monitor.Warning, NoData: monitor.NoDataFire}}}, script)
+		pass(5 * time.Second)
+		script.Next()
+		pass(5 * time.Second)
+		require.Equal(t, []string{`High{service_id=""} inactive -> firing`, `High{service_id=""} firing -> resolved`}, recorder.Lines())
+		require.Len(t, m.Alerts(), 1)
+	})
+}
+
 func TestAcknowledgeSilenceInhibit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := highLoad
