@@ -43,6 +43,7 @@
 // # Testing
 //
 // Package topologytest has a scripted pipeline that goes calm, busy, throttled,
-// recovering and killed, and graphs whose texts break an export that trusts them.
+// recovering and killed, graphs whose texts break an export that trusts them, and
+// a check of what every [Source] owes.
 // The clock is [TrackerConfig].Now, or testing/synctest's.
 package topology

@@ -16,14 +16,17 @@ func thousands(v float64) string {
 		v /= 1000
 		i++
 	}
-	digits := 0
-	if v < 9.95 && v != math.Trunc(v) {
-		digits = 1
-	}
-	return strconv.FormatFloat(v, 'f', digits, 64) + units[i]
+	return short(v) + units[i]
 }
 
 func perSecond(v float64) string { return thousands(v) + "/s" }
+
+func bytesPerSecond(v float64) string {
+	if v == 0 { // nobody measures it, or nothing flows: the events tell which
+		return "–"
+	}
+	return thousands(v) + "B/s"
+}
 
 // span writes a duration with two digits that matter: 850 µs, 3.5 ms, 12 s, 4 min.
 func span(d time.Duration) string {

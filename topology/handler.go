@@ -20,8 +20,8 @@ type HandlerConfig struct {
 	Title string
 	// Interval is the time between two samples. Default 1 s.
 	Interval time.Duration
-	// History is how far one can look back. Default 10 min. It costs about 1 kB
-	// a sample for a pipeline of five components.
+	// History is how far one can look back. Default 10 min, at most 3600 samples.
+	// BenchmarkSample says what a sample costs.
 	History time.Duration
 	// MaxStreams bounds the browsers that are kept up to date at once; further
 	// ones get 503 and try again. Default 64. Negative: no bound.
@@ -66,7 +66,7 @@ func Handler(src Source, cfg HandlerConfig) *Page {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 64)
 	p := &Page{
 		src: src, cfg: cfg, closed: make(chan struct{}), done: make(chan struct{}),
-		history: history{size: max(int(cfg.History/cfg.Interval), 2), loads: map[string][]float32{}},
+		history: history{size: min(max(int(cfg.History/cfg.Interval), 2), 3600), loads: map[string][]float32{}},
 		clients: map[chan struct{}]struct{}{},
 	}
 	go p.run()

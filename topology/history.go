@@ -10,12 +10,13 @@ import (
 )
 
 // history keeps the last samples, so that one can see what happened just
-// before. It is bounded: each moment is kept compressed (a pipeline of five
-// components costs about 1 kB), the loads of each node as numbers.
+// before. It is bounded: each moment is kept compressed, the loads of each node
+// as numbers.
 type history struct {
 	size    int
 	moments []moment             // the newest last
 	loads   map[string][]float32 // by node id, the newest last
+	packer  *flate.Writer        // kept: a new one costs a megabyte
 }
 
 type moment struct {
@@ -29,7 +30,7 @@ func (h *history) add(g *Graph) {
 	if len(h.moments) == h.size {
 		h.moments = slices.Delete(h.moments, 0, 1)
 	}
-	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, pack(g)})
+	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, h.pack(g)})
 	present := make(map[string]bool, len(g.Nodes))
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
@@ -71,14 +72,19 @@ func (h *history) sparks(place int) map[string][]float32 {
 	return m
 }
 
-func pack(g *Graph) []byte {
+func (h *history) pack(g *Graph) []byte {
 	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err == nil {
-		err = json.NewEncoder(w).Encode(g)
+	var err error
+	if h.packer == nil {
+		h.packer, err = flate.NewWriter(&b, flate.BestSpeed)
+	} else {
+		h.packer.Reset(&b)
 	}
 	if err == nil {
-		err = w.Close()
+		err = json.NewEncoder(h.packer).Encode(g)
+	}
+	if err == nil {
+		err = h.packer.Close()
 	}
 	if err != nil { // a normalized graph always marshals, and a buffer never fails
 		panic("topology: pack: " + err.Error())

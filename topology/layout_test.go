@@ -85,3 +85,32 @@ func BenchmarkLayout(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSample says what the page costs: once an interval, and once a frame
+// while a browser watches.
+func BenchmarkSample(b *testing.B) {
+	for _, nodes := range []int{5, 200} {
+		g := big(nodes, 11)
+		for i := range g.Nodes {
+			n := &g.Nodes[i]
+			n.Load, n.InFlight, n.MaxInFlight, n.OutRate, n.Endpoint = rand.Float64(), rand.Int64N(64), 64, rand.Float64()*1e4, "localhost:8815"
+			n.Version, n.InputEventTypes = "1.4.0", []string{"ledgers"}
+		}
+		g = g.Normalize()
+		b.Run(fmt.Sprintf("keep/%d", nodes), func(b *testing.B) {
+			h := history{size: 600, loads: map[string][]float32{}}
+			for b.Loop() {
+				h.add(g)
+			}
+			b.ReportMetric(float64(len(h.moments[0].packed)), "B/kept")
+		})
+		b.Run(fmt.Sprintf("frame/%d", nodes), func(b *testing.B) {
+			var s *sample
+			for b.Loop() {
+				s = &sample{graph: g, sparks: map[string][]float32{}}
+				s.frame()
+			}
+			b.ReportMetric(float64(len(s.json)), "B/frame")
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -111,12 +112,6 @@ func (n Node) clone() Node {
 	n.InputEventTypes = slices.Clone(n.InputEventTypes)
 	n.OutputEventTypes = slices.Clone(n.OutputEventTypes)
 	n.Upstreams = slices.Clone(n.Upstreams)
-	if n.Metadata != nil {
-		m := make(map[string]string, len(n.Metadata))
-		for k, v := range n.Metadata {
-			m[k] = v
-		}
-		n.Metadata = m
-	}
+	n.Metadata = maps.Clone(n.Metadata)
 	return n
 }

@@ -179,7 +179,7 @@ func (v *view) notes(g *Graph) {
 
 func (v *view) tables(g *Graph) {
 	v.NodeHead = []string{"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors", "Gate", "Latency", "Heartbeat", "Version", "Endpoint"}
-	for i := range g.Nodes {
+	for _, i := range byStage(g) {
 		n, key := &g.Nodes[i], "t"+strconv.Itoa(i)+"."
 		v.NodeRows = append(v.NodeRows, row{i, []cell{
 			{Text: fit(n.Title(), 40), Head: true},
@@ -208,7 +208,7 @@ func (v *view) tables(g *Graph) {
 			v.live(key+"s", string(e.State)),
 			{Text: string(e.Origin)},
 			v.live(key+"t", perSecond(e.Throughput)),
-			v.live(key+"y", thousands(e.ByteRate)+"B/s"),
+			v.live(key+"y", bytesPerSecond(e.ByteRate)),
 			v.live(key+"k", percent(e.Blocked)),
 			v.live(key+"l", span(e.Latency)),
 			v.live(key+"r", strconv.FormatUint(e.Reconnects, 10)),
@@ -218,6 +218,26 @@ func (v *view) tables(g *Graph) {
 			{Text: fit(e.Endpoint, 40)},
 		}})
 	}
+}
+
+// byStage orders the nodes' numbers as they stand in the drawing. What is not
+// drawn comes last.
+func byStage(g *Graph) []int {
+	l := newLayout(g)
+	order := make([]int, 0, len(g.Nodes))
+	for _, layer := range l.layers {
+		for _, s := range layer {
+			if s.node >= 0 {
+				order = append(order, s.node)
+			}
+		}
+	}
+	for n, at := range l.layer {
+		if at < 0 {
+			order = append(order, n)
+		}
+	}
+	return order
 }
 
 func (v *view) live(key, value string) cell {

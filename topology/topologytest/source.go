@@ -1,0 +1,45 @@
+package topologytest
+
+import (
+	"bytes"
+	"io"
+	"reflect"
+	"sync"
+	"testing"
+
+	"github.com/withobsrvr/sluice/topology"
+)
+
+// RunSource checks what every [topology.Source] owes: a graph, always, also to
+// many callers at once, that every export can write and that is not changed by
+// being written.
+func RunSource(t *testing.T, src topology.Source) {
+	t.Helper()
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range 10 {
+				if src.Topology() == nil {
+					t.Error("Topology returned nil")
+				}
+			}
+		})
+	}
+	callers.Wait()
+	g := src.Topology()
+	if g == nil {
+		return
+	}
+	before := g.Clone()
+	for name, write := range map[string]func(io.Writer) error{
+		"JSON": g.WriteJSON, "SVG": g.WriteSVG, "Mermaid": g.WriteMermaid, "DOT": g.WriteDOT, "ASCII": g.WriteASCII, "Grafana": g.WriteGrafana,
+	} {
+		var out bytes.Buffer
+		if err := write(&out); err != nil || out.Len() == 0 {
+			t.Errorf("Write%s: %d bytes, %v", name, out.Len(), err)
+		}
+	}
+	if !reflect.DeepEqual(g, before) {
+		t.Error("writing the graph changed it")
+	}
+}
