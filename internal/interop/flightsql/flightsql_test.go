@@ -73,7 +73,7 @@ func TestADBCThroughInterceptorsAndPool(t *testing.T) {
 	pool := newPool(t, address, client)
 	alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	defer alloc.AssertSize(t, 0)
-	db, err := driver.NewDriver(alloc).(driver.Driver).NewDatabaseWithOptions(map[string]string{adbc.OptionKeyURI: "grpc+tcp://" + address}, through(pool)...)
+	db, err := driver.NewDriver(alloc).NewDatabaseWithOptions(map[string]string{adbc.OptionKeyURI: "grpc+tcp://" + address}, through(pool)...)
 	require.NoError(t, err)
 	conn, err := db.Open(t.Context())
 	require.NoError(t, err)
