@@ -255,3 +255,21 @@ func TestACrashedComponentShowsAsDownBeforeItIsStale(t *testing.T) {
 		require.True(t, p.server.Controller().Active(), "a cut connection does not release the pipeline")
 	})
 }
+
+func TestAnObservedEdgeCarriesItsPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		c := newCaller(t, p)
+		require.NoError(t, c.register("source"))
+		require.NoError(t, c.register("sink"))
+		go c.stream("sink", &sluicepb.Beat{
+			Metrics: map[string]float64{MetricPoolTotalPrefix + "10.0.0.1:8815": 4, MetricPoolHealthyPrefix + "10.0.0.1:8815": 3},
+			Edges:   []*sluicepb.Edge{{Upstream: "source", Endpoint: "10.0.0.1:8815", Connected: true}},
+		})
+		time.Sleep(time.Second)
+		edge, ok := p.server.Topology().Edge("source", "sink")
+		require.True(t, ok)
+		require.Equal(t, 4, edge.Pool.Total)
+		require.Equal(t, 3, edge.Pool.Healthy)
+	})
+}

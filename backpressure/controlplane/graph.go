@@ -73,12 +73,26 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 			node.Fraction = service.Admitted
 		}
 		g.Nodes = append(g.Nodes, node)
+		pools := poolsOf(&status)
 		for _, edge := range e.edges {
-			g.Edges = append(g.Edges, edgeOf(e.ID, &edge))
+			seen := edgeOf(e.ID, &edge)
+			seen.Pool = pools[edge.Endpoint]
+			g.Edges = append(g.Edges, seen)
 		}
 	}
 	s.registry.mu.Unlock()
 	return g.Normalize()
+}
+
+// poolsOf are the connection pools that the component's metrics tell of, by
+// endpoint.
+func poolsOf(status *Status) map[string]*topology.Pool {
+	_, seen := topology.FromMetrics(status.ID, status.Metrics)
+	pools := make(map[string]*topology.Pool, len(seen))
+	for _, edge := range seen {
+		pools[edge.Endpoint] = edge.Pool
+	}
+	return pools
 }
 
 func nodeOf(status *Status) topology.Node {
