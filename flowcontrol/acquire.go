@@ -138,7 +138,7 @@ func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until i
 	}
 	t.counters.pacing.Add(1)
 	t.counters.waits.begin(now)
-	defer t.counters.waits.end(t)
+	defer t.counters.waits.end(t, now)
 	timer := time.NewTimer(time.Duration(wait>>bucketShift) + 1)
 	defer timer.Stop()
 	defer t.counters.pacing.Add(-1)

@@ -217,7 +217,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 	if !g.admitted {
 		p.owner.counters.pacing.Add(1)
 		p.owner.counters.waits.begin(now)
-		defer p.owner.counters.waits.end(p.owner)
+		defer p.owner.counters.waits.end(p.owner, now)
 		defer p.owner.counters.pacing.Add(-1)
 	}
 	var timer *time.Timer

@@ -147,7 +147,7 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 	}
 	began := w.since
 	t.counters.waits.begin(began)
-	defer t.counters.waits.end(t)
+	defer t.counters.waits.end(t, began)
 	var timeout <-chan time.Time
 	limit, reason := until-began, ReasonMaxWait
 	if w.codel {

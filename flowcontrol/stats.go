@@ -25,6 +25,7 @@ type waits struct {
 	began  uint64
 	active int64
 	sum    int64 // of the ends, minus the beginnings
+	counts [WaitBucketCount]uint64
 }
 
 func (w *waits) begin(now int64) {
@@ -35,20 +36,28 @@ func (w *waits) begin(now int64) {
 	w.sum -= now
 }
 
-func (w *waits) end(t *Throttler) {
+func (w *waits) end(t *Throttler, began int64) {
 	now := t.now()
+	i := 0
+	for i < WaitBucketCount-1 && now-began > int64(time.Millisecond)<<i {
+		i++
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.active--
 	w.sum += now
+	w.counts[i]++
 }
 
-func (w *waits) total(t *Throttler) (began uint64, total time.Duration) {
+func (w *waits) total(t *Throttler) (began uint64, total time.Duration, counts [WaitBucketCount]uint64) {
 	now := t.now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.began, time.Duration(max(0, w.sum+w.active*now))
+	return w.began, time.Duration(max(0, w.sum+w.active*now)), w.counts
 }
+
+// WaitBucketCount is the number of Stats.WaitBuckets: 1 ms to 512 ms, and the rest.
+const WaitBucketCount = 11
 
 // refuse counts a refusal and explains it. Under overload the facts repeat,
 // and then so does the value: it is not allocated anew.
@@ -114,6 +123,9 @@ type Stats struct {
 	Pacing    int64         // calls that wait for the fraction or for tokens
 	Waits     uint64        // waits begun, ever
 	WaitTotal time.Duration // their time, of those in progress too
+	// WaitBuckets counts the waits that have ended by their length: the i-th
+	// those of at most 1 ms * 2^i and more than the one before, the last the rest.
+	WaitBuckets [WaitBucketCount]uint64
 
 	Overdue int           // held permits older than Config.WatchdogAge
 	Oldest  time.Duration // the oldest held permit's age, to the precision of the snapshots
@@ -130,7 +142,7 @@ func (t *Throttler) Stats() Stats {
 		Fraction: t.sampler.fraction(), Permits: t.flight.permits(),
 		Waiting: t.queue.waiting.Load(), Pacing: t.counters.pacing.Load(),
 	}
-	st.Waits, st.WaitTotal = t.counters.waits.total(t)
+	st.Waits, st.WaitTotal, st.WaitBuckets = t.counters.waits.total(t)
 	st.Load = load(st.InFlight, st.Limit)
 	undone := t.counters.undone.Load()
 	st.Ignored, st.Dropped = t.counters.ended[Ignored].Load(), t.counters.ended[Dropped].Load()

@@ -79,7 +79,10 @@ func TestAcquireWaitsForRoomInOrder(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []int{0, 1, 2, 3, 4}, order)
 		require.Zero(t, th.InFlight())
-		require.Equal(t, uint64(5), th.Stats().Waits)
+		st := th.Stats()
+		require.Equal(t, uint64(5), st.Waits)
+		require.Equal(t, 10*time.Millisecond, st.WaitTotal)
+		require.Equal(t, [WaitBucketCount]uint64{2, 1, 2}, st.WaitBuckets)
 	})
 }
 
