@@ -38,8 +38,8 @@ type Config struct {
 // Waiting times. None decides about data: they only bound how long a run hangs
 // on a component that does not come up or an operator's view that lags.
 const (
-	healthTimeout   = 60 * time.Second
-	recoveryTimeout = 30 * time.Second
+	healthTimeout   = 2 * time.Minute
+	recoveryTimeout = 2 * time.Minute
 	liveInterval    = 250 * time.Millisecond
 	plainInterval   = 2 * time.Second
 )
@@ -203,94 +203,6 @@ func (p *pipeline) environmentOf(role component.Role) []string {
 	return env
 }
 
-// start brings the components up: the control plane first, then the others at
-// once, which find each other through it.
-func (p *pipeline) start(ctx context.Context, drain <-chan struct{}) error {
-	if err := p.launch(component.RoleControlPlane); err != nil {
-		return err
-	}
-	control, err := p.await(ctx, component.RoleControlPlane, drain)
-	if err != nil {
-		return err
-	}
-	p.env = append(p.env, "FLOWCTL_ENDPOINT="+control.Flight)
-	p.console.say("control plane at %s, live topology at http://%s/", control.Flight, control.HTTP)
-	for _, role := range component.Roles[1:] {
-		if err := p.launch(role); err != nil {
-			return err
-		}
-	}
-	for _, role := range component.Roles[1:] {
-		at, err := p.await(ctx, role, drain)
-		if err != nil {
-			return err
-		}
-		p.console.say("%s at %s, metrics at http://%s/metrics", role, at.Flight, at.HTTP)
-	}
-	return nil
-}
-
-func (p *pipeline) launch(role component.Role) error {
-	env, log := p.environmentOf(role), p.console.logWriter()
-	if p.opts.InProcess {
-		p.units[role] = startLocal(role, p.cfg.Programs[role], env, log)
-		return nil
-	}
-	u, err := p.spawner.start(role, env, log)
-	if err != nil {
-		return err
-	}
-	p.units[role] = u
-	return nil
-}
-
-// errDraining ends the start: there is nothing to drain yet.
-var errDraining = errors.New("interrupted before the pipeline was up")
-
-// await waits until the component serves and is healthy.
-func (p *pipeline) await(ctx context.Context, role component.Role, drain <-chan struct{}) (component.Addresses, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, healthTimeout, fmt.Errorf("%s is not healthy after %v", role, healthTimeout))
-	defer cancel()
-	u := p.units[role]
-	var at component.Addresses
-	select {
-	case a, ok := <-u.Ready():
-		if !ok {
-			<-u.Done()
-			return at, cmpErr(u.Err(), fmt.Errorf("%s ended before it served", role))
-		}
-		at = a
-	case <-drain:
-		return at, errDraining
-	case <-ctx.Done():
-		return at, context.Cause(ctx)
-	}
-	p.follow.urls[role] = "http://" + at.HTTP
-	for poll := time.NewTicker(20 * time.Millisecond); ; {
-		err := p.follow.healthy(ctx, role)
-		if err == nil {
-			poll.Stop()
-			return at, nil
-		}
-		select {
-		case <-poll.C:
-		case <-u.Done():
-			return at, cmpErr(u.Err(), fmt.Errorf("%s ended before it was healthy", role))
-		case <-drain:
-			return at, errDraining
-		case <-ctx.Done():
-			return at, fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-	}
-}
-
-func cmpErr(err, fallback error) error {
-	if err != nil {
-		return err
-	}
-	return fallback
-}
-
 // work follows the pipeline until its input is durable and the pressure is
 // gone, or, with -serve, until the first interrupt.
 func (p *pipeline) work(ctx context.Context, drain <-chan struct{}) error {
@@ -336,54 +248,6 @@ func (p *pipeline) show(interval time.Duration) {
 	if time.Since(p.drawn) >= interval {
 		p.drawn = time.Now()
 		p.console.say("%s", p.meter.line(p.last))
-	}
-}
-
-// died returns why a component ended that nobody asked to.
-func (p *pipeline) died() error {
-	for _, role := range component.Roles {
-		u := p.units[role]
-		select {
-		case <-u.Done():
-			return cmpErr(u.Err(), fmt.Errorf("%s ended by itself", role))
-		default:
-		}
-	}
-	return nil
-}
-
-// stop drains the components against the stream, so that each finishes what it
-// has while those that it needs still serve.
-func (p *pipeline) stop(ctx context.Context) error {
-	var errs []error
-	for _, role := range slices.Backward(component.Roles) {
-		p.last = p.follow.look(ctx, p.last) // what it says last is its final figure
-		u := p.units[role]
-		if u == nil {
-			continue
-		}
-		u.Drain()
-		select {
-		case <-u.Done():
-			errs = append(errs, u.Err())
-			delete(p.follow.urls, role)
-			if peak := u.PeakMemory(); peak > 0 {
-				p.memory = append(p.memory, fmt.Sprintf("%s %d", shortNames[role], peak>>20))
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// killAll stops whatever still runs.
-func (p *pipeline) killAll() {
-	for _, u := range p.units {
-		u.Kill()
-	}
-	for _, u := range p.units {
-		<-u.Done()
 	}
 }
 

@@ -113,7 +113,7 @@ func (tr *trial) durable(t *testing.T, ledgers int64) {
 		}
 		cp, err := sink.ReadCheckpoint(found[0])
 		return err == nil && cp.Ledgers >= ledgers
-	}, time.Minute, 10*time.Millisecond)
+	}, 3*time.Minute, 10*time.Millisecond)
 }
 
 // said waits for a line of output and returns its match.
@@ -124,7 +124,7 @@ func (tr *trial) said(t *testing.T, pattern string) []string {
 	require.Eventually(t, func() bool {
 		match = expression.FindStringSubmatch(tr.output(t))
 		return match != nil
-	}, time.Minute, 10*time.Millisecond)
+	}, 3*time.Minute, 10*time.Millisecond)
 	return match
 }
 
@@ -200,14 +200,14 @@ func TestBackpressureComesAndGoes(t *testing.T) {
 	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8"}, "-inprocess", "-ledgers=40", "-sink-delay=50ms", "-serve")
 	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
 	client := tr.flight(t, "arrow-analytics-sink")
-	require.Eventually(t, func() bool { return tr.status(t, at).Fraction < 1 }, time.Minute, 10*time.Millisecond, "the source is throttled")
+	require.Eventually(t, func() bool { return tr.status(t, at).Fraction < 1 }, 3*time.Minute, 10*time.Millisecond, "the source is throttled")
 	stream, err := client.DoAction(t.Context(), &flight.Action{Type: sink.ActionSetDelay, Body: []byte("0s")})
 	require.NoError(t, err)
 	before, err := stream.Recv()
 	require.NoError(t, err)
 	require.Equal(t, "50ms", string(before.Body))
 	tr.durable(t, 40)
-	require.Eventually(t, func() bool { return tr.status(t, at).Fraction == 1 }, time.Minute, 10*time.Millisecond, "it recovers")
+	require.Eventually(t, func() bool { return tr.status(t, at).Fraction == 1 }, 3*time.Minute, 10*time.Millisecond, "it recovers")
 	tr.interrupts <- os.Interrupt
 	s := tr.wait(t)
 	requireTruthOfTwo(t, s, 20)
@@ -306,6 +306,6 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 				conn.Close()
 			}
 			return err != nil
-		}, time.Minute, 10*time.Millisecond, "%s still serves", address)
+		}, 3*time.Minute, 10*time.Millisecond, "%s still serves", address)
 	}
 }
