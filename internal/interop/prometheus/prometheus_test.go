@@ -129,7 +129,7 @@ receivers: [{name: test, webhook_configs: [{url: '%s', send_resolved: true}]}]
 		checkMetrics(t, ctx, "http://"+target+"/metrics")
 	}
 
-	require.Equal(t, []string{"inactive", "pending", "firing"}, seen)
+	require.Equal(t, []string{"pending", "firing"}, seen[len(seen)-2:])
 	// At full speed the next activation may follow soon: the alert that fired
 	// has ended all the same as soon as it is not firing.
 	require.NoError(t, os.WriteFile(delay, []byte("0"), 0o600))
