@@ -30,6 +30,7 @@ type Controller struct {
 	external  map[string]*external
 	inFlight  int64 // over all services
 	dirty     bool  // paths are older than the edges
+	rebuilt   bool  // the paths are new, and not yet published
 	sinceWork int   // reports since the paths were last built
 	edges     int   // upstream names over all services
 	learned   time.Duration
@@ -334,7 +335,7 @@ func (c *Controller) decideLocked(s *service) (changed bool) {
 			changed = true
 		}
 	}
-	return changed && c.publishLocked()
+	return (changed || c.rebuilt) && c.publishLocked()
 }
 
 // tickLocked is decideLocked for everybody.
@@ -378,6 +379,7 @@ func (c *Controller) learningLocked(now time.Duration) bool {
 		return true
 	}
 	c.learning = false
+	c.rebuilt = true
 	c.buildPathsLocked()
 	for _, p := range c.paths {
 		p.last = -1 // the smoothed load starts from where the load is
@@ -393,7 +395,8 @@ func (c *Controller) learningLocked(now time.Duration) bool {
 // publishLocked makes the paths' state the controller's, and reports whether
 // anything changed that somebody may want to hear of.
 func (c *Controller) publishLocked() bool {
-	fraction, active, changed := 1.0, false, false
+	fraction, active, changed := 1.0, false, c.rebuilt
+	c.rebuilt = false
 	for _, p := range c.paths {
 		fraction = min(fraction, p.effective())
 		active = active || p.active || p.cap < 1

@@ -192,9 +192,9 @@ func (c *Controller) buildPathsLocked() {
 		for _, s := range set.services {
 			p.join(s)
 		}
-		p.changed = true
 		c.paths = append(c.paths, p)
 	}
+	c.rebuilt = true
 	c.capLocked(now)
 }
 

@@ -71,6 +71,8 @@ func TestARestartedDeciderLearnsBeforeItDecides(t *testing.T) {
 		require.False(t, c.Snapshot().Learning)
 		require.True(t, c.Active())
 		require.InDelta(t, 0.3, c.FractionFor("source"), 0.05)
+		require.Equal(t, c.FractionFor("source"), g.last())
+		require.InDelta(t, 0.3, c.Fraction(), 0.05)
 	})
 }
 
