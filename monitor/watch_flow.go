@@ -28,6 +28,9 @@ func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func(
 		v.QueueDepth += s.Waiting
 		v.Fraction, v.HasFraction = s.Fraction, true
 		v.waited += s.WaitTotal
+		// The sum is ahead of the counts by the waits in progress: a sender that
+		// is blocked shows before it unblocks.
+		v.Wait.add(&Histogram{Bounds: durationBounds[:], Counts: s.WaitBuckets[:], Sum: s.WaitTotal.Seconds()})
 		v.AddAdmissions("admitted", "none", s.Admitted)
 		for _, reason := range flowcontrol.Reasons() {
 			v.AddAdmissions("refused", reason.String(), s.Refused.Of(reason))

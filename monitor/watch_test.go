@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/topology"
@@ -55,6 +56,33 @@ func TestWatchServerAndClient(t *testing.T) {
 		require.Equal(t, "ledgers", e.Source)
 		require.Equal(t, uint64(59), e.Events)
 		require.InDelta(t, 0.95, e.BlockedRatio, 0.02)
+	})
+}
+
+// TestBlockedSenderShowsBeforeItUnblocks: a wait in progress is time already.
+func TestBlockedSenderShowsBeforeItUnblocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		throttler, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}})
+		require.NoError(t, err)
+		m := newMonitor(t, monitor.Config{Freshness: -1})
+		m.WatchThrottler("sink", throttler)
+		held, err := throttler.TryAcquire(t.Context(), flowcontrol.Cost{Messages: 1})
+		require.NoError(t, err)
+		go func() {
+			if permit, err := throttler.Acquire(t.Context(), flowcontrol.Cost{Messages: 1}); err == nil {
+				permit.Release(flowcontrol.Success)
+			}
+		}()
+		pass(50 * time.Millisecond)
+		v := m.Snapshot().Service("sink")
+		require.Equal(t, 50*time.Millisecond, v.Blocked)
+		require.Equal(t, int64(1), v.QueueDepth)
+		require.Zero(t, v.Wait.Count())
+		held.Release(flowcontrol.Success)
+		synctest.Wait()
+		v = m.Snapshot().Service("sink")
+		require.Equal(t, uint64(1), v.Wait.Count())
+		require.InDelta(t, 0.05, v.Wait.Sum, 0.001)
 	})
 }
 
