@@ -34,13 +34,13 @@ type role struct {
 type report struct {
 	Address  string
 	CPU      time.Duration
-	Received int64 // calls that reached the server
-	Started  int64 // that reached the handler
-	Worked   int64 // that held a slot for their time
-	Ended    int64 // that were answered, refusals included
-	Peak     int64 // the most handlers at once
-	Limit    int64 // in flight; 0: none
-	Fraction float64
+	Received int64              // calls that reached the server
+	Started  int64              // that reached the handler
+	Worked   int64              // that held a slot for their time
+	Ended    int64              // that were answered, refusals included
+	Peak     int64              // the most handlers at once
+	Limit    int64              // in flight; 0: none
+	Fraction float64            // the lowest that the control plane set
 	Gate     *flowcontrol.Stats // of our controls
 }
 

@@ -73,17 +73,16 @@ func TestTheServerDoesNotCollapse(t *testing.T) {
 	require.True(t, held, "no better than no gate, three times")
 }
 
-// A fixed limit holds to the last unit, and one client can not have it all.
+// A fixed limit holds to the last unit, while one client asks for more than all.
 func TestTheLimitIsNeverExceeded(t *testing.T) {
-	for _, c := range []control{{Kind: sluicedFixed, Limit: 16}, {Kind: sluicedFixed, Limit: 128}} {
-		r, err := run(find(t, "greedy client 2.4x, three at 0.2x"), c, 1)
-		require.NoError(t, err)
-		requireAccounts(t, r)
-		require.LessOrEqual(t, r.final.Peak, c.Limit)
-		require.Positive(t, r.final.Worked)
-		got := fairness(r)
-		t.Logf("%s: peak %d, Jain %.2f, goodput %.2f", c, r.final.Peak, got[0], got[1])
-	}
+	c := control{Kind: sluicedFixed, Limit: 16}
+	r, err := run(find(t, "greedy client 2.4x, three at 0.2x"), c, 1)
+	require.NoError(t, err)
+	requireAccounts(t, r)
+	require.LessOrEqual(t, r.final.Peak, c.Limit)
+	require.Positive(t, r.final.Worked)
+	got := fairness(r)
+	t.Logf("peak %d, Jain %.2f, goodput %.2f", r.final.Peak, got[0], got[1])
 }
 
 // The last stage's load reaches the entry through the control plane.
@@ -96,10 +95,10 @@ func TestTheDecisionReachesTheEntry(t *testing.T) {
 		requireAccounts(t, r)
 		require.Len(t, r.all, 3)
 		got := waste(r)
-		t.Logf("seed %d: fraction %.2f, goodput %.2f, first-stage work %.2f", seed, r.final.Fraction, got[0], got[2])
+		t.Logf("seed %d: lowest fraction %.2f, goodput %.2f, first-stage work %.2f", seed, r.final.Fraction, got[0], got[2])
 		reached = r.final.Fraction < 1
 	}
-	require.True(t, reached, "the entry's fraction is 1 at four times what the last stage can do")
+	require.True(t, reached, "the entry's fraction stayed 1 at four times what the last stage can do")
 }
 
 func TestFiguresOfKnownAnswers(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
 // A worker serves one call at a time in each of its slots.
@@ -108,8 +109,9 @@ func runStage(r role) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	entry := &follower{gate: g.gate, lowest: 1}
 	if r.Report != "" && g.gate != nil {
-		agent, err := newAgent(r, g)
+		agent, err := newAgent(r, g, entry)
 		if err != nil {
 			return err
 		}
@@ -119,11 +121,10 @@ func runStage(r role) error {
 	defer server.Stop()
 	return answer(func() report {
 		rep := report{
-			Address: lis.Addr().String(), CPU: cpu(), Limit: g.limit(), Fraction: 1, Peak: w.peak.Load(),
+			Address: lis.Addr().String(), CPU: cpu(), Limit: g.limit(), Fraction: entry.fraction(), Peak: w.peak.Load(),
 			Received: w.received.Load(), Started: w.started.Load(), Worked: w.worked.Load(), Ended: w.ended.Load(),
 		}
 		if g.gate != nil {
-			rep.Fraction = g.gate.Fraction()
 			stats := g.gate.Stats()
 			rep.Gate = &stats
 		}
@@ -131,8 +132,28 @@ func runStage(r role) error {
 	}, server.Stop)
 }
 
+// A follower hands the fraction to the gate and remembers the lowest.
+type follower struct {
+	gate   *flowcontrol.Throttler
+	mu     sync.Mutex
+	lowest float64
+}
+
+func (f *follower) SetFraction(fraction float64) {
+	f.gate.SetFraction(fraction)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lowest = min(f.lowest, fraction)
+}
+
+func (f *follower) fraction() float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lowest
+}
+
 // newAgent reports the gate's load; at the entry it follows the decision.
-func newAgent(r role, g guard) (*controlplane.Agent, error) {
+func newAgent(r role, g guard, entry *follower) (*controlplane.Agent, error) {
 	cfg := controlplane.AgentConfig{
 		Endpoint:  r.Report,
 		Component: controlplane.Component{ID: r.ID, Role: backpressure.Source, MaxInFlight: g.limit(), Upstreams: []string{}},
@@ -141,7 +162,7 @@ func newAgent(r role, g guard) (*controlplane.Agent, error) {
 		},
 	}
 	if r.Entry {
-		cfg.Targets = []backpressure.FractionSetter{g.gate}
+		cfg.Targets = []backpressure.FractionSetter{entry}
 	} else {
 		cfg.Component.Role, cfg.Component.Upstreams = backpressure.Sink, []string{entryID}
 	}
@@ -168,7 +189,7 @@ func runPlane(r role) error {
 	running.Go(func() { _ = server.Serve(lis) })
 	defer server.Stop()
 	return answer(func() report {
-		return report{Address: lis.Addr().String(), CPU: cpu(), Fraction: plane.Controller().Fraction()}
+		return report{Address: lis.Addr().String(), CPU: cpu()}
 	}, func() {})
 }
 
