@@ -6,7 +6,7 @@ import "math"
 const (
 	cardWidth   = 252.0
 	cardHeight  = 168.0
-	columnGap   = 172.0
+	columnGap   = 206.0
 	rowGap      = 34.0
 	lineSlot    = 26.0 // a waypoint's share of its layer
 	margin      = 24.0
@@ -228,7 +228,7 @@ func (s *scene) direct(e int, place []int) bool {
 	return place[s.ix.to[e]] == place[s.ix.from[e]]+1
 }
 
-const labelWidth = 150.0
+const labelWidth = 170.0
 
 // placeLabels puts each label on the first of its spots that is free of cards
 // and of other labels. What finds no room is told by the table alone.

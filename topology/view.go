@@ -253,7 +253,7 @@ func errorsOf(n *Node) string {
 }
 
 func poolOf(p *Pool) string {
-	if p == nil {
+	if p == nil || p.Total == 0 {
 		return "–"
 	}
 	said := fmt.Sprintf("%d of %d up", p.Healthy, p.Total)

@@ -56,12 +56,19 @@ func TestImages(t *testing.T) {
 			before := p.text(`document.documentElement.dataset.frame`)
 			p.wait(`document.documentElement.dataset.frame > ` + before + ` + ` + play)
 		}
-		image, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
-		require.NoError(t, err)
-		if os.Getenv("UPDATE") != "" {
-			require.NoError(t, os.WriteFile(filepath.Join("..", "..", "..", "docs", "images", "topology-"+l.name+".png"), image, 0o644))
-		}
+		p.document("topology-" + l.name)
 	}
+}
+
+// document writes an image of the documentation, where UPDATE is set.
+func (p *tab) document(name string) {
+	p.t.Helper()
+	if os.Getenv("UPDATE") == "" {
+		return
+	}
+	image, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
+	require.NoError(p.t, err)
+	require.NoError(p.t, os.WriteFile(filepath.Join("..", "..", "..", "docs", "images", name+".png"), image, 0o644))
 }
 
 // fan has several of each kind, a line over two stages, and a cycle.

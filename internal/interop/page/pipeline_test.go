@@ -43,6 +43,7 @@ func TestReferencePipeline(t *testing.T) {
 	p.wait(`+document.querySelector("#when").max >= 15`) // some history for the picture
 	require.Empty(t, p.problems())
 	p.picture("pipeline-throttled")
+	p.document("live-page")
 
 	require.NoError(t, os.WriteFile(delay, []byte("0s"), 0o644))
 	p.wait(`!document.querySelector(".pill").classList.contains("on") && !document.querySelector(".pill").classList.contains("easing")`)
