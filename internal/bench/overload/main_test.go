@@ -85,7 +85,8 @@ func TestTheLimitIsNeverExceeded(t *testing.T) {
 	t.Logf("peak %d, Jain %.2f, goodput %.2f", r.final.Peak, got[0], got[1])
 }
 
-// The last stage's load reaches the entry through the control plane.
+// The last stage's load reaches the entry through the control plane, and calls
+// that wait there for the fraction are not served late: both stages are up.
 func TestTheDecisionReachesTheEntry(t *testing.T) {
 	row := find(t, "two stages, 4x")
 	reached := false
@@ -96,9 +97,9 @@ func TestTheDecisionReachesTheEntry(t *testing.T) {
 		require.Len(t, r.all, 3)
 		got := waste(r)
 		t.Logf("seed %d: lowest fraction %.2f, goodput %.2f, first-stage work %.2f", seed, r.final.Fraction, got[0], got[2])
-		reached = r.final.Fraction < 1
+		reached = r.final.Fraction < 1 && got[0] > 0.2
 	}
-	require.True(t, reached, "the entry's fraction stayed 1 at four times what the last stage can do")
+	require.True(t, reached, "three times, the entry's fraction stayed 1 at four times what the last stage can do, or nothing came through")
 }
 
 func TestFiguresOfKnownAnswers(t *testing.T) {
