@@ -26,7 +26,6 @@ type stage struct {
 func newStage(t *testing.T, slots, limit int) *stage {
 	g, err := flowcontrol.New(flowcontrol.Config{
 		Limit: flowcontrol.Cost{Messages: int64(limit)},
-		Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
 		Seed:  1,
 	})
 	require.NoError(t, err)
@@ -89,20 +88,21 @@ func waste(t *testing.T, stages int, overload float64) (goodput float64, p99 tim
 		if measured {
 			offered++
 		}
-		permit, err := chain[0].gate.TryAcquire(ctx, one)
-		if err != nil {
-			continue
-		}
 		go func() {
 			a := answer{}
 			ctx, cancel := context.WithTimeout(ctx, deadline)
 			defer cancel()
+			permit, err := chain[0].gate.Acquire(ctx, one) // as an interceptor
+			if err != nil {
+				return
+			}
 			defer func() {
 				if a.took = time.Since(at); measured {
 					answers <- a
 				}
 			}()
-			defer func() { permit.Release(flowcontrol.Success) }()
+			outcome := flowcontrol.Dropped
+			defer func() { permit.Release(outcome) }()
 			for i, s := range chain {
 				if i > 0 { // the stage before calls this one, and waits for its answer
 					next, err := s.gate.Acquire(ctx, one)
@@ -122,7 +122,9 @@ func waste(t *testing.T, stages int, overload float64) (goodput float64, p99 tim
 					a.work = 1
 				}
 			}
-			a.good = time.Since(at) <= deadline
+			if a.good = time.Since(at) <= deadline; a.good {
+				outcome = flowcontrol.Success
+			}
 		}()
 	}
 	time.Sleep(2 * deadline)

@@ -7,10 +7,27 @@ import (
 
 // Acquire waits until c may proceed, and returns its permit. It waits for the
 // fraction, then for tokens, then for room in flight, no longer than ctx,
-// Config.MaxWait and the queue allow. A call that ends with its context
+// Config.MaxWait and the queue allow. A call with a deadline waits a sixteenth of
+// its time for the fraction at most, unless it is patient ([WithPatience]) or
+// served in order. A call that ends with its context
 // returns the context's error; any other failure is an [*Error]. On failure
 // nothing has changed.
 func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
+	var r reading
+	return t.acquire(ctx, c, &r)
+}
+
+// AcquireAt is Acquire for a caller that has just read the clock for itself,
+// as now, and saves the gate from reading it again. waited reports whether
+// there was a wait, so that the clock has moved on; without one the call has
+// taken less than a reading is worth.
+func (t *Throttler) AcquireAt(ctx context.Context, c Cost, now time.Time) (p Permit, waited bool, err error) {
+	r := reading{at: t.instant(now)}
+	p, err = t.acquire(ctx, c, &r)
+	return p, r.waited, err
+}
+
+func (t *Throttler) acquire(ctx context.Context, c Cost, r *reading) (Permit, error) {
 	s := t.settings.Load()
 	if s.cfg.Mode == Off {
 		return Permit{}, nil
@@ -37,13 +54,13 @@ func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
 	if never {
 		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
 	}
-	until := t.deadline(s)
+	until := t.deadline(s, r)
 	enforced := s.rated && t.enforcesTokens(s)
-	paced, err := t.pass(ctx, s, c, until, enforced, false)
+	paced, err := t.pass(ctx, s, c, until, enforced, false, r)
 	if err != nil {
 		return Permit{}, err
 	}
-	p, err := t.wait(ctx, s, c, fit, until)
+	p, err := t.wait(ctx, s, c, fit, until, r)
 	if err != nil {
 		if enforced {
 			t.refundTokens(s, c)
@@ -64,6 +81,18 @@ func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
 // sender that wants to be slowed before it hands its next message on. The time
 // from one Pace to the next, up to 250 ms, counts as the sender's work.
 func (t *Throttler) Pace(ctx context.Context, c Cost) error {
+	var r reading
+	return t.pace(ctx, c, &r)
+}
+
+// PaceAt is to Pace what AcquireAt is to Acquire.
+func (t *Throttler) PaceAt(ctx context.Context, c Cost, now time.Time) (waited bool, err error) {
+	r := reading{at: t.instant(now)}
+	err = t.pace(ctx, c, &r)
+	return r.waited, err
+}
+
+func (t *Throttler) pace(ctx context.Context, c Cost, r *reading) error {
 	s := t.settings.Load()
 	if s.cfg.Mode == Off {
 		return nil
@@ -80,16 +109,34 @@ func (t *Throttler) Pace(ctx context.Context, c Cost) error {
 		return nil
 	}
 	enforced := s.rated && t.enforcesTokens(s)
-	_, err := t.pass(ctx, s, c, t.deadline(s), enforced, true)
+	_, err := t.pass(ctx, s, c, t.deadline(s, r), enforced, true, r)
 	if err == nil && s.rated && !enforced {
 		t.chargeTokens(s, c)
 	}
 	return err
 }
 
-func (t *Throttler) deadline(s *settings) int64 {
+// A reading is the throttler's clock as one call knows it. It is read when it
+// is first needed, at most once as long as the call does not wait: between its
+// steps pass fewer nanoseconds than a reading takes.
+type reading struct {
+	at     int64 // 0 = not read
+	waited bool
+}
+
+func (t *Throttler) read(r *reading) int64 {
+	if r.at == 0 {
+		r.at = t.now()
+	}
+	return r.at
+}
+
+// outdate forgets the reading, because the call begins to wait.
+func (r *reading) outdate() { r.at, r.waited = 0, true }
+
+func (t *Throttler) deadline(s *settings, r *reading) int64 {
 	if s.cfg.MaxWait > 0 {
-		return t.now() + int64(s.cfg.MaxWait)
+		return t.read(r) + int64(s.cfg.MaxWait)
 	}
 	return forever
 }
@@ -98,9 +145,20 @@ const forever = 1<<63 - 1
 
 // pass waits for the fraction, and for tokens if it must. paced reports that the pacer
 // counts the caller.
-func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool) (paced bool, err error) {
+func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool, r *reading) (paced bool, err error) {
 	if t.sampler.engaged.Load() {
-		paced, err = t.pacer.wait(ctx, until, virtual)
+		// A request with a deadline that waits long for the fraction is admitted
+		// only to be late: its work would be wasted in every stage.
+		hurry := false
+		if deadline, ok := hurried(ctx); ok && !virtual && s.cfg.Queue.Discipline != QueueInOrder {
+			if most := t.now() + max(0, int64(time.Until(deadline))/16); most < until {
+				until, hurry = most, true
+			}
+		}
+		paced, err = t.pacer.wait(ctx, until, virtual, r)
+		if hurry && err == error(waitError(ReasonMaxWait)) {
+			err = waitError(ReasonFraction)
+		}
 		if err != nil {
 			return false, t.failed(s, c, err, StageFraction)
 		}
@@ -108,7 +166,7 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 	if !tokens {
 		return paced, nil
 	}
-	if err := t.waitTokens(ctx, s, c, until); err != nil {
+	if err := t.waitTokens(ctx, s, c, until, r); err != nil {
 		if paced && !virtual {
 			t.pacer.done(t.now())
 		}
@@ -117,8 +175,11 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 	return paced, nil
 }
 
-func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until int64) error {
-	now := t.now()
+func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until int64, r *reading) error {
+	if _, _, ok := t.takeTokens(s, c, 0, r); ok {
+		return nil // most need not wait, and so need not know how long they may
+	}
+	now := t.read(r)
 	patience := int64(forever>>bucketShift) >> 1
 	reason := ReasonMaxWait
 	if until != forever {
@@ -129,13 +190,14 @@ func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until i
 			patience, reason = left, ReasonDeadline
 		}
 	}
-	wait, w, ok := t.takeTokens(s, c, bucketTime(max(0, min(patience, 1<<50))))
+	wait, w, ok := t.takeTokens(s, c, bucketTime(max(0, min(patience, 1<<50))), r)
 	if !ok {
 		return t.refuse(s, c, reason, StageTokens, w, time.Duration(wait>>bucketShift)+1)
 	}
 	if wait == 0 {
 		return nil
 	}
+	r.outdate()
 	t.counters.pacing.Add(1)
 	t.counters.waits.begin(now)
 	defer t.counters.waits.end(t, now)

@@ -3,7 +3,6 @@ package flowcontrol
 import (
 	"context"
 	"math"
-	"slices"
 	"sync"
 	"time"
 )
@@ -94,7 +93,7 @@ func (p *pacer) done(now int64) {
 // wanted is how many would work if there were no fraction.
 func (p *pacer) wantedLocked() float64 {
 	wanted := int64(p.n + p.waiting)
-	if limit := p.owner.Limit().Messages; limit >= 0 {
+	if limit := p.owner.messageLimit(); limit >= 0 {
 		wanted = min(wanted, limit)
 	}
 	return float64(wanted)
@@ -103,10 +102,15 @@ func (p *pacer) wantedLocked() float64 {
 func (p *pacer) advanceLocked(now int64) {
 	for len(p.virtual) > 0 && p.virtual[0]+paceVirtual <= now {
 		p.integrateLocked(p.virtual[0] + paceVirtual)
-		p.virtual = slices.Delete(p.virtual, 0, 1) // in place: reslicing would use the array up
-		p.n = max(0, p.n-1)
+		p.endVirtualLocked()
 	}
 	p.integrateLocked(now)
+}
+
+// endVirtualLocked ends the oldest work that has no permit.
+func (p *pacer) endVirtualLocked() {
+	p.virtual = p.virtual[:copy(p.virtual, p.virtual[1:])] // in place: reslicing would use the array up
+	p.n = max(0, p.n-1)
 }
 
 func (p *pacer) integrateLocked(now int64) {
@@ -173,6 +177,21 @@ func (p *pacer) admitLocked(g *pacing, paced bool) {
 	wake(g.wake)
 }
 
+// passLocked admits a caller that finds nobody in line, if it may go at once.
+func (p *pacer) passLocked(virtual bool) bool {
+	p.waiting++ // it wants to work like any other
+	free := p.freeLocked()
+	p.waiting--
+	if !free {
+		return false
+	}
+	p.n++
+	if virtual {
+		p.virtual = append(p.virtual, p.at)
+	}
+	return true
+}
+
 func (p *pacer) unlinkLocked(g *pacing) {
 	if g.prev == nil {
 		p.first = g.next
@@ -191,13 +210,20 @@ func (p *pacer) unlinkLocked(g *pacing) {
 // wait returns when the caller may work. paced reports whether the pacer
 // counts it, so that done must follow. A virtual caller needs no done: its
 // next call ends its work.
-func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool, err error) {
-	now := p.owner.now()
+func (p *pacer) wait(ctx context.Context, until int64, virtual bool, r *reading) (paced bool, err error) {
+	now := p.owner.read(r)
 	p.mu.Lock()
+	if !p.owner.sampler.engaged.Load() { // opened since the caller looked: nobody would wake it
+		p.mu.Unlock()
+		return false, nil
+	}
 	p.advanceLocked(now)
 	if virtual && len(p.virtual) > 0 {
-		p.virtual = slices.Delete(p.virtual, 0, 1) // in place: reslicing would use the array up
-		p.n = max(0, p.n-1)
+		p.endVirtualLocked()
+	}
+	if p.first == nil && p.passLocked(virtual) {
+		p.mu.Unlock()
+		return true, nil
 	}
 	g := p.free
 	if g == nil {
@@ -215,6 +241,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool) (paced bool
 	p.waiting++
 	p.kickLocked(g)
 	if !g.admitted {
+		r.outdate()
 		p.owner.counters.pacing.Add(1)
 		p.owner.counters.waits.begin(now)
 		defer p.owner.counters.waits.end(p.owner, now)

@@ -2,6 +2,7 @@ package flowcontrol
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -137,7 +138,7 @@ func TestPacedWaitEndsWithItsContextAndMaxWait(t *testing.T) {
 		_, err := th.Acquire(t.Context(), one)
 		require.ErrorIs(t, err, ErrRefused)
 		require.Equal(t, 20*time.Millisecond, time.Since(began))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		ctx, cancel := context.WithTimeout(WithPatience(t.Context()), time.Millisecond)
 		defer cancel()
 		_, err = th.Acquire(ctx, one)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -146,5 +147,24 @@ func TestPacedWaitEndsWithItsContextAndMaxWait(t *testing.T) {
 		st := th.Stats()
 		require.Equal(t, uint64(1), st.Refused.Of(ReasonMaxWait))
 		require.Equal(t, uint64(1), st.Refused.Of(ReasonCanceled))
+	})
+}
+
+// A request with a deadline that waited long for the fraction would be admitted
+// only to be late, and its work wasted in every stage behind.
+func TestHurriedCallsAreRefusedWhileThereIsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{})
+		th.SetFraction(0)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 160*time.Millisecond)
+		defer cancel()
+		_, err := th.Acquire(ctx, one)
+		refusal, ok := errors.AsType[*Error](err)
+		require.True(t, ok, err)
+		require.Equal(t, ReasonFraction, refusal.Reason)
+		require.Equal(t, 10*time.Millisecond, time.Since(began), "a sixteenth of its time")
+		require.Zero(t, th.pacer.n)
+		require.Zero(t, th.pacer.waiting)
 	})
 }

@@ -3,6 +3,7 @@ package flowcontrol
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // An Outcome says how admitted work ended.
@@ -100,6 +101,15 @@ func (f *inflight) addChunk() bool {
 // admission counts, also among copies of the permit.
 func (p Permit) Release(o Outcome) {
 	if p.slot != nil {
-		p.slot.owner.release(p, o)
+		var r reading
+		p.slot.owner.release(p, o, &r)
+	}
+}
+
+// ReleaseAt is Release for a caller that has just read the clock for itself, as now.
+func (p Permit) ReleaseAt(o Outcome, now time.Time) {
+	if p.slot != nil {
+		r := reading{at: p.slot.owner.instant(now)}
+		p.slot.owner.release(p, o, &r)
 	}
 }

@@ -130,16 +130,17 @@ type queue struct {
 }
 
 // wait returns a permit for room of size c, waiting in the queue if it must.
-func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until int64) (Permit, error) {
+func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until int64, r *reading) (Permit, error) {
 	var now int64
 	if s.timed {
-		now = t.now()
+		now = t.read(r)
 	}
 	if t.queue.waiting.Load() == 0 {
-		if p, r, _ := t.enter(ctx, s, c, t.limit(s), now); r == ReasonNone {
+		if p, reason, _ := t.enter(ctx, s, c, t.limit(s), now); reason == ReasonNone {
 			return p, nil
 		}
 	}
+	r.outdate()
 	q := &t.queue
 	w, err := q.join(ctx, s, c)
 	if err != nil {
@@ -191,10 +192,10 @@ func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until 
 		t.counters.refused[ReasonCanceled].Add(1)
 		return Permit{}, ctx.Err()
 	}
-	p, r := w.permit, w.reason
+	p, answer := w.permit, w.reason
 	q.recycle(w)
-	if r != ReasonNone {
-		return Permit{}, t.refuse(s, asked, r, StageQueue, Messages, 0)
+	if answer != ReasonNone {
+		return Permit{}, t.refuse(s, asked, answer, StageQueue, Messages, 0)
 	}
 	return p, nil
 }

@@ -115,23 +115,24 @@ func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error
 		// Seen before a token is spent on it. The common case of overload.
 		return Permit{}, t.refuse(s, c, ReasonInFlight, StageInFlight, Messages, 0)
 	}
+	var r reading
 	var now int64
 	if s.timed {
-		now = t.now()
+		now = t.read(&r)
 	}
 	enforced := s.rated && t.enforcesTokens(s)
 	if enforced {
-		if wait, w, ok := t.takeTokens(s, c, 0); !ok {
+		if wait, w, ok := t.takeTokens(s, c, 0, &r); !ok {
 			return Permit{}, t.refuse(s, c, ReasonRate, StageTokens, w, time.Duration(wait>>bucketShift)+1)
 		}
 	}
-	p, r, w := t.enter(ctx, s, fit, limit, now)
+	p, reason, w := t.enter(ctx, s, fit, limit, now)
 	switch {
-	case r != ReasonNone:
+	case reason != ReasonNone:
 		if enforced {
 			t.refundTokens(s, c)
 		}
-		return Permit{}, t.refuse(s, c, r, StageInFlight, w, 0)
+		return Permit{}, t.refuse(s, c, reason, StageInFlight, w, 0)
 	case s.rated && !enforced:
 		t.chargeTokens(s, c)
 	}
@@ -211,7 +212,7 @@ func (t *Throttler) observe(ctx context.Context, s *settings, c Cost) Permit {
 func over(inFlight, n, limit int64) bool { return limit >= 0 && n > 0 && inFlight > limit-n }
 
 // release is Permit.Release.
-func (t *Throttler) release(p Permit, o Outcome) {
+func (t *Throttler) release(p Permit, o Outcome, r *reading) {
 	state, ok := t.flight.close(p.slot, p.gen)
 	if !ok {
 		return
@@ -226,7 +227,7 @@ func (t *Throttler) release(p Permit, o Outcome) {
 		t.flight.giveBack(s, p.gen, state)
 		key.leave(c)
 		if start != 0 || paced {
-			now := t.now()
+			now := t.read(r)
 			if start != 0 {
 				t.adapt.finished(now, now-start, before, o)
 			}
@@ -250,7 +251,8 @@ func (t *Throttler) release(p Permit, o Outcome) {
 func (t *Throttler) undo(p Permit) {
 	t.counters.undone.Add(1)
 	p.slot.start = 0
-	t.release(p, Success)
+	var r reading
+	t.release(p, Success, &r)
 }
 
 // fitting returns c as the limits see it: an oversized cost shrinks to the
@@ -289,8 +291,20 @@ func (t *Throttler) limit(s *settings) Cost {
 	return limit
 }
 
+// messageLimit is Limit().Messages, which the pacer asks for at each step.
+func (t *Throttler) messageLimit() int64 {
+	s := t.settings.Load()
+	if s.timed {
+		return t.adapt.limit.Load()
+	}
+	return s.limit.Messages
+}
+
 // now is the throttler's monotonic clock in nanoseconds, at least 1.
 func (t *Throttler) now() int64 { return max(int64(time.Since(t.base)), 0) + 1 }
+
+// instant is now on the throttler's clock.
+func (t *Throttler) instant(now time.Time) int64 { return max(int64(now.Sub(t.base)), 0) + 1 }
 
 // SetFraction sets the share of the work that is admitted, 0..1. Values
 // outside are taken as the nearest end; NaN is ignored.

@@ -29,9 +29,8 @@ func (t *Throttler) chargeTokens(s *settings, c Cost) {
 
 // takeTokens takes the tokens of every weight or of none. patience is how long
 // the caller would wait for them, in bucket time; wait is how long it must.
-func (t *Throttler) takeTokens(s *settings, c Cost, patience int64) (wait int64, worst Weight, ok bool) {
+func (t *Throttler) takeTokens(s *settings, c Cost, patience int64, r *reading) (wait int64, worst Weight, ok bool) {
 	alone := s.cfg.Oversized == RunAlone
-	var now int64
 	for w := range Weight(weights) {
 		tariff, n := s.tariffs[w], c.Of(w)
 		if tariff == nil || n <= 0 {
@@ -41,9 +40,7 @@ func (t *Throttler) takeTokens(s *settings, c Cost, patience int64) (wait int64,
 		if tariff.lease > 1 && n <= tariff.lease && b.spend(n) {
 			continue
 		}
-		if now == 0 {
-			now = bucketTime(t.now())
-		}
+		now := bucketTime(t.read(r))
 		need, ok := b.reserve(tariff, n, now, patience, alone)
 		if need > wait {
 			wait, worst = need, w

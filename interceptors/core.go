@@ -49,6 +49,19 @@ func outcome(err error) flowcontrol.Outcome {
 	return flowcontrol.Ignored
 }
 
+// lateness is outcome for a call with a deadline: work that ended after it, or
+// when the client gave up because of it, came too late, whatever the handler
+// says. The client's deadline is the earlier one, and its cancellation arrives
+// before the server's own timer fires.
+func lateness(ctx context.Context, start time.Time, err error) flowcontrol.Outcome {
+	if ctx.Err() != nil {
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= deadline.Sub(start)/10 {
+			return flowcontrol.Dropped
+		}
+	}
+	return outcome(err)
+}
+
 // core is what a Server and a Client have in common.
 type core struct {
 	throttler      *flowcontrol.Throttler

@@ -172,7 +172,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	s.load.touch(ctx)
 	resp, err = handler(hctx, req)
 	panicked = false
-	permit.Release(outcome(err))
+	permit.Release(lateness(ctx, cl.start, err))
 	cl.recv.last.Store(0)
 	if e := cl.failure.Load(); e != nil { // Drain ended it
 		resp, err = nil, e
