@@ -168,3 +168,37 @@ func TestHurriedCallsAreRefusedWhileThereIsTime(t *testing.T) {
 		require.Zero(t, th.pacer.waiting)
 	})
 }
+
+// A caller that saw a fraction, and comes to the pacer after it has opened, is
+// not left in a line that nobody serves.
+func TestPacerOpenedInBetweenLetsPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{})
+		th.SetFraction(0)
+		th.SetFraction(1)
+		var r reading
+		paced, err := th.pacer.wait(t.Context(), forever, false, &r)
+		require.NoError(t, err)
+		require.False(t, paced)
+	})
+}
+
+func TestCallersThatHaveReadTheClockLearnWhetherTheyWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Limit: one, Rate: Rates{Messages: 1}, Burst: one})
+		began := time.Now()
+		p, waited, err := th.AcquireAt(t.Context(), one, began)
+		require.NoError(t, err)
+		require.False(t, waited)
+		p.ReleaseAt(Success, time.Now())
+		require.Zero(t, th.InFlight())
+		_, waited, err = th.AcquireAt(t.Context(), one, time.Now())
+		require.NoError(t, err)
+		require.True(t, waited)
+		require.InDelta(t, time.Second, time.Since(began), 10)
+		waited, err = th.PaceAt(t.Context(), one, time.Now())
+		require.NoError(t, err)
+		require.True(t, waited)
+		require.InDelta(t, 2*time.Second, time.Since(began), 10)
+	})
+}
