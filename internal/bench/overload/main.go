@@ -69,7 +69,7 @@ func matching(all []control, name *regexp.Regexp) (some []control) {
 }
 
 var legends = map[int]string{
-	1: "goodput / p99 in ms / server's CPU time in µs for each request offered",
+	1: "goodput / p99 in ms / server's CPU time in µs for each request offered (doubled service time and greedy client: without the CPU time)",
 	2: "goodput / p99 in ms / units of work of the first stage for each request that ended well",
 }
 
