@@ -88,6 +88,13 @@ func (r *room) release(o flowcontrol.Outcome) {
 	}
 }
 
+// release is room.release at a time that has been read already.
+func (c *call) release(o flowcontrol.Outcome, now int64) {
+	if c.room.held.Swap(0) == 1 {
+		c.room.permit.ReleaseAt(o, c.at(now))
+	}
+}
+
 // hold keeps the permit until release. A call that ended meanwhile, while
 // another goroutine was still in RecvMsg, gives it back at once.
 func (c *call) hold(permit flowcontrol.Permit) {
@@ -127,6 +134,9 @@ type call struct {
 }
 
 func (c *call) now() int64 { return int64(time.Since(c.start)) }
+
+// at is the time of a reading of now.
+func (c *call) at(now int64) time.Time { return c.start.Add(time.Duration(now)) }
 
 func (c *call) kind() Class { return Class(c.class.Load()) }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -100,14 +99,11 @@ func (s *clientStream) send(a *attempt, m any) error {
 	_ = c.weigh(a.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := a.now()
 	if s.paced.Load() && s.method.clientStream {
-		if err := c.pace(s.patient, a.call, c.cost(&w)); err != nil {
+		t1, err := c.pace(s.patient, a.call, c.cost(&w), t0)
+		if err != nil {
 			return statusOf(s.ctx, err)
 		}
-		t1 := a.now()
-		a.send.waited.Add(t1 - t0)
-		if t1-t0 >= int64(eventFloor) {
-			traceWait(s.ctx, time.Duration(t1-t0))
-		}
+		a.waited(s.ctx, &a.send, t1-t0)
 		t0 = t1
 	}
 	a.send.last.Store(w.packed())
@@ -144,10 +140,11 @@ func (s *clientStream) RecvMsg(m any) error {
 }
 
 func (s *clientStream) recv(a *attempt, m any) error {
-	a.room.release(flowcontrol.Success)
-	a.recv.enter(a.now())
-	err := a.ClientStream.RecvMsg(m)
 	now := a.now()
+	a.release(flowcontrol.Success, now)
+	a.recv.enter(now)
+	err := a.ClientStream.RecvMsg(m)
+	now = a.now()
 	a.recv.last.Store(0)
 	if err != nil {
 		a.recv.leave(now)
@@ -167,12 +164,8 @@ func (s *clientStream) recv(a *attempt, m any) error {
 		return nil
 	}
 	if s.paced.Load() {
-		permit, err := c.acquire(s.patient, a.call, c.cost(&w))
-		waited := a.now() - now
-		a.recv.waited.Add(waited)
-		if waited >= int64(eventFloor) {
-			traceWait(s.ctx, time.Duration(waited))
-		}
+		permit, then, err := c.acquire(s.patient, a.call, c.cost(&w), now)
+		a.waited(s.ctx, &a.recv, then-now)
 		if err != nil {
 			a.stop(err)
 			return statusOf(s.ctx, err)

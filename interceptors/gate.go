@@ -93,26 +93,45 @@ func sizeOf(m any) int64 {
 // acquire waits for room for a message inside an admitted stream. A refusal of
 // the gate is not the stream's end: the wait goes on, and HTTP/2 carries it to
 // the sender. What ends it is the context, [ServerConfig.MaxMessageWait], and a
-// message that can never fit.
-func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
-	permit, err := c.throttler.Acquire(ctx, cost)
+// message that can never fit. It returns when the message may go on, which is
+// now, a reading of the call's clock, unless it waited.
+func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost, now int64) (flowcontrol.Permit, int64, error) {
+	permit, waited, err := c.throttler.AcquireAt(ctx, cost, cl.at(now))
 	if err == nil {
-		return permit, nil
+		if waited {
+			now = cl.now()
+		}
+		return permit, now, nil
 	}
 	err = c.persist(ctx, cl, err, func() error {
 		permit, err = c.throttler.Acquire(ctx, cost)
 		return err
 	})
-	return permit, err
+	return permit, cl.now(), err
 }
 
 // pace is acquire for a message that is sent: it takes tokens, and holds nothing.
-func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) error {
-	err := c.throttler.Pace(ctx, cost)
+func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost, now int64) (int64, error) {
+	waited, err := c.throttler.PaceAt(ctx, cost, cl.at(now))
 	if err == nil {
-		return nil
+		if waited {
+			now = cl.now()
+		}
+		return now, nil
 	}
-	return c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
+	err = c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
+	return cl.now(), err
+}
+
+// waited books a wait of one direction at the gate.
+func (c *call) waited(ctx context.Context, h *half, d int64) {
+	if d == 0 {
+		return
+	}
+	h.waited.Add(d)
+	if d >= int64(eventFloor) {
+		traceWait(ctx, time.Duration(d))
+	}
 }
 
 // persist tries again until it passes. It waits as long as the gate says; where

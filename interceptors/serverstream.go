@@ -3,7 +3,6 @@ package interceptors
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -63,15 +62,16 @@ func (s *serverStream) SetHeader(md metadata.MD) error { return s.headers.set(md
 func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(md) }
 
 func (s *serverStream) RecvMsg(m any) error {
+	now := s.now()
 	if s.paced.Load() {
-		s.room.release(flowcontrol.Success)
+		s.release(flowcontrol.Success, now)
 	}
 	if e := s.failure.Load(); e != nil {
 		return e
 	}
-	s.recv.enter(s.now())
+	s.recv.enter(now)
 	err := s.ServerStream.RecvMsg(m)
-	now := s.now()
+	now = s.now()
 	if err != nil {
 		s.recv.last.Store(0)
 		s.recv.leave(now)
@@ -119,12 +119,8 @@ func (s *serverStream) received(m any, now int64) error {
 
 // take waits for the message's room.
 func (s *serverStream) take(cost flowcontrol.Cost, now int64) error {
-	permit, err := s.core.acquire(s.patient, s.call, cost)
-	waited := s.call.now() - now
-	s.recv.waited.Add(waited)
-	if waited >= int64(eventFloor) {
-		traceWait(s.ctx, time.Duration(waited))
-	}
+	permit, then, err := s.core.acquire(s.patient, s.call, cost, now)
+	s.waited(s.ctx, &s.recv, then-now)
 	if err != nil {
 		return statusOf(s.ctx, err)
 	}
@@ -140,14 +136,11 @@ func (s *serverStream) SendMsg(m any) error {
 	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := s.now()
 	if s.paced.Load() && s.method.serverStream {
-		if err := s.core.pace(s.patient, s.call, s.core.cost(&w)); err != nil {
+		t1, err := s.core.pace(s.patient, s.call, s.core.cost(&w), t0)
+		if err != nil {
 			return statusOf(s.ctx, err)
 		}
-		t1 := s.now()
-		s.send.waited.Add(t1 - t0)
-		if t1-t0 >= int64(eventFloor) {
-			traceWait(s.ctx, time.Duration(t1-t0))
-		}
+		s.waited(s.ctx, &s.send, t1-t0)
 		t0 = t1
 	}
 	if s.headers.some.Load() {
