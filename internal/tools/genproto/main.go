@@ -82,7 +82,7 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 	}
 	request := &pluginpb.CodeGeneratorRequest{
 		FileToGenerate:  names,
-		Parameter:       proto.String("module=" + module),
+		Parameter:       new("module=" + module),
 		ProtoFile:       withImports(files),
 		CompilerVersion: nil,
 	}
