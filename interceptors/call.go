@@ -177,6 +177,7 @@ type shard struct {
 	mu     sync.Mutex
 	open   *call
 	totals [classes]ClassStats
+	failed [endings]int64
 	_      [64]byte
 }
 
@@ -216,6 +217,7 @@ func (sh *shard) remove(c *call, end ending) {
 		total.Cancelled++
 	default:
 		total.Failed++
+		sh.failed[end]++
 	}
 }
 

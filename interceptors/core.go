@@ -14,21 +14,32 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
-// ending is how a call ended.
-type ending uint8
+// ending is how a call ended: the code that its peer was told, or told.
+type ending codes.Code
 
 const (
-	endedWell ending = iota
-	endedFailed
-	endedCancelled
+	endedWell      = ending(codes.OK)
+	endedCancelled = ending(codes.Canceled)
+	endedFailed    = ending(codes.Unknown)
+	endings        = codes.Unauthenticated + 1
 )
 
+func (e ending) failed() bool { return e != endedWell && e != endedCancelled }
+
+// endingOf counts a code that gRPC does not define as Unknown.
 func endingOf(err error) ending {
-	switch {
-	case err == nil:
+	if err == nil {
 		return endedWell
-	case errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled:
+	}
+	code := status.Code(err)
+	if code == codes.Unknown {
+		code = status.FromContextError(err).Code() // what gRPC makes of a context's bare error
+	}
+	switch {
+	case code == codes.Canceled || errors.Is(err, context.Canceled):
 		return endedCancelled
+	case code < endings && code != codes.OK:
+		return ending(code)
 	}
 	return endedFailed
 }
@@ -67,6 +78,7 @@ type core struct {
 	throttler      *flowcontrol.Throttler
 	maxStreams     int64
 	guards         Guards
+	harmless       int64 // see setGuards
 	byteCost       ByteCost
 	codes          Codes
 	pushback       Pushback

@@ -123,7 +123,7 @@ func (l *loadReports) report(_ context.Context, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls++
-	if endingOf(err) == endedFailed {
+	if endingOf(err).failed() {
 		l.errors++
 	}
 }

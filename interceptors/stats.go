@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
@@ -65,6 +67,13 @@ type Rejection struct {
 	Count  int64
 }
 
+// A Failure counts the calls that failed with one code.
+type Failure struct {
+	// Code is none but OK and Canceled, and one that gRPC does not define is Unknown.
+	Code  codes.Code
+	Count int64
+}
+
 // Stats is a snapshot. All sums are since the start.
 type Stats struct {
 	// ActiveStreams are open now; PeakActiveStreams is the most since the last snapshot.
@@ -82,6 +91,9 @@ type Stats struct {
 	Classes []ClassStats
 	// Rejections has an entry for each class and reason that was seen, sorted.
 	Rejections []Rejection
+	// Failures has an entry for each code that was seen, in their order. They
+	// add up to the Failed of the classes.
+	Failures []Failure
 	// Tenants has an entry for each tenant that is remembered, sorted by name.
 	Tenants []TenantStats
 	// Abandoned counts streams that nobody held any more and that were cancelled (client).
@@ -151,8 +163,14 @@ func (c *core) streamStats() []StreamStats {
 func (c *core) stats() Stats {
 	s := Stats{MaxActiveStreams: max(c.maxStreams, 0)}
 	var sums [classes]ClassStats
+	var failed [endings]int64
 	for i := range c.shards {
-		c.shards[i].sum(&sums, &s)
+		c.shards[i].sum(&sums, &failed, &s)
+	}
+	for code, n := range failed {
+		if n > 0 {
+			s.Failures = append(s.Failures, Failure{codes.Code(code), n})
+		}
 	}
 	s.ActiveCalls = c.calls.Load()
 	s.ActiveStreams = c.streams.Load()
@@ -178,9 +196,12 @@ func (c *core) stats() Stats {
 	return s
 }
 
-func (sh *shard) sum(sums *[classes]ClassStats, s *Stats) {
+func (sh *shard) sum(sums *[classes]ClassStats, failed *[endings]int64, s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	for code, n := range sh.failed {
+		failed[code] += n
+	}
 	for class := range classes {
 		sums[class].add(&sh.totals[class])
 	}

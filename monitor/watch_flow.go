@@ -58,6 +58,7 @@ func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) 
 			v.addCalls(&s.Classes[i])
 			v.held += s.Classes[i].Throttled
 		}
+		v.addFailures(s.Failures)
 	}))
 }
 
@@ -87,6 +88,7 @@ func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (s
 			// the server sends piles up in HTTP/2's windows, and then it waits.
 			e.Blocked += c.Busy + c.Throttled
 		}
+		v.addFailures(s.Failures)
 	}))
 }
 
@@ -98,6 +100,12 @@ func (v *Service) addCalls(c *interceptors.ClassStats) {
 	}
 	v.In.add(Traffic{Events: events(&c.Received), Bytes: uint64(max(0, c.Received.Bytes))})
 	v.Out.add(Traffic{Events: events(&c.Sent), Bytes: uint64(max(0, c.Sent.Bytes))})
+}
+
+func (v *Service) addFailures(failures []interceptors.Failure) {
+	for _, f := range failures {
+		v.AddError(f.Code.String(), uint64(max(0, f.Count)))
+	}
 }
 
 // events counts rows, where there are rows, and messages elsewhere. The larger

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	grpccodes "google.golang.org/grpc/codes"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/flowcontrol"
@@ -33,10 +34,10 @@ func TestWatchServerAndClient(t *testing.T) {
 			server.stats = interceptors.Stats{ActiveStreams: 2, MaxActiveStreams: 10, Classes: []interceptors.ClassStats{
 				{Class: interceptors.ClassGet, Active: 2, Sent: interceptors.Traffic{Messages: i, Rows: 100 * i, Bytes: 5000 * i}, Completed: 3 * i, Failed: i, Throttled: time.Duration(i) * 100 * time.Millisecond},
 				{Class: interceptors.ClassInfo, Sent: interceptors.Traffic{Messages: 1000}},
-			}}
+			}, Failures: []interceptors.Failure{{Code: grpccodes.Internal, Count: i}}}
 			client.stats = interceptors.Stats{Classes: []interceptors.ClassStats{
 				{Class: interceptors.ClassGet, Active: 1, Received: interceptors.Traffic{Messages: i, Bytes: 9000 * i}, Busy: time.Duration(i) * 900 * time.Millisecond, Throttled: time.Duration(i) * 50 * time.Millisecond},
-			}}
+			}, Failures: []interceptors.Failure{{Code: grpccodes.Internal, Count: 1}, {Code: grpccodes.Unavailable, Count: 2}}}
 			m.Snapshot()
 		}
 		s := m.Snapshot()
@@ -50,6 +51,9 @@ func TestWatchServerAndClient(t *testing.T) {
 		require.InDelta(t, 100, v.Throughput, 2)
 		require.InDelta(t, 0.25, v.ErrorRatio, 0.01)
 		require.Equal(t, 5900*time.Millisecond, v.Blocked)
+		errors := map[string]float64{}
+		monitor.FamilyOf("flowctl_service_errors_total").Collect(s, func(v monitor.Sample) { errors[v.Labels[0]+" "+v.Labels[1]] = v.Value })
+		require.Equal(t, map[string]float64{"ttp Internal": 60, "ttp Unavailable": 2}, errors, "served and called")
 		require.Len(t, s.Edges, 1)
 		e := s.Edges[0]
 		require.True(t, e.Connected)
