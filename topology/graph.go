@@ -32,7 +32,7 @@ type Graph struct {
 	// Bottleneck is the root cause of what is blocked, nil when nothing is.
 	// Derived.
 	Bottleneck *Bottleneck `json:"bottleneck,omitempty"`
-	// Alerts are the alerts that whoever feeds the graph says are firing.
+	// Alerts are what whoever feeds the graph says is firing, or about to.
 	Alerts []Alert `json:"alerts,omitempty"`
 }
 
@@ -56,7 +56,7 @@ type Pipeline struct {
 	Recover  float64 `json:"recover,omitempty"`
 }
 
-// Alert is a firing alert.
+// Alert is an alert. One that is about to fire is shown as "info".
 type Alert struct {
 	Name     string    `json:"name"`
 	Severity string    `json:"severity,omitempty"` // "info", "warning" or "critical"

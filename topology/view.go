@@ -155,11 +155,11 @@ func (v *view) notes(g *Graph) {
 	v.Notes = []note{}
 	for _, a := range g.Alerts {
 		class := "warning"
-		if a.Severity == "critical" {
-			class = "critical"
+		if a.Severity == "critical" || a.Severity == "info" {
+			class = a.Severity
 		}
 		said := a.Summary
-		if a.Node != "" {
+		if a.Node != "" && !strings.Contains(said, a.Node) {
 			said = a.Node + ": " + said
 		}
 		if !a.Since.IsZero() {

@@ -41,7 +41,8 @@ func ControlPlane(ctx context.Context, p component.Process) error {
 		Server: controlplane.ServerConfig{
 			Decision: backpressure.Config{Activation: cfg.BackpressureThreshold, Recovery: cfg.RecoveryThreshold},
 		},
-		Logger: cfg.NewLogger(p.Log),
+		Interval: cfg.MonitoringInterval,
+		Logger:   cfg.NewLogger(p.Log),
 		Ready: func(*controlplane.Server) {
 			if p.Ready != nil {
 				p.Ready(component.Addresses{

@@ -44,6 +44,8 @@ type Config struct {
 	Options []grpc.ServerOption
 	// Version is shown in health documents.
 	Version string
+	// Interval is how often figures are collected and alerts evaluated. Default 5 s.
+	Interval time.Duration
 	// Grace bounds the orderly end of open calls. Default 2 s.
 	Grace time.Duration
 	// Ready, if not nil, is called once everything serves.
@@ -188,7 +190,7 @@ func StateOf(server *controlplane.Server) State {
 // components export their own figures, so that sums over scrapes count nothing
 // twice; the control plane exports the pipeline's.
 func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, done func(), err error) {
-	watch, err := monitor.New(monitor.Config{ServiceID: "sluice-controlplane", Version: cfg.Version, Scope: monitor.LocalServices, Logger: cfg.Logger})
+	watch, err := monitor.New(monitor.Config{ServiceID: "sluice-controlplane", Version: cfg.Version, Interval: cfg.Interval, Scope: monitor.LocalServices, Logger: cfg.Logger})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -209,7 +211,7 @@ func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, 
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(StateOf(server))
 	})
-	page := topology.Handler(server, topology.HandlerConfig{})
+	page := topology.Handler(withAlerts(server, watch.Alerts), topology.HandlerConfig{})
 	mux.Handle("/", page)
 	return mux, func() { page.Close(); watch.Stop() }, nil
 }

@@ -34,7 +34,7 @@ func TestProgram(t *testing.T) {
 	ready := make(chan struct{})
 	go func() {
 		ended <- program.Run(ctx, program.Config{
-			GRPC: services, HTTP: web,
+			GRPC: services, HTTP: web, Interval: 50 * time.Millisecond,
 			Server: controlplane.ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{}, Learn: -1}},
 			Ready:  func(*controlplane.Server) { close(ready) },
 		})
@@ -69,6 +69,9 @@ func TestProgram(t *testing.T) {
 		metrics := get("/metrics")
 		return strings.Contains(metrics, "flowctl_backpressure_active 1") && strings.Contains(metrics, "flowctl_throttle_rate 0.5")
 	}, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(get("/topology.json"), `"name":"BackpressureActive"`)
+	}, 10*time.Second, 50*time.Millisecond, "what the engine says is on the page")
 	for _, path := range []string{"/livez", "/health", "/"} {
 		require.NotEmpty(t, get(path))
 	}
