@@ -31,6 +31,7 @@ var looks = []look{
 	{"light", 1280, 900, "light"},
 	{"dark", 1280, 900, "dark"},
 	{"phone", 360, 780, "light"},
+	{"phone-dark", 360, 780, "dark"},
 }
 
 //go:embed audit.js
