@@ -45,7 +45,8 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	c := &Client{cfg: cfg, maxRecv: maxRecv}
 	c.throttler = cfg.Throttler
 	c.maxStreams = int64(cfg.MaxActiveStreams)
-	c.guards, c.byteCost = cfg.Guards, cfg.ByteCost
+	c.setGuards(cfg.Guards)
+	c.byteCost = cfg.ByteCost
 	c.codes, c.pushback = cfg.Codes, cfg.Pushback
 	c.maxMessageWait, c.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
 	c.exempt, c.log = cfg.Exempt, cfg.Logger

@@ -106,7 +106,7 @@ func (s *clientStream) send(a *attempt, m any) error {
 		a.waited(s.ctx, &a.send, t1-t0)
 		t0 = t1
 	}
-	a.send.last.Store(w.packed())
+	a.send.hand(&w)
 	a.send.enter(t0)
 	err := a.ClientStream.SendMsg(m)
 	a.send.leave(a.now())
@@ -172,7 +172,7 @@ func (s *clientStream) recv(a *attempt, m any) error {
 		}
 		a.hold(permit)
 	}
-	a.recv.last.Store(w.packed())
+	a.recv.hand(&w)
 	return nil
 }
 

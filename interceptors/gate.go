@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,8 +35,9 @@ func (c *core) weigh(cl *call, m any, guarded bool, w *weight) *Error {
 		return nil
 	}
 	body := fd.GetDataBody()
-	p := peek(fd.GetDataHeader(), body, len(fd.GetAppMetadata()))
-	if guarded {
+	var p Payload
+	p.read(fd.GetDataHeader(), body, len(fd.GetAppMetadata()))
+	if guarded && (p.Bytes > c.harmless || p.Compressed || p.Malformed) {
 		if err := c.guard(cl, &p); err != nil {
 			return err
 		}
@@ -57,6 +59,17 @@ func (c *core) cost(w *weight) flowcontrol.Cost {
 		cost.Bytes += max(w.expansion, 0)
 	}
 	return cost
+}
+
+// setGuards prepares what most messages are told by: one that is not compressed
+// and no larger than this breaks no guard.
+func (c *core) setGuards(g Guards) {
+	c.guards, c.harmless = g, math.MaxInt64
+	for _, limit := range []int64{g.MaxMessageBytes, g.MaxUncompressedBytes} {
+		if limit > 0 {
+			c.harmless = min(c.harmless, limit)
+		}
+	}
 }
 
 func (c *core) guard(cl *call, p *Payload) *Error {

@@ -64,7 +64,9 @@ func Peek(m any) (Payload, bool) {
 	if !ok {
 		return Payload{}, false
 	}
-	return peek(fd.GetDataHeader(), fd.GetDataBody(), len(fd.GetAppMetadata())), true
+	var p Payload
+	p.read(fd.GetDataHeader(), fd.GetDataBody(), len(fd.GetAppMetadata()))
+	return p, true
 }
 
 // The layout is Message.fbs of the Arrow format: a Message has header_type in
@@ -72,36 +74,37 @@ func Peek(m any) (Payload, bool) {
 // buffers in field 2 and compression in field 3. A DictionaryBatch has its
 // RecordBatch in field 1. Offsets are plain ints into one slice, and every one
 // is checked where it is used: this runs for each message, so it makes no
-// objects of tables.
-func peek(header, body []byte, metadata int) (p Payload) {
+// objects of tables, and fills in p, which is zero, where it stands: as a result
+// it would be copied.
+func (p *Payload) read(header, body []byte, metadata int) {
 	p.Bytes = int64(len(header)) + int64(len(body)) + int64(metadata)
 	p.Uncompressed = int64(len(body))
 	if len(header) < 4 {
 		p.Malformed = len(header) > 0
-		return p
+		return
 	}
 	message := int(binary.LittleEndian.Uint32(header))
 	vtable := vtableOf(header, message)
 	if vtable == nil {
 		p.Malformed, p.Kind = true, KindOther
-		return p
+		return
 	}
 	at := message + fieldOf(vtable, 1)
 	if at == message || at >= len(header) {
 		p.Kind = KindOther
-		return p
+		return
 	}
 	switch header[at] {
 	case 1:
 		p.Kind = KindSchema
-		return p
+		return
 	case 2:
 		p.Kind = KindDictionary
 	case 3:
 		p.Kind = KindRecordBatch
 	default:
 		p.Kind = KindOther
-		return p
+		return
 	}
 	batch := childOf(header, message, fieldOf(vtable, 2))
 	vtable = vtableOf(header, batch)
@@ -111,12 +114,12 @@ func peek(header, body []byte, metadata int) (p Payload) {
 	}
 	if vtable == nil {
 		p.Malformed = true
-		return p
+		return
 	}
 	if f := fieldOf(vtable, 0); f != 0 {
 		if batch+f+8 > len(header) {
 			p.Malformed = true
-			return p
+			return
 		}
 		rows := int64(binary.LittleEndian.Uint64(header[batch+f:]))
 		switch {
@@ -129,7 +132,6 @@ func peek(header, body []byte, metadata int) (p Payload) {
 	if fieldOf(vtable, 3) != 0 {
 		p.readCompressed(header, body, batch, fieldOf(vtable, 2))
 	}
-	return p
 }
 
 // readCompressed sums what the buffers say that they take when decoded.
@@ -184,26 +186,31 @@ func (p *Payload) claims(buffers, body []byte) int64 {
 // vtableOf returns the vtable of the table at pos, which has its own size in its
 // first two bytes, or nil when there is no table.
 func vtableOf(b []byte, pos int) []byte {
-	if pos < 0 || pos+4 > len(b) {
+	if uint(pos) >= uint(len(b)) || len(b)-pos < 4 {
 		return nil
 	}
 	at := pos - int(int32(binary.LittleEndian.Uint32(b[pos:])))
-	if at < 0 || at+4 > len(b) {
+	if uint(at) >= uint(len(b)) {
 		return nil
 	}
-	end := at + int(binary.LittleEndian.Uint16(b[at:]))
-	if end < at+4 || end > len(b) {
+	b = b[at:]
+	if len(b) < 4 {
 		return nil
 	}
-	return b[at:end]
+	size := int(binary.LittleEndian.Uint16(b))
+	if size < 4 || size > len(b) {
+		return nil
+	}
+	return b[:size]
 }
 
 // fieldOf returns the offset of field i in its table, 0 when it is absent.
 func fieldOf(vtable []byte, i int) int {
-	if 6+2*i > len(vtable) {
+	at := 4 + 2*i
+	if at+2 > len(vtable) {
 		return 0
 	}
-	return int(binary.LittleEndian.Uint16(vtable[4+2*i:]))
+	return int(binary.LittleEndian.Uint16(vtable[at:]))
 }
 
 // childOf returns where the offset in a field of the table at pos points to, -1 when nowhere.

@@ -37,7 +37,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, maxRecv: maxRecv}
 	s.throttler = cfg.Throttler
 	s.maxStreams = int64(cfg.MaxActiveStreams)
-	s.guards, s.byteCost = cfg.Guards, cfg.ByteCost
+	s.setGuards(cfg.Guards)
+	s.byteCost = cfg.ByteCost
 	s.codes, s.pushback = cfg.Codes, cfg.Pushback
 	s.maxMessageWait, s.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
 	s.exempt, s.log = cfg.Exempt, cfg.Logger

@@ -61,6 +61,8 @@ func (s *serverStream) SetHeader(md metadata.MD) error { return s.headers.set(md
 
 func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(md) }
 
+// RecvMsg weighs what it receives and waits for its room. What is received
+// counts as in flight from the moment that the visit to the transport ends.
 func (s *serverStream) RecvMsg(m any) error {
 	now := s.now()
 	if s.paced.Load() {
@@ -77,20 +79,10 @@ func (s *serverStream) RecvMsg(m any) error {
 		s.recv.leave(now)
 		return err
 	}
-	return s.received(m, now)
-}
-
-// received weighs the message and waits for its room. What is received counts
-// as in flight from the moment that RecvMsg's visit ends.
-func (s *serverStream) received(m any, now int64) error {
-	c := s.core
 	if s.first {
-		s.first = false
-		if s.method.refine {
-			s.class.Store(uint32(classify(s.method, m)))
-			s.paced.Store(c.throttler != nil && c.policy[s.kind()] == PolicyPaced)
-		}
+		s.refine(m)
 	}
+	c := s.core
 	var w weight
 	if e := c.weigh(s.call, m, true, &w); e != nil {
 		s.recv.last.Store(0)
@@ -104,17 +96,26 @@ func (s *serverStream) received(m any, now int64) error {
 		return nil
 	}
 	if !s.paced.Load() {
-		s.recv.last.Store(w.packed())
+		s.recv.hand(&w)
 		s.recv.leave(now)
 		return nil
 	}
 	s.recv.last.Store(0)
 	s.recv.leave(now)
-	err := s.take(c.cost(&w), now)
+	err = s.take(c.cost(&w), now)
 	if err == nil {
-		s.recv.last.Store(w.packed())
+		s.recv.hand(&w)
 	}
 	return err
+}
+
+// refine classes the call by its first message, which tells more than its method.
+func (s *serverStream) refine(m any) {
+	s.first = false
+	if s.method.refine {
+		s.class.Store(uint32(classify(s.method, m)))
+		s.paced.Store(s.core.throttler != nil && s.core.policy[s.kind()] == PolicyPaced)
+	}
 }
 
 // take waits for the message's room.
@@ -148,7 +149,7 @@ func (s *serverStream) SendMsg(m any) error {
 			return err
 		}
 	}
-	s.send.last.Store(w.packed())
+	s.send.hand(&w)
 	s.send.enter(t0)
 	err := s.ServerStream.SendMsg(m)
 	s.send.leave(s.now())
