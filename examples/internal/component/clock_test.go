@@ -79,7 +79,7 @@ func TestUpstreamEdge(t *testing.T) {
 	require.Equal(t, 1000.0, edge.Throughput)
 	edge = u.look(1000, 2, 5*time.Second, at.Add(2*time.Second))
 	require.Equal(t, 1.0, edge.Blocked, "never above 1")
-	edge = u.look(1000, 0, 5*time.Second, at.Add(3*time.Second))
+	edge = u.look(1000, 0, 5*time.Second, at.Add(2*time.Second+1))
 	require.False(t, edge.Connected)
 	require.Equal(t, at.Add(2*time.Second), edge.LastConnected)
 	require.Zero(t, edge.Blocked)

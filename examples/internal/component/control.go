@@ -50,7 +50,7 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
 		Endpoint: c.FlowctlEndpoint,
 		Component: controlplane.Component{
-			ID: c.ID, Name: string(c.Role), Role: roles[c.Role], Endpoint: at.Flight, HealthEndpoint: "http://" + at.HTTP + "/health",
+			ID: c.ID, Name: string(c.Role), Version: Version(), Role: roles[c.Role], Endpoint: at.Flight, HealthEndpoint: "http://" + at.HTTP + "/health",
 			InputEventTypes: s.Inputs, OutputEventTypes: s.Outputs, Upstreams: s.Upstreams, MaxInFlight: c.MaxMessages,
 		},
 		HeartbeatInterval: c.HeartbeatInterval,

@@ -50,6 +50,9 @@ func (u *upstream) look(rows, active int64, held time.Duration, now time.Time) c
 		}
 		u.at, u.held = now, held
 	}
+	if active == 0 {
+		u.blocked = 0 // no stream is open: nobody waits
+	}
 	return controlplane.Edge{
 		Upstream: u.id, Endpoint: u.endpoint, Connected: active > 0, LastConnected: u.last,
 		Throughput: u.rate.update(rows, now), Blocked: u.blocked,

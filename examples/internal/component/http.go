@@ -16,7 +16,7 @@ import (
 // ready once it serves.
 func (c *Component) serveHTTP() error {
 	var err error
-	if c.monitor, err = monitor.New(monitor.Config{ServiceID: c.ID, Description: string(c.Role), Interval: c.MonitoringInterval, Logger: c.Log}); err != nil {
+	if c.monitor, err = monitor.New(monitor.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Interval: c.MonitoringInterval, Logger: c.Log}); err != nil {
 		return err
 	}
 	c.monitor.AddCheck("serving", func(context.Context) error {
@@ -44,7 +44,7 @@ func (c *Component) serveHTTP() error {
 
 // watch shows the monitor everything that the component has.
 func (c *Component) watch() {
-	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(roles[c.Role].String())})
+	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(roles[c.Role].String()), Version: Version()})
 	c.monitor.WatchThrottler(c.ID, c.Stage)
 	c.monitor.WatchServer(c.ID, c.interceptors)
 	c.monitor.WatchPools(c.ID, c.pools.manager)

@@ -41,6 +41,7 @@ func ControlPlane(ctx context.Context, p component.Process) error {
 		Server: controlplane.ServerConfig{
 			Decision: backpressure.Config{Activation: cfg.BackpressureThreshold, Recovery: cfg.RecoveryThreshold},
 		},
+		Version:  component.Version(),
 		Interval: cfg.MonitoringInterval,
 		Logger:   cfg.NewLogger(p.Log),
 		Ready: func(*controlplane.Server) {

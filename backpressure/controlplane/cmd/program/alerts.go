@@ -34,7 +34,7 @@ func shown(alerts []monitor.Alert) []topology.Alert {
 		case monitor.Firing:
 		case monitor.Pending:
 			seen.Severity = string(monitor.Info)
-			seen.Summary += ", not yet for long enough to alert"
+			seen.Summary = "pending: " + seen.Summary
 		default:
 			continue
 		}

@@ -31,7 +31,7 @@ func TestGraphShowsAlerts(t *testing.T) {
 		{Name: "Own"},
 		{Name: "Saturated", Severity: "critical", Node: "sink", Summary: "Service sink is full", Since: began},
 		{Name: "EdgeBlocked", Severity: "warning", Node: "sink", Summary: ", taken up by ada"},
-		{Name: "Pressure", Severity: "info", Summary: "Backpressure, not yet for long enough to alert"},
+		{Name: "Pressure", Severity: "info", Summary: "pending: Backpressure"},
 	}, src.Topology().Alerts)
 	require.Equal(t, own, graph.Alerts, "the shared graph stays as it is")
 	require.Equal(t, "p", src.Topology().Name)
