@@ -101,15 +101,13 @@ func (f *inflight) addChunk() bool {
 // admission counts, also among copies of the permit.
 func (p Permit) Release(o Outcome) {
 	if p.slot != nil {
-		var r reading
-		p.slot.owner.release(p, o, &r)
+		p.slot.owner.release(p, o, 0)
 	}
 }
 
 // ReleaseAt is Release for a caller that has just read the clock for itself, as now.
 func (p Permit) ReleaseAt(o Outcome, now time.Time) {
 	if p.slot != nil {
-		r := reading{at: p.slot.owner.instant(now)}
-		p.slot.owner.release(p, o, &r)
+		p.slot.owner.release(p, o, p.slot.owner.instant(now))
 	}
 }

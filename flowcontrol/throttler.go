@@ -118,7 +118,8 @@ func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error
 	var r reading
 	var now int64
 	if s.timed {
-		now = t.read(&r)
+		now = t.now()
+		r.at = now
 	}
 	enforced := s.rated && t.enforcesTokens(s)
 	if enforced {
@@ -211,8 +212,8 @@ func (t *Throttler) observe(ctx context.Context, s *settings, c Cost) Permit {
 
 func over(inFlight, n, limit int64) bool { return limit >= 0 && n > 0 && inFlight > limit-n }
 
-// release is Permit.Release.
-func (t *Throttler) release(p Permit, o Outcome, r *reading) {
+// release is Permit.Release at a time that is known, or 0.
+func (t *Throttler) release(p Permit, o Outcome, now int64) {
 	state, ok := t.flight.close(p.slot, p.gen)
 	if !ok {
 		return
@@ -227,7 +228,9 @@ func (t *Throttler) release(p Permit, o Outcome, r *reading) {
 		t.flight.giveBack(s, p.gen, state)
 		key.leave(c)
 		if start != 0 || paced {
-			now := t.read(r)
+			if now == 0 {
+				now = t.now()
+			}
 			if start != 0 {
 				t.adapt.finished(now, now-start, before, o)
 			}
@@ -251,8 +254,7 @@ func (t *Throttler) release(p Permit, o Outcome, r *reading) {
 func (t *Throttler) undo(p Permit) {
 	t.counters.undone.Add(1)
 	p.slot.start = 0
-	var r reading
-	t.release(p, Success, &r)
+	t.release(p, Success, 0)
 }
 
 // fitting returns c as the limits see it: an oversized cost shrinks to the

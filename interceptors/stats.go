@@ -41,8 +41,8 @@ type ClassStats struct {
 	// InFlight is what is being handled or sent at this moment.
 	InFlight flowcontrol.Cost
 	// Busy, Blocked, Idle and Throttled divide the time of the calls: in the
-	// handler, in SendMsg, in RecvMsg, and at the gate. Where a call sends and
-	// receives in two goroutines, Busy is what remains, never below 0.
+	// handler, in SendMsg, in RecvMsg, and waiting at the gate. Where a call sends
+	// and receives in two goroutines, Busy is what remains, never below 0.
 	Busy, Blocked, Idle, Throttled time.Duration
 }
 
