@@ -212,7 +212,7 @@ func (v *view) tables(g *Graph) {
 			v.live(key+"k", percent(e.Blocked)),
 			v.live(key+"l", span(e.Latency)),
 			v.live(key+"r", strconv.FormatUint(e.Reconnects, 10)),
-			v.live(key+"c", ago(g.Time, e.LastConnected)),
+			v.live(key+"c", connectedAgo(g, e)),
 			v.live(key+"p", poolOf(e.Pool)),
 			{Text: fit(strings.Join(e.EventTypes, ", "), 40)},
 			{Text: fit(e.Endpoint, 40)},
@@ -243,6 +243,14 @@ func byStage(g *Graph) []int {
 func (v *view) live(key, value string) cell {
 	v.set[key] = value
 	return cell{Text: value, Key: key}
+}
+
+// connectedAgo says when a connection was last up: its own last word may be old.
+func connectedAgo(g *Graph, e *Edge) string {
+	if e.State.Up() {
+		return ago(g.Time, g.Time)
+	}
+	return ago(g.Time, e.LastConnected)
 }
 
 func errorsOf(n *Node) string {

@@ -176,6 +176,7 @@ type reporter struct {
 	lastFull time.Time // a beat with metrics
 	metrics  map[string]float64
 	edges    []Edge
+	edgesAt  time.Time
 }
 
 func (r *reporter) run(ctx context.Context) {
@@ -228,7 +229,7 @@ func (r *reporter) look(force bool) error {
 		beat.Metrics = r.freshMetrics(report)
 		r.lastFull = now
 	}
-	if edges := r.freshEdges(full); len(edges) > 0 {
+	if edges := r.freshEdges(now, full); len(edges) > 0 {
 		beat.Edges = edgesTo(edges)
 	}
 	r.lastSent = now
@@ -251,24 +252,27 @@ func (r *reporter) freshMetrics(report backpressure.Report) map[string]float64 {
 	return fresh
 }
 
-// freshEdges returns the edges when their shape changed, or their figures and a
-// full beat is due.
-func (r *reporter) freshEdges(full bool) []Edge {
+// freshEdges returns the edges when their shape changed, their figures moved and
+// the last ones are an interval old, or their figures changed at all and a full
+// beat is due.
+func (r *reporter) freshEdges(at time.Time, full bool) []Edge {
 	if r.agent.cfg.Edges == nil {
 		return nil
 	}
 	now := r.agent.cfg.Edges()
 	same := len(now) == len(r.edges)
-	equal := same
+	equal, moved := same, false
 	for i := 0; same && i < len(now); i++ {
 		a, b := now[i], r.edges[i]
 		same = a.Upstream == b.Upstream && a.Endpoint == b.Endpoint && a.Connected == b.Connected && a.Reconnects == b.Reconnects
 		equal = equal && a == b
+		moved = moved || a.moved(&b)
 	}
-	if same && (equal || !full) {
+	moved = moved && at.Sub(r.edgesAt) >= r.agent.local.Config().Interval
+	if same && (equal || !full && !moved) {
 		return nil
 	}
-	r.edges = now
+	r.edges, r.edgesAt = now, at
 	return now
 }
 

@@ -273,3 +273,42 @@ func TestAnObservedEdgeCarriesItsPool(t *testing.T) {
 		require.Equal(t, 3, edge.Pool.Healthy)
 	})
 }
+
+// An edge that fills up between two heartbeats shows before the second.
+func TestFiguresOfAnEdgeThatMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		conn := p.dial()
+		defer conn.Close()
+		var inFlight atomic.Int64
+		var blocked atomic.Bool
+		agent, err := NewAgent(AgentConfig{
+			Conn: conn, HeartbeatInterval: time.Minute,
+			Component: Component{ID: "sink", Role: backpressure.Sink},
+			Report: func() backpressure.Report {
+				return backpressure.Report{InFlight: inFlight.Add(1) % 3, MaxInFlight: 100}
+			},
+			Edges: func() []Edge {
+				e := Edge{Upstream: "source", Connected: true, Throughput: 100}
+				if blocked.Load() {
+					e.Blocked = 0.9
+				}
+				return []Edge{e}
+			},
+		})
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- agent.Run(ctx) }()
+		time.Sleep(5 * time.Second)
+		edge, ok := p.server.Topology().Edge("source", "sink")
+		require.True(t, ok)
+		require.Zero(t, edge.Blocked)
+		blocked.Store(true)
+		time.Sleep(3 * time.Second)
+		edge, _ = p.server.Topology().Edge("source", "sink")
+		require.Equal(t, 0.9, edge.Blocked)
+		stop()
+		require.NoError(t, <-ended)
+	})
+}

@@ -53,6 +53,12 @@ func (e *Edge) check(l Limits) *Error {
 	return nil
 }
 
+// moved says whether the figures differ by what a reader would notice.
+func (e *Edge) moved(from *Edge) bool {
+	return math.Abs(e.Blocked-from.Blocked) >= 0.1 ||
+		math.Abs(e.Throughput-from.Throughput) > 0.2*max(e.Throughput, from.Throughput)
+}
+
 func edgesFrom(in []*sluicepb.Edge) []Edge {
 	edges := make([]Edge, len(in))
 	for i, e := range in {
