@@ -58,6 +58,7 @@ func (p *Pool) Stats() Stats {
 		cs := ConnStats{
 			ID: s.id, Lane: s.lane.name, State: s.state(), Streams: s.running(), Limit: int(s.limit.Load()),
 			LearnedLimit: int(s.learn.limit.Load()), Uses: int64(s.uses()), Age: now.Sub(s.created),
+			RoundTrip: time.Duration(s.health.took.Load()),
 		}
 		uses += cs.Uses
 		st.count(cs)
@@ -88,6 +89,9 @@ func (st *Stats) count(cs ConnStats) {
 	st.Connections[i] = cs
 	st.TotalConnections++
 	st.OldestConnection = max(st.OldestConnection, cs.Age)
+	if cs.RoundTrip > 0 && (st.RoundTrip == 0 || cs.RoundTrip < st.RoundTrip) {
+		st.RoundTrip = cs.RoundTrip
+	}
 	switch cs.State {
 	case StateReady:
 		st.HealthyConnections++

@@ -3,6 +3,7 @@ package connpool
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,7 +22,8 @@ type healthState struct {
 	unserved bool   // the server has no grpc.health.v1
 	inbound  uint64 // signs of life at the last check
 	fails    int
-	sick     bool // ejected for silence: to be replaced
+	sick     bool         // ejected for silence: to be replaced
+	took     atomic.Int64 // the round trip of the last check that was answered
 }
 
 type verdict uint8
@@ -37,6 +39,7 @@ type healthResult struct {
 	slot     *slot
 	verdict  verdict
 	unserved bool
+	took     time.Duration // 0: no answer
 }
 
 func (p *Pool) nextCheck(now time.Time) time.Time {
@@ -85,7 +88,11 @@ func (p *Pool) check(s *slot) healthResult {
 	if w := s.wire.count(); s.running() >= int(s.limit.Load()) || w.waiting > 0 {
 		return r
 	}
+	began := time.Now()
 	r.verdict, r.unserved = p.ask(s)
+	if r.verdict == verdictServing || r.verdict == verdictRefuses {
+		r.took = time.Since(began)
+	}
 	return r
 }
 
@@ -125,6 +132,9 @@ func (p *Pool) onChecked(r healthResult) {
 	h := &s.health
 	h.running, h.next = false, p.nextCheck(now)
 	h.unserved = h.unserved || r.unserved
+	if r.took > 0 {
+		h.took.Store(int64(r.took))
+	}
 	switch r.verdict {
 	case verdictServing:
 		h.fails, h.sick = 0, false

@@ -280,3 +280,20 @@ func TestHalfOpenUnderAStreamWithoutHealthService(t *testing.T) {
 		require.Less(t, time.Since(began), 7*time.Minute)
 	})
 }
+
+// The health check measures the way to the server and back.
+func TestRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			time.Sleep(7 * time.Millisecond)
+			return handler(ctx, req)
+		}
+		_, pool := start(t, connpooltest.Behavior{Options: []grpc.ServerOption{grpc.ChainUnaryInterceptor(slow)}}, nil)
+		synctest.Wait()
+		require.Zero(t, pool.Stats().RoundTrip, "nobody has asked yet")
+		time.Sleep(time.Minute)
+		st := pool.Stats()
+		require.Equal(t, 7*time.Millisecond, st.RoundTrip)
+		require.Equal(t, 7*time.Millisecond, st.Connections[0].RoundTrip)
+	})
+}

@@ -89,6 +89,9 @@ type Stats struct {
 	Breaker BreakerState
 	// LastError is why the last attempt to connect failed; nil after a success.
 	LastError error
+	// RoundTrip is the shortest of the connections' own: the time to the server
+	// and back where it waits least behind other calls; 0 = unknown.
+	RoundTrip time.Duration
 	// NextAttempt is the time until the next attempt to connect; 0 = none due.
 	NextAttempt time.Duration
 	// Connections one by one, ordered by ID.
@@ -112,6 +115,8 @@ type ConnStats struct {
 	Uses int64
 	// Age since it was opened.
 	Age time.Duration
+	// RoundTrip of its last health check that was answered; 0 = none was.
+	RoundTrip time.Duration
 }
 
 // BreakerState is the state of an endpoint's circuit breaker.

@@ -35,7 +35,9 @@ func (c *Component) edges() []controlplane.Edge {
 			held += class.Busy + class.Throttled // an open stream that we do not read from
 		}
 	}
-	return []controlplane.Edge{u.look(rows, active, held, time.Now())}
+	edge := u.look(rows, active, held, time.Now())
+	edge.Latency = c.pools.roundTrip(u.endpoint)
+	return []controlplane.Edge{edge}
 }
 
 func (u *upstream) look(rows, active int64, held time.Duration, now time.Time) controlplane.Edge {

@@ -1,6 +1,8 @@
 package component
 
 import (
+	"time"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -49,6 +51,17 @@ func (c *Component) Dial(endpoint string) (grpc.ClientConnInterface, error) {
 		return nil, err
 	}
 	return pool.Shared(), nil
+}
+
+// roundTrip is the time to an endpoint and back, as health checks measure it; 0
+// before the first.
+func (p pools) roundTrip(endpoint string) time.Duration {
+	for _, s := range p.manager.Stats() {
+		if s.Endpoint == endpoint {
+			return s.RoundTrip
+		}
+	}
+	return 0
 }
 
 // metrics are the figures of the pools that go with each heartbeat.
