@@ -149,13 +149,15 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 	if t.sampler.engaged.Load() {
 		// A request with a deadline that waits long for the fraction is admitted
 		// only to be late: its work would be wasted in every stage.
-		hurry := false
-		if deadline, ok := hurried(ctx); ok && !virtual && s.cfg.Queue.Discipline != QueueInOrder {
-			if most := t.now() + max(0, int64(time.Until(deadline))/16); most < until {
-				until, hurry = most, true
+		last, hurry := until, false
+		if !virtual && s.cfg.Queue.Discipline != QueueInOrder {
+			if deadline, ok := hurried(ctx); ok {
+				if most := t.now() + max(0, int64(time.Until(deadline))/16); most < last {
+					last, hurry = most, true
+				}
 			}
 		}
-		paced, err = t.pacer.wait(ctx, until, virtual, r)
+		paced, err = t.pacer.wait(ctx, last, virtual, r)
 		if hurry && err == error(waitError(ReasonMaxWait)) {
 			err = waitError(ReasonFraction)
 		}

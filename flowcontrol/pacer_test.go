@@ -202,3 +202,20 @@ func TestCallersThatHaveReadTheClockLearnWhetherTheyWaited(t *testing.T) {
 		require.InDelta(t, 2*time.Second, time.Since(began), 10)
 	})
 }
+
+// What bounds the wait for the fraction does not bound the wait for tokens.
+func TestHurriedCallsWaitForTokensAsWithoutAFraction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Rate: Rates{Messages: 10}, Burst: one})
+		th.SetFraction(0.99)
+		ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		for range 2 {
+			p, err := th.Acquire(ctx, one)
+			require.NoError(t, err)
+			p.Release(Success)
+		}
+		require.InDelta(t, 100*time.Millisecond, time.Since(began), float64(2*time.Millisecond))
+	})
+}
