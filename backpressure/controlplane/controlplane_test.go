@@ -289,7 +289,7 @@ func TestFiguresOfAnEdgeThatMove(t *testing.T) {
 				return backpressure.Report{InFlight: inFlight.Add(1) % 3, MaxInFlight: 100}
 			},
 			Edges: func() []Edge {
-				e := Edge{Upstream: "source", Connected: true, Throughput: 100}
+				e := Edge{Upstream: "source", Connected: true, Throughput: 100, ByteRate: 5000, Latency: time.Millisecond}
 				if blocked.Load() {
 					e.Blocked = 0.9
 				}
@@ -304,6 +304,8 @@ func TestFiguresOfAnEdgeThatMove(t *testing.T) {
 		edge, ok := p.server.Topology().Edge("source", "sink")
 		require.True(t, ok)
 		require.Zero(t, edge.Blocked)
+		require.Equal(t, 5000.0, edge.ByteRate)
+		require.Equal(t, time.Millisecond, edge.Latency)
 		blocked.Store(true)
 		time.Sleep(3 * time.Second)
 		edge, _ = p.server.Topology().Edge("source", "sink")

@@ -22,8 +22,8 @@ type Edge struct {
 	Reconnects    int
 	// Latency is the measured time of a round trip.
 	Latency time.Duration
-	// Throughput is in events per second.
-	Throughput float64
+	// Throughput is in events per second, ByteRate in bytes per second.
+	Throughput, ByteRate float64
 	// Blocked is the share of the time that the sender had to wait, 0..1.
 	Blocked float64
 }
@@ -43,6 +43,7 @@ func (e *Edge) check(l Limits) *Error {
 		most float64
 	}{
 		{"throughput", e.Throughput, math.MaxFloat64},
+		{"byte rate", e.ByteRate, math.MaxFloat64},
 		{"blocked", e.Blocked, 1},
 		{"latency", float64(e.Latency), math.MaxFloat64},
 	} {
@@ -70,6 +71,7 @@ func edgesFrom(in []*sluicepb.Edge) []Edge {
 			Reconnects:    int(e.GetReconnects()),
 			Latency:       time.Duration(e.GetLatencyNanos()),
 			Throughput:    e.GetThroughput(),
+			ByteRate:      e.GetBytesPerSecond(),
 			Blocked:       e.GetBlocked(),
 		}
 	}
@@ -80,13 +82,14 @@ func edgesTo(edges []Edge) []*sluicepb.Edge {
 	out := make([]*sluicepb.Edge, len(edges))
 	for i, e := range edges {
 		out[i] = &sluicepb.Edge{
-			Upstream:     e.Upstream,
-			Endpoint:     e.Endpoint,
-			Connected:    e.Connected,
-			Reconnects:   uint32(max(e.Reconnects, 0)),
-			LatencyNanos: int64(e.Latency),
-			Throughput:   e.Throughput,
-			Blocked:      e.Blocked,
+			Upstream:       e.Upstream,
+			Endpoint:       e.Endpoint,
+			Connected:      e.Connected,
+			Reconnects:     uint32(max(e.Reconnects, 0)),
+			LatencyNanos:   int64(e.Latency),
+			Throughput:     e.Throughput,
+			BytesPerSecond: e.ByteRate,
+			Blocked:        e.Blocked,
 		}
 		if !e.LastConnected.IsZero() {
 			out[i].LastConnected = timestamppb.New(e.LastConnected)

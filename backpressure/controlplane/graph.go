@@ -144,6 +144,7 @@ func edgeOf(id string, e *Edge) topology.Edge {
 		Reconnects:    uint64(max(e.Reconnects, 0)),
 		Latency:       e.Latency,
 		Throughput:    e.Throughput,
+		ByteRate:      e.ByteRate,
 		Blocked:       e.Blocked,
 	}
 }

@@ -13,7 +13,8 @@ type upstream struct {
 	id, endpoint string
 
 	mu      sync.Mutex
-	rate    throughput
+	rate    throughput // events
+	bytes   throughput
 	at      time.Time
 	held    time.Duration
 	blocked float64
@@ -26,21 +27,22 @@ func (c *Component) edges() []controlplane.Edge {
 	if u == nil {
 		return nil
 	}
-	var rows, active int64
+	var rows, bytes, active int64
 	var held time.Duration
 	for _, class := range c.pools.client.Stats().Classes {
 		if class.Class.Bulk() {
 			rows += max(class.Received.Rows, class.Received.Messages)
+			bytes += class.Received.Bytes
 			active += class.Active
 			held += class.Busy + class.Throttled // an open stream that we do not read from
 		}
 	}
-	edge := u.look(rows, active, held, time.Now())
+	edge := u.look(rows, bytes, active, held, time.Now())
 	edge.Latency = c.pools.roundTrip(u.endpoint)
 	return []controlplane.Edge{edge}
 }
 
-func (u *upstream) look(rows, active int64, held time.Duration, now time.Time) controlplane.Edge {
+func (u *upstream) look(rows, bytes, active int64, held time.Duration, now time.Time) controlplane.Edge {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if active > 0 {
@@ -57,6 +59,6 @@ func (u *upstream) look(rows, active int64, held time.Duration, now time.Time) c
 	}
 	return controlplane.Edge{
 		Upstream: u.id, Endpoint: u.endpoint, Connected: active > 0, LastConnected: u.last,
-		Throughput: u.rate.update(rows, now), Blocked: u.blocked,
+		Throughput: u.rate.update(rows, now), ByteRate: u.bytes.update(bytes, now), Blocked: u.blocked,
 	}
 }

@@ -364,9 +364,10 @@ type Edge struct {
 	// Events per second.
 	Throughput float64 `protobuf:"fixed64,7,opt,name=throughput,proto3" json:"throughput,omitempty"`
 	// The share of the time that the sender was blocked, 0..1.
-	Blocked       float64 `protobuf:"fixed64,8,opt,name=blocked,proto3" json:"blocked,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Blocked        float64 `protobuf:"fixed64,8,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	BytesPerSecond float64 `protobuf:"fixed64,9,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Edge) Reset() {
@@ -451,6 +452,13 @@ func (x *Edge) GetThroughput() float64 {
 func (x *Edge) GetBlocked() float64 {
 	if x != nil {
 		return x.Blocked
+	}
+	return 0
+}
+
+func (x *Edge) GetBytesPerSecond() float64 {
+	if x != nil {
+		return x.BytesPerSecond
 	}
 	return 0
 }
@@ -1110,7 +1118,7 @@ const file_internal_wire_sluicepb_controlplane_proto_rawDesc = "" +
 	"\rlatency_nanos\x18\x06 \x01(\x03R\flatencyNanos\x12\x1d\n" +
 	"\n" +
 	"error_rate\x18\a \x01(\x01R\terrorRate\x12\x1a\n" +
-	"\bfraction\x18\b \x01(\x01R\bfraction\"\x9e\x02\n" +
+	"\bfraction\x18\b \x01(\x01R\bfraction\"\xc8\x02\n" +
 	"\x04Edge\x12\x1a\n" +
 	"\bupstream\x18\x01 \x01(\tR\bupstream\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x1c\n" +
@@ -1123,7 +1131,8 @@ const file_internal_wire_sluicepb_controlplane_proto_rawDesc = "" +
 	"\n" +
 	"throughput\x18\a \x01(\x01R\n" +
 	"throughput\x12\x18\n" +
-	"\ablocked\x18\b \x01(\x01R\ablocked\"\xc5\x01\n" +
+	"\ablocked\x18\b \x01(\x01R\ablocked\x12(\n" +
+	"\x10bytes_per_second\x18\t \x01(\x01R\x0ebytesPerSecond\"\xc5\x01\n" +
 	"\x04Down\x12;\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1f.sluice.controlplane.v1.WelcomeH\x00R\awelcome\x128\n" +
 	"\x06signal\x18\x02 \x01(\v2\x1e.sluice.controlplane.v1.SignalH\x00R\x06signal\x12;\n" +
