@@ -170,6 +170,7 @@ type Agent struct {
 	close func() error
 	local *backpressure.Controller
 	nudge chan struct{}
+	alone chan struct{} // the control plane has just been lost
 
 	mode       atomic.Uint32
 	signals    atomic.Uint64
@@ -200,6 +201,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		close:   func() error { return nil },
 		local:   local,
 		nudge:   make(chan struct{}, 1),
+		alone:   make(chan struct{}, 1),
 		id:      cfg.Component.ID,
 		signal:  backpressure.Signal{Fraction: 1},
 		applied: 1,
@@ -231,6 +233,10 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.hear() // an open stream is a sign of life, so the signal ages from here
 		}
 		a.mode.Store(uint32(Alone))
+		select {
+		case a.alone <- struct{}{}:
+		default:
+		}
 		if ctx.Err() != nil {
 			a.leave(ctx)
 			return nil
@@ -352,7 +358,8 @@ func (a *Agent) wanted(now time.Time) float64 {
 	return min(aged, a.local.FractionFor(a.serviceID()))
 }
 
-// keep feeds the local decision and lets a silent control plane's signal age.
+// keep feeds the local decision and lets a silent control plane's signal age. It
+// sleeps while a control plane decides.
 func (a *Agent) keep(ctx context.Context) {
 	ticker := time.NewTicker(a.tick())
 	defer ticker.Stop()
@@ -363,7 +370,13 @@ func (a *Agent) keep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if a.Mode() == Coordinated {
-			continue
+			ticker.Stop()
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.alone:
+			}
+			ticker.Reset(a.tick())
 		}
 		if err := a.local.Report(a.report()); err != nil {
 			a.log.Warn("own report refused", "error", err)

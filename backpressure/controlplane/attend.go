@@ -204,10 +204,18 @@ func (r *reporter) look(force bool) error {
 	if report.MaxInFlight > 0 {
 		load = max(load, float64(report.InFlight)/float64(report.MaxInFlight))
 	}
-	changed := changed(report, r.last)
+	changed := differ(report, r.last)
+	// A fraction that has just been followed is no news to who decided it, and
+	// all agents telling it at once would slow the signal to those that still wait.
+	news := changed
+	if r.agent.Mode() == Coordinated && !force {
+		rest := report
+		rest.Fraction = r.last.Fraction
+		news = differ(rest, r.last)
+	}
 	full := force || now.Sub(r.lastFull) >= r.agent.cfg.HeartbeatInterval
 	moved := math.Abs(load-r.lastLoad) >= r.step
-	due := changed && now.Sub(r.lastSent) >= r.agent.local.Config().Interval
+	due := news && now.Sub(r.lastSent) >= r.agent.local.Config().Interval
 	if !full && !moved && !due {
 		return nil
 	}
@@ -276,8 +284,8 @@ func (r *reporter) freshEdges(at time.Time, full bool) []Edge {
 	return now
 }
 
-// changed says whether two reports differ in anything that is sent.
-func changed(a, b backpressure.Report) bool {
+// differ says whether two reports differ in anything that is sent.
+func differ(a, b backpressure.Report) bool {
 	return a.InFlight != b.InFlight || a.MaxInFlight != b.MaxInFlight || a.Load != b.Load ||
 		a.QueueDepth != b.QueueDepth || a.Throughput != b.Throughput || a.Latency != b.Latency ||
 		a.ErrorRate != b.ErrorRate || a.Fraction != b.Fraction

@@ -61,7 +61,10 @@ type Component struct {
 	Upstreams []string
 	// MaxInFlight is how many messages it takes at once. 0: not said.
 	MaxInFlight int64
-	Metadata    map[string]string
+	// PipelineID is the pipeline that it belongs to. It is registered as metadata
+	// under [PipelineKey]; see [PipelineDialOptions] for its calls.
+	PipelineID string
+	Metadata   map[string]string
 }
 
 // Status is a component and what is known of it now.
@@ -94,6 +97,7 @@ func (c *Component) toV1(heartbeat time.Duration) *flowctlv1pb.ComponentInfo {
 	}
 	put(metaUpstreams, strings.Join(c.Upstreams, ","))
 	put(metaHealthEndpoint, c.HealthEndpoint)
+	put(PipelineKey, c.PipelineID)
 	if c.MaxInFlight > 0 {
 		put(metaMaxInFlight, strconv.FormatInt(c.MaxInFlight, 10))
 	}
@@ -135,6 +139,7 @@ func fromV1(in *flowctlv1pb.ComponentInfo) (Component, time.Duration) {
 	if upstreams := take(metaUpstreams); upstreams != "" {
 		c.Upstreams = strings.Split(upstreams, ",")
 	}
+	c.PipelineID = metadata[PipelineKey] // stays, for the graph and for filters by metadata
 	c.HealthEndpoint = take(metaHealthEndpoint)
 	if n, err := strconv.ParseInt(take(metaMaxInFlight), 10, 64); err == nil && n > 0 {
 		c.MaxInFlight = n
@@ -157,6 +162,7 @@ func fromFlowctl(in *flowctlpb.ServiceInfo) Component {
 		OutputEventTypes: in.GetOutputEventTypes(),
 		MaxInFlight:      int64(max(in.GetMaxInflight(), 0)),
 		Endpoint:         in.GetMetadata()["endpoint"],
+		PipelineID:       in.GetMetadata()[PipelineKey],
 		Metadata:         maps.Clone(in.GetMetadata()),
 	}
 }

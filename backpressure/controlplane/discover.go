@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,10 +21,15 @@ func (a *Agent) Discover(ctx context.Context, filter Filter) ([]Component, error
 // Discover asks the control plane behind conn for the components that match
 // filter. Its order is that of the ids.
 func Discover(ctx context.Context, conn grpc.ClientConnInterface, filter Filter) ([]Component, error) {
+	wanted := filter.Metadata
+	if filter.PipelineID != "" {
+		wanted = map[string]string{PipelineKey: filter.PipelineID}
+		maps.Copy(wanted, filter.Metadata)
+	}
 	response, err := flowctlv1pb.Client{Conn: conn}.DiscoverComponents(ctx, &flowctlv1pb.DiscoveryRequest{
 		Type:            roleToV1(filter.Role),
 		EventTypes:      filter.EventTypes,
-		MetadataFilters: filter.Metadata,
+		MetadataFilters: wanted,
 	})
 	if err != nil {
 		return nil, err

@@ -150,11 +150,11 @@ func (r *registry) beat(id string, health Health, metrics map[string]float64, re
 	if e == nil {
 		return backpressure.Report{}, notRegistered(id)
 	}
-	if err := r.limits.checkMetrics(e.Metrics, metrics); err != nil {
-		return backpressure.Report{}, err
-	}
 	merged, grown := e.Metrics, 0
 	if len(metrics) > 0 {
+		if err := r.limits.checkMetrics(e.Metrics, metrics); err != nil {
+			return backpressure.Report{}, err
+		}
 		// A new map each time: snapshots share the old one.
 		merged = make(map[string]float64, max(len(e.Metrics), len(metrics)))
 		maps.Copy(merged, e.Metrics)

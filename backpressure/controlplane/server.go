@@ -231,6 +231,11 @@ func (s *Server) beat(ctx context.Context, id string, health Health, metrics map
 	if refusal := s.mayFor(ctx, id); refusal != nil {
 		return s.refuse(refusal)
 	}
+	return s.take(id, health, metrics, report)
+}
+
+// take is beat of one who may speak for id.
+func (s *Server) take(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
 	told, refusal := s.registry.beat(id, health, metrics, report, s.controller.Check)
 	if refusal != nil {
 		return s.refuse(refusal)

@@ -172,7 +172,7 @@ func (s *Server) receiveOne(own *session) error {
 	if refusal := s.cfg.Limits.checkEdges(edges); refusal != nil {
 		return s.refuse(refusal)
 	}
-	if err := s.beat(own.stream.Context(), id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
+	if err := s.take(id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
 		return reportFromBeat(e, beat)
 	}); err != nil {
 		return err

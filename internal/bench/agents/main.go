@@ -30,11 +30,12 @@ func main() {
 	lasting := flag.Duration("for", 20*time.Second, "how long the cost mode measures")
 	address := flag.String("address", "", "the server's, for -role agents")
 	first := flag.Int("first", 0, "number of the first agent, for -role agents")
+	profile := flag.String("profile", "", "`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost")
 	flag.Parse()
 	var err error
 	switch *role {
 	case "server":
-		err = server(*mode)
+		err = server(*mode, *profile)
 	case "agents":
 		err = agents(*mode, *address, *first, *count, *rounds)
 	default:
@@ -42,7 +43,7 @@ func main() {
 		case "latency":
 			err = latency(*count, *rounds)
 		case "cost":
-			err = cost(*count, *lasting)
+			err = cost(*count, *lasting, *profile)
 		default:
 			err = fmt.Errorf("-mode is %q, want latency or cost", *mode)
 		}
@@ -135,8 +136,19 @@ func latency(count, rounds int) error {
 	return nil
 }
 
-func cost(count int, lasting time.Duration) error {
-	server, err := start("-role", "server", "-mode", "cost")
+func sum(groups []*child) (all traffic, err error) {
+	for _, group := range groups {
+		var one traffic
+		if err := group.ask("traffic", &one); err != nil {
+			return all, err
+		}
+		all.Up, all.Down = all.Up+one.Up, all.Down+one.Down
+	}
+	return all, nil
+}
+
+func cost(count int, lasting time.Duration, profile string) error {
+	server, err := start("-role", "server", "-mode", "cost", "-profile", profile)
 	if err != nil {
 		return err
 	}
@@ -164,6 +176,10 @@ func cost(count int, lasting time.Duration) error {
 	measure := func(what string) error {
 		time.Sleep(3 * time.Second) // what connecting left behind
 		var before, after usage
+		begin, err := sum(groups)
+		if err != nil {
+			return err
+		}
 		if err := server.ask("usage", &before); err != nil {
 			return err
 		}
@@ -171,11 +187,15 @@ func cost(count int, lasting time.Duration) error {
 		if err := server.ask("usage", &after); err != nil {
 			return err
 		}
+		end, err := sum(groups)
+		if err != nil {
+			return err
+		}
 		seconds := after.At.Sub(before.At).Seconds()
 		agentMinutes := float64(after.Components) * seconds / 60
-		fmt.Printf("%s, %.0f s: %d agents, %.1f %% of one core, %.0f MiB resident (%.0f MiB heap), %.0f reports/s, %d goroutines\n", what, seconds,
-			after.Components, 100*(after.CPU-before.CPU)/seconds, float64(after.Resident)/(1<<20), float64(after.Heap)/(1<<20), float64(after.Reports-before.Reports)/seconds, after.Goroutines)
-		fmt.Printf("    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n", float64(after.Read-before.Read)/agentMinutes, float64(after.Written-before.Written)/agentMinutes)
+		fmt.Printf("%s, %.0f s: %d agents, %.1f %% of one core, %.0f MiB resident (%.0f MiB heap, %.0f MiB stacks), %.0f reports/s, %d goroutines\n", what, seconds,
+			after.Components, 100*(after.CPU-before.CPU)/seconds, float64(after.Resident)/(1<<20), float64(after.Heap)/(1<<20), float64(after.Stacks)/(1<<20), float64(after.Reports-before.Reports)/seconds, after.Goroutines)
+		fmt.Printf("    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n", float64(end.Up-begin.Up)/agentMinutes, float64(end.Down-begin.Down)/agentMinutes)
 		return nil
 	}
 	if err := measure("busy"); err != nil {

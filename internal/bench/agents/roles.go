@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,22 +36,24 @@ type usage struct {
 	Resident, Heap         int64
 	Goroutines, Components int
 	Reports                uint64
-	Read, Written          int64 // bytes
+	Stacks                 int64
 }
 
-// meter counts the bytes of every connection.
-type meter struct {
-	net.Listener
-	read, written, reads atomic.Int64
-}
+// traffic is what the agents of a process have sent and received, in bytes.
+type traffic struct{ Up, Down int64 }
+
+// meter counts the bytes of every connection, on the agents' side: gRPC treats a
+// wrapped connection worse than a bare one, and the server's is what is measured.
+type meter struct{ read, written atomic.Int64 }
 
 type meteredConn struct {
 	net.Conn
 	m *meter
 }
 
-func (m *meter) Accept() (net.Conn, error) {
-	conn, err := m.Listener.Accept()
+func (m *meter) dial(ctx context.Context, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +63,6 @@ func (m *meter) Accept() (net.Conn, error) {
 func (c meteredConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.m.read.Add(int64(n))
-	c.m.reads.Add(1)
 	return n, err
 }
 
@@ -69,13 +72,12 @@ func (c meteredConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func server(mode string) error {
-	debug.SetGCPercent(50) // as cmd/sluice-controlplane does
+func server(mode, profile string) error {
+	debug.SetGCPercent(25) // as cmd/sluice-controlplane does
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	m := &meter{Listener: listener}
 	cfg := controlplane.ServerConfig{Decision: backpressure.Config{Learn: -1, MaxInFlight: -1}}
 	if mode == "latency" {
 		cfg.Decision.Policy = backpressure.Step{}
@@ -87,18 +89,23 @@ func server(mode string) error {
 	services := grpc.NewServer(controlplane.ServerOptions()...)
 	s.Register(services)
 	ended := make(chan error, 1)
-	go func() { ended <- services.Serve(m) }()
+	go func() { ended <- services.Serve(listener) }()
 	if err := say(listener.Addr().String()); err != nil {
 		return err
 	}
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+	asked := 0
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); asked++ {
 		u, err := used()
 		if err != nil {
 			return err
 		}
+		if profile != "" {
+			if err := profiles(profile, asked); err != nil {
+				return err
+			}
+		}
 		u.Components = len(s.Controller().Loads())
 		u.Reports = s.Reports()
-		u.Read, u.Written = m.read.Load(), m.written.Load()
 		if err := say(u); err != nil {
 			return err
 		}
@@ -106,6 +113,26 @@ func server(mode string) error {
 	s.Close()
 	services.Stop()
 	return <-ended
+}
+
+// profiles begins a CPU profile with the first question and ends it with the second.
+func profiles(directory string, asked int) error {
+	switch asked {
+	case 0:
+		file, err := os.Create(filepath.Join(directory, "cpu.pprof"))
+		if err != nil {
+			return err
+		}
+		return pprof.StartCPUProfile(file) // the file lives as long as the process
+	case 1:
+		pprof.StopCPUProfile()
+		file, err := os.Create(filepath.Join(directory, "heap.pprof"))
+		if err != nil {
+			return err
+		}
+		return errors.Join(pprof.Lookup("heap").WriteTo(file, 0), file.Close())
+	}
+	return nil
 }
 
 func used() (u usage, err error) {
@@ -126,7 +153,7 @@ func used() (u usage, err error) {
 	u.Resident = pages * int64(os.Getpagesize())
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	u.Heap = int64(memory.HeapAlloc)
+	u.Heap, u.Stacks = int64(memory.HeapAlloc), int64(memory.StackInuse)
 	u.Goroutines = runtime.NumGoroutine()
 	return u, nil
 }
@@ -156,6 +183,7 @@ func agents(mode, address string, first, count, rounds int) error {
 	defer stop()
 	begin := time.Now()
 	var idle atomic.Bool
+	var bytes meter
 	members := make([]*member, count)
 	connecting := make(chan struct{}, 32)
 	for i := range members {
@@ -166,6 +194,7 @@ func agents(mode, address string, first, count, rounds int) error {
 		var err error
 		m.agent, err = controlplane.NewAgent(controlplane.AgentConfig{
 			Endpoint:    address,
+			DialOptions: []grpc.DialOption{grpc.WithContextDialer(bytes.dial)},
 			CallTimeout: time.Minute,
 			Component:   controlplane.Component{ID: fmt.Sprintf("component-%05d", first+i), Role: backpressure.Processor, MaxInFlight: 100},
 			Targets:     []backpressure.FractionSetter{m},
@@ -206,6 +235,10 @@ func agents(mode, address string, first, count, rounds int) error {
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch in.Text() {
+		case "traffic":
+			if err := say(traffic{bytes.written.Load(), bytes.read.Load()}); err != nil {
+				return err
+			}
 		case "idle":
 			idle.Store(true)
 			if err := say(true); err != nil {
