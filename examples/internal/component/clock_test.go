@@ -84,4 +84,5 @@ func TestUpstreamEdge(t *testing.T) {
 	require.False(t, edge.Connected)
 	require.Equal(t, at.Add(2*time.Second), edge.LastConnected)
 	require.Zero(t, edge.Blocked)
+	require.Zero(t, edge.Throughput)
 }

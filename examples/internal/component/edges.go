@@ -54,11 +54,12 @@ func (u *upstream) look(rows, bytes, active int64, held time.Duration, now time.
 		}
 		u.at, u.held = now, held
 	}
-	if active == 0 {
-		u.blocked = 0 // no stream is open: nobody waits
-	}
-	return controlplane.Edge{
+	edge := controlplane.Edge{
 		Upstream: u.id, Endpoint: u.endpoint, Connected: active > 0, LastConnected: u.last,
 		Throughput: u.rate.update(rows, now), ByteRate: u.bytes.update(bytes, now), Blocked: u.blocked,
 	}
+	if active == 0 { // no stream is open: nothing flows and nobody waits, from now on
+		edge.Throughput, edge.ByteRate, edge.Blocked = 0, 0, 0
+	}
+	return edge
 }
