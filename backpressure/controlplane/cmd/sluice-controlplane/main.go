@@ -32,10 +32,10 @@ import (
 
 func main() {
 	// Most of what the program holds is one connection for each agent, with the
-	// stacks of four goroutines, and does not move: the garbage of reports is
-	// little beside it, so that collecting earlier costs little and saves much.
+	// stacks of four goroutines, and does not move: collecting earlier costs
+	// little. At 25 the program with 10,000 agents was not measurably smaller.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
+		debug.SetGCPercent(50)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
