@@ -84,22 +84,26 @@ func ParseDelay(text string) (time.Duration, error) {
 }
 
 // Follow changes the delay to what the flag file says, and back to the delay of
-// before when the file goes away. It looks every interval, until ctx ends.
+// before when the file goes away. A file without text changes nothing: writing
+// a file empties it first, and a look in between must not undo the delay. It
+// looks every interval, until ctx ends.
 func (d *Delay) Follow(ctx context.Context, path string, interval time.Duration, log *slog.Logger) {
 	before := d.Get()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	last := ""
 	for {
-		text, err := os.ReadFile(path)
-		if found := strings.TrimSpace(string(text)); err == nil && found != last || err != nil && last != "" {
-			last = found
-			switch delay, err := ParseDelay(found); {
-			case found == "":
-				d.Set(before)
-			case err != nil:
+		data, err := os.ReadFile(path)
+		switch text := strings.TrimSpace(string(data)); {
+		case err != nil && last != "":
+			last = ""
+			d.Set(before)
+			log.Info("the flag file is gone, the delay is the one of before", "file", path, "delay", before)
+		case err == nil && text != "" && text != last:
+			last = text
+			if delay, err := ParseDelay(text); err != nil {
 				log.Warn("the flag file is ignored", "file", path, "error", err)
-			default:
+			} else {
 				d.Set(delay)
 				log.Info("the flag file changed the delay", "file", path, "delay", delay)
 			}

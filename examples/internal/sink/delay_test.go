@@ -45,19 +45,31 @@ func TestDelayChangesLive(t *testing.T) {
 	}
 }
 
-// The flag file sets the delay while it is there; nonsense in it is ignored.
+// The flag file sets the delay while it is there. Nonsense in it is ignored, and
+// so is a file without text: whoever writes it has emptied it and not yet
+// written, or the follower looked in between.
 func TestDelayFollowsAFlagFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sink-delay")
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		d := sink.NewDelay(50 * time.Millisecond)
 		go d.Follow(ctx, path, time.Second, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		const gone = "gone"
 		for _, step := range []struct {
 			text string
 			want time.Duration
-		}{{"", 50 * time.Millisecond}, {"0s\n", 0}, {"1s", time.Second}, {"soon", time.Second}, {"", 50 * time.Millisecond}} {
-			if step.text == "" {
-				os.Remove(path)
+		}{
+			{gone, 50 * time.Millisecond},
+			{"0s\n", 0},
+			{"1s", time.Second},
+			{"", time.Second},
+			{"soon", time.Second},
+			{"\n", time.Second},
+			{gone, 50 * time.Millisecond},
+			{"1s", time.Second},
+		} {
+			if step.text == gone {
+				require.NoError(t, os.RemoveAll(path))
 			} else {
 				require.NoError(t, os.WriteFile(path, []byte(step.text), 0o644))
 			}
