@@ -46,6 +46,7 @@ func TestServerMisbehaves(t *testing.T) {
 			s.Refuse(false)
 			require.NoError(t, connpooltest.Call(t.Context(), cc, grpc.WaitForReady(true)))
 			s.Stop()
+			synctest.Wait() // the client has seen it: a call before that may go down with the connection
 			require.Panics(t, func() { s.Start(connpooltest.Behavior{}); s.Start(connpooltest.Behavior{}) })
 			require.NoError(t, connpooltest.Call(t.Context(), cc, grpc.WaitForReady(true)))
 			require.Equal(t, 1, s.Counts().Open)
