@@ -13,8 +13,8 @@ import (
 // returns the context's error; any other failure is an [*Error]. On failure
 // nothing has changed.
 func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
-	var r reading
-	return t.acquire(ctx, c, &r)
+	var v visit
+	return t.acquire(ctx, c, &v)
 }
 
 // AcquireAt is Acquire for a caller that has just read the clock for itself,
@@ -22,12 +22,12 @@ func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
 // there was a wait, so that the clock has moved on; without one the call has
 // taken less than a reading is worth.
 func (t *Throttler) AcquireAt(ctx context.Context, c Cost, now time.Time) (p Permit, waited bool, err error) {
-	r := reading{at: t.instant(now)}
-	p, err = t.acquire(ctx, c, &r)
-	return p, r.waited, err
+	v := visit{at: t.instant(now)}
+	p, err = t.acquire(ctx, c, &v)
+	return p, v.waited, err
 }
 
-func (t *Throttler) acquire(ctx context.Context, c Cost, r *reading) (Permit, error) {
+func (t *Throttler) acquire(ctx context.Context, c Cost, v *visit) (Permit, error) {
 	s := t.settings.Load()
 	if s.cfg.Mode == Off {
 		return Permit{}, nil
@@ -36,9 +36,10 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, r *reading) (Permit, er
 		t.counters.refused[ReasonCanceled].Add(1)
 		return Permit{}, err
 	}
+	v.home = t.stripes.mine()
 	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
 		if c.Messages|c.Rows|c.Bytes >= 0 {
-			if slot, gen, _, ok := t.flight.acquire(c, s.limit); ok {
+			if slot, gen, _, ok := t.flight.acquire(v.home, c, s.limit); ok {
 				if s.cfg.WatchdogAge > 0 {
 					t.watch.begin(slot, gen)
 				}
@@ -48,19 +49,19 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, r *reading) (Permit, er
 	}
 	c = c.clean()
 	if s.cfg.Mode == Observe {
-		return t.observe(ctx, s, c), nil
+		return t.observe(ctx, s, c, v.home), nil
 	}
 	fit, w, never := fitting(s, c, t.limit(s))
 	if never {
 		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
 	}
-	until := t.deadline(s, r)
+	until := t.deadline(s, v)
 	enforced := s.rated && t.enforcesTokens(s)
-	paced, err := t.pass(ctx, s, c, until, enforced, false, r)
+	paced, err := t.pass(ctx, s, c, until, enforced, false, v)
 	if err != nil {
 		return Permit{}, err
 	}
-	p, err := t.wait(ctx, s, c, fit, until, r)
+	p, err := t.wait(ctx, s, c, fit, until, v)
 	if err != nil {
 		if enforced {
 			t.refundTokens(s, c)
@@ -81,18 +82,18 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, r *reading) (Permit, er
 // sender that wants to be slowed before it hands its next message on. The time
 // from one Pace to the next, up to 250 ms, counts as the sender's work.
 func (t *Throttler) Pace(ctx context.Context, c Cost) error {
-	var r reading
-	return t.pace(ctx, c, &r)
+	var v visit
+	return t.pace(ctx, c, &v)
 }
 
 // PaceAt is to Pace what AcquireAt is to Acquire.
 func (t *Throttler) PaceAt(ctx context.Context, c Cost, now time.Time) (waited bool, err error) {
-	r := reading{at: t.instant(now)}
-	err = t.pace(ctx, c, &r)
-	return r.waited, err
+	v := visit{at: t.instant(now)}
+	err = t.pace(ctx, c, &v)
+	return v.waited, err
 }
 
-func (t *Throttler) pace(ctx context.Context, c Cost, r *reading) error {
+func (t *Throttler) pace(ctx context.Context, c Cost, v *visit) error {
 	s := t.settings.Load()
 	if s.cfg.Mode == Off {
 		return nil
@@ -100,43 +101,46 @@ func (t *Throttler) pace(ctx context.Context, c Cost, r *reading) error {
 	if !s.rated && !t.sampler.engaged.Load() {
 		return ctx.Err()
 	}
+	v.home = t.stripes.mine()
 	c = c.clean()
 	if s.cfg.Mode == Observe {
-		if t.sampler.engaged.Load() && !t.sampler.admit() {
+		if t.sampler.engaged.Load() && !t.sampler.admit(v.home) {
 			t.counters.would[ReasonFraction].Add(1)
 		}
 		t.chargeTokens(s, c)
 		return nil
 	}
 	enforced := s.rated && t.enforcesTokens(s)
-	_, err := t.pass(ctx, s, c, t.deadline(s, r), enforced, true, r)
+	_, err := t.pass(ctx, s, c, t.deadline(s, v), enforced, true, v)
 	if err == nil && s.rated && !enforced {
 		t.chargeTokens(s, c)
 	}
 	return err
 }
 
-// A reading is the throttler's clock as one call knows it. It is read when it
-// is first needed, at most once as long as the call does not wait: between its
-// steps pass fewer nanoseconds than a reading takes.
-type reading struct {
+// A visit is what one call knows on its way through the gate: its stripe, and
+// the throttler's clock. The clock is read when it is first needed, and once as
+// long as the call does not wait: between its steps pass fewer nanoseconds than
+// a reading takes.
+type visit struct {
+	home   *stripe
 	at     int64 // 0 = not read
 	waited bool
 }
 
-func (t *Throttler) read(r *reading) int64 {
-	if r.at == 0 {
-		r.at = t.now()
+func (t *Throttler) read(v *visit) int64 {
+	if v.at == 0 {
+		v.at = t.now()
 	}
-	return r.at
+	return v.at
 }
 
-// outdate forgets the reading, because the call begins to wait.
-func (r *reading) outdate() { r.at, r.waited = 0, true }
+// outdate forgets the clock, because the call begins to wait.
+func (v *visit) outdate() { v.at, v.waited = 0, true }
 
-func (t *Throttler) deadline(s *settings, r *reading) int64 {
+func (t *Throttler) deadline(s *settings, v *visit) int64 {
 	if s.cfg.MaxWait > 0 {
-		return t.read(r) + int64(s.cfg.MaxWait)
+		return t.read(v) + int64(s.cfg.MaxWait)
 	}
 	return forever
 }
@@ -145,7 +149,7 @@ const forever = 1<<63 - 1
 
 // pass waits for the fraction, and for tokens if it must. paced reports that the pacer
 // counts the caller.
-func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool, r *reading) (paced bool, err error) {
+func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool, v *visit) (paced bool, err error) {
 	if t.sampler.engaged.Load() {
 		// A request with a deadline that waits long for the fraction is admitted
 		// only to be late: its work would be wasted in every stage.
@@ -157,7 +161,7 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 				}
 			}
 		}
-		paced, err = t.pacer.wait(ctx, last, virtual, r)
+		paced, err = t.pacer.wait(ctx, last, virtual, v)
 		if hurry && err == error(waitError(ReasonMaxWait)) {
 			err = waitError(ReasonFraction)
 		}
@@ -168,7 +172,7 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 	if !tokens {
 		return paced, nil
 	}
-	if err := t.waitTokens(ctx, s, c, until, r); err != nil {
+	if err := t.waitTokens(ctx, s, c, until, v); err != nil {
 		if paced && !virtual {
 			t.pacer.done(t.now())
 		}
@@ -177,11 +181,11 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 	return paced, nil
 }
 
-func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until int64, r *reading) error {
-	if _, _, ok := t.takeTokens(s, c, 0, r); ok {
+func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until int64, v *visit) error {
+	if _, _, ok := t.takeTokens(s, c, 0, v); ok {
 		return nil // most need not wait, and so need not know how long they may
 	}
-	now := t.read(r)
+	now := t.read(v)
 	patience := int64(forever>>bucketShift) >> 1
 	reason := ReasonMaxWait
 	if until != forever {
@@ -192,14 +196,14 @@ func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until i
 			patience, reason = left, ReasonDeadline
 		}
 	}
-	wait, w, ok := t.takeTokens(s, c, bucketTime(max(0, min(patience, 1<<50))), r)
+	wait, w, ok := t.takeTokens(s, c, bucketTime(max(0, min(patience, 1<<50))), v)
 	if !ok {
 		return t.refuse(s, c, reason, StageTokens, w, time.Duration(wait>>bucketShift)+1)
 	}
 	if wait == 0 {
 		return nil
 	}
-	r.outdate()
+	v.outdate()
 	t.counters.pacing.Add(1)
 	t.counters.waits.begin(now)
 	defer t.counters.waits.end(t, now)

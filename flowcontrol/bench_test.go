@@ -43,10 +43,12 @@ func BenchmarkHotAllWeights(b *testing.B) {
 	ctx := context.Background()
 	b.ReportAllocs()
 	cpu := startCPU()
-	for b.Loop() {
-		p, _ := th.TryAcquire(ctx, Cost{1, 100, 10000})
-		p.Release(Success)
-	}
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			p, _ := th.TryAcquire(ctx, Cost{1, 100, 10000})
+			p.Release(Success)
+		}
+	})
 	cpu.report(b)
 }
 

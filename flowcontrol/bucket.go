@@ -17,7 +17,7 @@ func bucketTime(ns int64) int64 { return ns << bucketShift }
 type tariff struct {
 	price  float64 // of one token
 	window int64   // the time that fills the bucket
-	lease  int64   // tokens taken at once for later calls; below 2 = no leases
+	lease  int64   // tokens that all stripes together may hold for later calls
 	burst  int64
 	rate   float64
 }
@@ -56,23 +56,35 @@ func toTime(f float64) int64 {
 // only moves forward, so a stale clock reading can never mint tokens, and a
 // refused call publishes nothing.
 type bucket struct {
-	full   atomic.Int64
-	credit atomic.Int64 // tokens already paid for by a lease
-	_      [48]byte
+	full atomic.Int64
+	_    [56]byte
 }
 
-// spend takes n tokens from the lease, which needs no clock.
-func (b *bucket) spend(n int64) bool {
-	for lost := 0; ; lost++ {
-		yield(lost)
-		credit := b.credit.Load()
-		if credit < n {
+// spend takes n tokens of a lease, which needs no clock.
+func spend(credit *atomic.Int64, n int64) bool {
+	for {
+		left := credit.Load()
+		if left < n {
 			return false
 		}
-		if b.credit.CompareAndSwap(credit, credit-n) {
+		if credit.CompareAndSwap(left, left-n) {
 			return true
 		}
 	}
+}
+
+// borrow takes n tokens, and a lease of more for the calls that follow, or nothing.
+func (b *bucket) borrow(t *tariff, credit *atomic.Int64, n, lease, now int64) bool {
+	left := credit.Load()
+	if _, ok := b.take(t, n+lease, now, false); !ok {
+		return false
+	}
+	// Only one of those who find the credit used up may add to it, so that it
+	// never grows beyond what the bucket was made smaller by.
+	if !credit.CompareAndSwap(left, left+lease) {
+		b.refund(t, lease)
+	}
+	return true
 }
 
 // take takes n tokens at the time now, or returns the time to wait for them
@@ -97,18 +109,7 @@ func (b *bucket) reserve(t *tariff, n, now, patience int64, alone bool) (wait in
 		if wait > patience {
 			return wait, false
 		}
-		paid, lease, credit := base+price, int64(0), b.credit.Load()
-		if t.lease > 1 && n < t.lease {
-			if lease = t.cost(t.lease); paid+lease > now+t.window {
-				lease = 0
-			}
-		}
-		if b.full.CompareAndSwap(full, paid+lease) {
-			// Only one of those who find the credit used up may add to it, so
-			// that it never grows beyond what the bucket was made smaller by.
-			if lease > 0 && !b.credit.CompareAndSwap(credit, credit+t.lease) {
-				b.full.Add(-lease)
-			}
+		if b.full.CompareAndSwap(full, base+price) {
 			return max(0, wait), true
 		}
 	}
@@ -159,8 +160,8 @@ func (b *bucket) rescale(old, now *tariff, at int64) {
 	}
 }
 
-// level returns the tokens in the bucket; negative is debt.
+// level returns the tokens in the bucket, apart from leases; negative is debt.
 func (b *bucket) level(t *tariff, now int64) float64 {
 	used := float64(max(0, b.full.Load()-now)) / t.price
-	return float64(t.window)/t.price - used + float64(b.credit.Load())
+	return float64(t.window)/t.price - used
 }

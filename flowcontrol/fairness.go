@@ -91,7 +91,7 @@ func (k *tenant) join(t *Throttler, c, limit Cost) bool {
 	if limit.Messages < 0 {
 		return true
 	}
-	if float64(t.flight.messagesInFlight()+c.Messages) > hot*float64(limit.Messages) {
+	if float64(t.flight.messages()+c.Messages) > hot*float64(limit.Messages) {
 		share := max(1, limit.Messages/t.tenants.count(t.now()))
 		if now > share && now > c.Messages {
 			k.inFlight.Add(-c.Messages)

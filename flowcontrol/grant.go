@@ -11,7 +11,7 @@ func (q *queue) grant() {
 
 func (q *queue) grantLocked(s *settings, now int64) {
 	standing := q.standingLocked(s, now)
-	limit := q.owner.limit(s)
+	limit, home := q.owner.limit(s), q.owner.stripes.mine()
 	blocked := math.MaxInt // how many more may pass a larger waiter
 	if standing {
 		q.expireLocked(s, now)
@@ -29,7 +29,7 @@ func (q *queue) grantLocked(s *settings, now int64) {
 				continue // others of the line are not held up by its share
 			}
 			fit, _, _ := fitting(s, w.cost, limit)
-			slot, gen, _, ok := q.owner.flight.acquire(fit, limit)
+			slot, gen, _, ok := q.owner.flight.acquire(home, fit, limit)
 			if !ok {
 				w.key.leave(w.cost)
 				if fit.Messages <= 1 && fit.Rows == 0 && fit.Bytes == 0 {
@@ -120,7 +120,7 @@ func (q *queue) answerLocked(w *waiter, p Permit, r Reason, now int64) {
 
 // overtake takes room for a caller who will not wait, if those who wait are
 // waiting for more room than there is and may still be passed.
-func (q *queue) overtake(c, limit Cost) (*slot, uint64, Weight, bool) {
+func (q *queue) overtake(home *stripe, c, limit Cost) (*slot, uint64, Weight, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	passes, barred := q.owner.settings.Load().cfg.Queue.Passes, false
@@ -131,7 +131,7 @@ func (q *queue) overtake(c, limit Cost) (*slot, uint64, Weight, bool) {
 	if barred {
 		return nil, 0, Messages, false
 	}
-	s, gen, w, ok := q.owner.flight.acquire(c, limit)
+	s, gen, w, ok := q.owner.flight.acquire(home, c, limit)
 	if ok {
 		q.allLocked(func(w *waiter) bool { w.passed++; return true })
 	}

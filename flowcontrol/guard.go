@@ -46,7 +46,7 @@ func (g *guard) dropped(t *Throttler) {
 	if drops*2 > done {
 		factor = 0.5
 	}
-	g.publish(t, max(1, int64(float64(min(s.limit.Messages, t.flight.messagesInFlight()+1))*factor)))
+	g.publish(t, max(1, int64(float64(min(s.limit.Messages, t.flight.messages()+1))*factor)))
 }
 
 // refused lets the limit grow back; it is called when the limit was reached.

@@ -1,18 +1,19 @@
 package flowcontrol
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
 
-// The message weight, the stack of free permit slots and a change counter
-// share one word, so that "is there room" and "give me a slot" are one
-// compare-and-swap, and a release is one more:
+// The messages that a stripe may admit without asking, the stack of its free
+// permit slots and a change counter share one word, so that "is there room"
+// and "give me a slot" are one compare-and-swap, and a release is one more:
 //
-//	messages in flight : 22 | first free slot : 16 | changes : 26
+//	spare messages : 22 | first free slot : 16 | changes : 26
 //
 // The change counter keeps a stack whose head returns to an old value from
-// being taken for the old stack.
+// being taken for the old stack, and shows whether anything has moved.
 const (
 	tagBits  = 26
 	headBits = 16
@@ -25,28 +26,41 @@ const (
 	MaxMessages = 1<<(64-msgShift) - 1
 )
 
-func packState(messages int64, head, tag uint64) uint64 {
-	return uint64(messages)<<msgShift | head<<tagBits | tag&tagMask
+func packWord(spare int64, head, tag uint64) uint64 {
+	return uint64(spare)<<msgShift | head<<tagBits | tag&tagMask
 }
 
 // inflight counts what is in flight, exactly. The limits are arguments, so
 // that a change of a limit never touches the counts.
+//
+// Messages are reserved for all stripes together and spare in each:
+//
+//	in flight = reserved - the spare of every stripe
+//
+// A release leaves its messages spare where they were admitted, and the next
+// call there finds them without a look at anybody else. Who finds none takes
+// those of another stripe, and only where none has any are more reserved. So
+// reserved, which never exceeds the limit, is also the most that was in flight
+// since the spare ones were last gathered, and costs no word of its own.
 type inflight struct {
-	_     [64]byte
-	state atomic.Uint64
-	_     [56]byte
+	_        [64]byte
+	reserved atomic.Int64
+	moves    atomic.Uint32 // odd while spare messages are on their way back
+	_        [52]byte
+
 	rows  meter
 	bytes meter
 
-	peak [weights]atomic.Int64
+	peak [weights]atomic.Int64 // of messages until the latest gathering
 	// Permits with other than one message are counted here, so that the number
 	// of permits follows from the messages and needs no word of its own.
 	oddPermits, oddMessages atomic.Int64
 	overflowed              atomic.Uint64 // completed permits that had no slot in the table
 
-	chunks atomic.Pointer[[]*[chunkSlots]slot]
-	grow   sync.Mutex // guards the making of chunks
-	owner  *Throttler
+	chunks    atomic.Pointer[[]*[chunkSlots]slot]
+	grow      sync.Mutex // guards the making of chunks
+	gathering sync.Mutex
+	owner     *Throttler
 }
 
 // A meter counts one weight by what was ever acquired and ever released. A
@@ -82,16 +96,13 @@ func (m *meter) take(n, limit int64) (now int64, ok bool) {
 
 const maxCount = 1<<63 - 1
 
-// messagesInFlight returns the messages in flight.
-func (f *inflight) messagesInFlight() int64 { return int64(f.state.Load() >> msgShift) }
-
 func (f *inflight) cost() Cost {
-	return Cost{f.messagesInFlight(), f.rows.inFlight(), f.bytes.inFlight()}
+	return Cost{f.messages(), f.rows.inFlight(), f.bytes.inFlight()}
 }
 
 // permits returns how many permits are held.
 func (f *inflight) permits() int64 {
-	return max(0, f.messagesInFlight()-f.oddMessages.Load()+f.oddPermits.Load())
+	return max(0, f.messages()-f.oddMessages.Load()+f.oddPermits.Load())
 }
 
 // completed returns how many permits have been released: each slot counts its own.
@@ -109,7 +120,7 @@ func (f *inflight) completed() uint64 {
 
 // acquire takes all of c within limit, or nothing. On failure w is the first
 // weight that did not fit.
-func (f *inflight) acquire(c, limit Cost) (s *slot, gen uint64, w Weight, ok bool) {
+func (f *inflight) acquire(home *stripe, c, limit Cost) (s *slot, gen uint64, w Weight, ok bool) {
 	if c.Rows > 0 {
 		now, ok := f.rows.take(c.Rows, limit.Rows)
 		if !ok {
@@ -125,7 +136,7 @@ func (f *inflight) acquire(c, limit Cost) (s *slot, gen uint64, w Weight, ok boo
 		}
 		f.peaked(Bytes, now)
 	}
-	s, gen, ok = f.takeSlot(c.Messages, limit.Messages)
+	s, gen, ok = f.takeSlot(home, c.Messages, limit.Messages)
 	if !ok {
 		if c.Rows > 0 {
 			f.rows.acquired.Add(-c.Rows)
@@ -143,54 +154,189 @@ func (f *inflight) acquire(c, limit Cost) (s *slot, gen uint64, w Weight, ok boo
 	return s, gen, 0, true
 }
 
-// takeSlot takes n messages and a slot in one step.
-func (f *inflight) takeSlot(n, limit int64) (*slot, uint64, bool) {
+// takeSlot takes n messages and a slot, in one step where the stripe has both.
+func (f *inflight) takeSlot(home *stripe, n, limit int64) (*slot, uint64, bool) {
 	if limit < 0 || limit > MaxMessages {
 		limit = MaxMessages
 	}
-	for lost := 0; ; lost++ {
-		yield(lost)
-		state := f.state.Load()
-		messages := int64(state >> msgShift)
-		if n > limit-messages {
-			return nil, 0, false
+	for lost := 1; ; {
+		word := home.word.Load()
+		spare := int64(word >> msgShift)
+		if n > spare || f.reserved.Load() > limit {
+			if !f.find(n, limit) {
+				return nil, 0, false
+			}
+			n, limit = 0, math.MaxInt64 // they are ours, what is left is the slot
+			continue
 		}
-		head := state >> tagBits & headMask
+		head := word >> tagBits & headMask
 		if head == 0 {
-			if f.addChunk() {
+			if f.addChunk(home) {
 				continue
 			}
 			// The table is full: a slot of its own, left to the collector.
-			if f.state.CompareAndSwap(state, packState(messages+n, 0, state+1)) {
-				return &slot{owner: f.owner}, 0, true
+			if home.word.CompareAndSwap(word, packWord(spare-n, 0, word+1)) {
+				return &slot{owner: f.owner, home: home}, 0, true
 			}
-			continue
+		} else {
+			s := f.slotAt(head)
+			link := s.word.Load()
+			if home.word.CompareAndSwap(word, packWord(spare-n, link&headMask, word+1)) {
+				return s, link >> headBits, true
+			}
 		}
-		s := f.slotAt(head)
-		word := s.word.Load()
-		if f.state.CompareAndSwap(state, packState(messages+n, word&headMask, state+1)) {
-			if now := messages + n; now > f.peak[Messages].Load() {
-				f.peaked(Messages, now)
+		f.owner.stripes.lose(lost)
+		lost++
+	}
+}
+
+// find takes n messages from wherever there is room, or sees that there is none.
+func (f *inflight) find(n, limit int64) bool {
+	for lost := 1; ; lost++ {
+		v := f.look()
+		room := limit - v.reserved // negative after the limit went down
+		switch {
+		case room+v.spare < n:
+			if f.still(v) {
+				return false
 			}
-			return s, word >> headBits, true
+		case v.spare == 0:
+			if f.reserved.CompareAndSwap(v.reserved, v.reserved+n) {
+				return true
+			}
+		case room >= 0 && f.steal(n), f.gather(n, limit):
+			return true
+		}
+		f.owner.stripes.lose(lost)
+	}
+}
+
+// steal takes n messages that one stripe has to spare.
+func (f *inflight) steal(n int64) bool {
+	for s := range f.owner.stripes.all {
+		word := s.word.Load()
+		if spare := int64(word >> msgShift); spare >= n && s.word.CompareAndSwap(word, packWord(spare-n, word>>tagBits&headMask, word+1)) {
+			return true
 		}
 	}
+	return false
+}
+
+// gather returns all that is spare to the reserve, and takes n messages of it
+// if the limit allows.
+func (f *inflight) gather(n, limit int64) bool {
+	f.gathering.Lock()
+	defer f.gathering.Unlock()
+	f.moves.Add(1)
+	defer f.moves.Add(1)
+	spare := int64(0)
+	for s := range f.owner.stripes.all {
+		for word := s.word.Load(); word>>msgShift > 0; word = s.word.Load() {
+			if s.word.CompareAndSwap(word, packWord(0, word>>tagBits&headMask, word+1)) {
+				spare += int64(word >> msgShift)
+				break
+			}
+		}
+	}
+	for {
+		reserved := f.reserved.Load()
+		left := reserved - spare
+		fits := n <= limit-left
+		if fits {
+			left += n
+		}
+		if f.reserved.CompareAndSwap(reserved, left) {
+			f.peaked(Messages, reserved)
+			return fits
+		}
+	}
+}
+
+// A view is what one look at all stripes found.
+type view struct {
+	reserved, spare int64
+	changes         uint64
+	moves           uint32
+}
+
+func (f *inflight) look() view {
+	v := view{moves: f.moves.Load(), reserved: f.reserved.Load()}
+	v.add(f.owner.stripes.first)
+	if more := f.owner.stripes.more.Load(); more != nil {
+		for _, s := range *more {
+			v.add(s)
+		}
+	}
+	return v
+}
+
+func (v *view) add(s *stripe) {
+	word := s.word.Load()
+	v.spare += int64(word >> msgShift)
+	v.changes += word & tagMask
+}
+
+// still reports that nothing moved between the look and this one, so that all
+// of v was true at one instant. Only a gathering lowers reserved, and a stripe's
+// changes only rise, so equal sums are equal parts.
+func (f *inflight) still(v view) bool {
+	if v.moves%2 != 0 {
+		f.settle()
+		return false
+	}
+	return f.look() == v
+}
+
+// settle waits until what is on its way has arrived.
+func (f *inflight) settle() {
+	f.gathering.Lock()
+	defer f.gathering.Unlock()
+}
+
+// looks is how often the number of messages is read anew while it moves.
+const looks = 4
+
+// messages returns the messages in flight. While many calls come and go it may
+// be off by those of the moment, but never negative or more than is reserved.
+func (f *inflight) messages() int64 {
+	for n := 0; ; n++ {
+		if v := f.look(); f.still(v) || n == looks {
+			return max(0, v.reserved-v.spare)
+		}
+	}
+}
+
+// glance is cost for who has no time for a second look.
+func (f *inflight) glance() Cost {
+	v := f.look()
+	return Cost{max(0, v.reserved-v.spare), f.rows.inFlight(), f.bytes.inFlight()}
+}
+
+// full reports that n messages do not fit; false may mean that it cannot tell.
+// It looks at other stripes only where its own has nothing to spare.
+func (f *inflight) full(home *stripe, n, limit int64) bool {
+	if n <= int64(home.word.Load()>>msgShift) && f.reserved.Load() <= limit {
+		return false
+	}
+	v := f.look()
+	return limit >= 0 && v.reserved-v.spare > limit-n && f.still(v)
 }
 
 // close ends a slot's generation. Only one call for a generation succeeds, and
 // giveBack must follow it.
-func (f *inflight) close(s *slot, gen uint64) (state uint64, ok bool) {
-	word := s.word.Load()
-	if word>>headBits != gen {
+func (f *inflight) close(s *slot, gen uint64) (word uint64, ok bool) {
+	link := s.word.Load()
+	if link>>headBits != gen {
 		return 0, false
 	}
-	state = f.state.Load()
-	return state, s.word.CompareAndSwap(word, (gen+1)<<headBits|state>>tagBits&headMask)
+	word = s.home.word.Load()
+	return word, s.word.CompareAndSwap(link, (gen+1)<<headBits|word>>tagBits&headMask)
 }
 
-// giveBack returns what the slot holds; the caller has closed its generation.
-func (f *inflight) giveBack(s *slot, gen, state uint64) {
-	c, index := s.cost, uint64(s.index)
+// giveBack returns what the slot holds; the caller has closed its generation
+// and passes on the word that it found.
+func (f *inflight) giveBack(s *slot, gen, word uint64) {
+	c, index, home := s.cost, uint64(s.index), s.home
 	if c.Rows > 0 {
 		f.rows.released.Add(c.Rows)
 	}
@@ -204,29 +350,19 @@ func (f *inflight) giveBack(s *slot, gen, state uint64) {
 	for lost := 1; ; lost++ {
 		head := index
 		if index == 0 { // not in the table
-			head = state >> tagBits & headMask
+			head = word >> tagBits & headMask
 		}
-		if f.state.CompareAndSwap(state, packState(int64(state>>msgShift)-c.Messages, head, state+1)) {
+		if home.word.CompareAndSwap(word, packWord(int64(word>>msgShift)+c.Messages, head, word+1)) {
 			break
 		}
-		yield(lost)
-		state = f.state.Load()
+		f.owner.stripes.lose(lost)
+		word = home.word.Load()
 		if index != 0 {
-			s.word.Store((gen+1)<<headBits | state>>tagBits&headMask)
+			s.word.Store((gen+1)<<headBits | word>>tagBits&headMask)
 		}
 	}
 	if index == 0 {
 		f.overflowed.Add(1)
-	}
-}
-
-// yield lets the processor that won a compare-and-swap go on for a moment: two
-// that fight over a cache line for each call get less done than in turns.
-func yield(lost int) {
-	if lost > 0 {
-		for i := range uint32(64) << min(lost, 6) {
-			_ = i
-		}
 	}
 }
 
@@ -242,7 +378,7 @@ func (f *inflight) peaked(w Weight, now int64) {
 func (f *inflight) peaks() Cost {
 	now := f.cost()
 	return Cost{
-		max(now.Messages, f.peak[Messages].Load()),
+		max(f.reserved.Load(), f.peak[Messages].Load()),
 		max(now.Rows, f.peak[Rows].Load()),
 		max(now.Bytes, f.peak[Bytes].Load()),
 	}
@@ -252,8 +388,9 @@ func (f *inflight) peaks() Cost {
 // from what is in flight.
 func (f *inflight) takePeaks() Cost {
 	now := f.cost()
+	f.gather(0, MaxMessages)
 	return Cost{
-		max(now.Messages, f.peak[Messages].Swap(now.Messages)),
+		f.peak[Messages].Swap(0),
 		max(now.Rows, f.peak[Rows].Swap(now.Rows)),
 		max(now.Bytes, f.peak[Bytes].Swap(now.Bytes)),
 	}

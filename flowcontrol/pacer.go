@@ -210,8 +210,8 @@ func (p *pacer) unlinkLocked(g *pacing) {
 // wait returns when the caller may work. paced reports whether the pacer
 // counts it, so that done must follow. A virtual caller needs no done: its
 // next call ends its work.
-func (p *pacer) wait(ctx context.Context, until int64, virtual bool, r *reading) (paced bool, err error) {
-	now := p.owner.read(r)
+func (p *pacer) wait(ctx context.Context, until int64, virtual bool, v *visit) (paced bool, err error) {
+	now := p.owner.read(v)
 	p.mu.Lock()
 	if !p.owner.sampler.engaged.Load() { // opened since the caller looked: nobody would wake it
 		p.mu.Unlock()
@@ -241,7 +241,7 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool, r *reading)
 	p.waiting++
 	p.kickLocked(g)
 	if !g.admitted {
-		r.outdate()
+		v.outdate()
 		p.owner.counters.pacing.Add(1)
 		p.owner.counters.waits.begin(now)
 		defer p.owner.counters.waits.end(p.owner, now)

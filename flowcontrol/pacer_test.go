@@ -176,8 +176,8 @@ func TestPacerOpenedInBetweenLetsPass(t *testing.T) {
 		th := newTest(t, Config{})
 		th.SetFraction(0)
 		th.SetFraction(1)
-		var r reading
-		paced, err := th.pacer.wait(t.Context(), forever, false, &r)
+		var v visit
+		paced, err := th.pacer.wait(t.Context(), forever, false, &v)
 		require.NoError(t, err)
 		require.False(t, paced)
 	})

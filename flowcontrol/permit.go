@@ -44,6 +44,7 @@ type slot struct {
 	word  atomic.Uint64 // generation : 48 | next free slot : 16
 	since atomic.Uint64 // generation and snapshot number, for the watchdog
 	owner *Throttler
+	home  *stripe // to whose stack it belongs
 	// The fields below belong to the permit's holder.
 	cost  Cost
 	key   *tenant
@@ -62,11 +63,11 @@ func (f *inflight) slotAt(index uint64) *slot {
 	return &(*f.chunks.Load())[(index-1)/chunkSlots][(index-1)%chunkSlots]
 }
 
-// addChunk adds free slots; it reports false when the table is full.
-func (f *inflight) addChunk() bool {
+// addChunk adds free slots to a stripe; it reports false when the table is full.
+func (f *inflight) addChunk(home *stripe) bool {
 	f.grow.Lock()
 	defer f.grow.Unlock()
-	if f.state.Load()>>tagBits&headMask != 0 {
+	if home.word.Load()>>tagBits&headMask != 0 {
 		return true // another caller did it
 	}
 	var old []*[chunkSlots]slot
@@ -79,7 +80,7 @@ func (f *inflight) addChunk() bool {
 	chunk := new([chunkSlots]slot)
 	first := len(old)*chunkSlots + 1
 	for i := range chunk {
-		chunk[i].owner = f.owner
+		chunk[i].owner, chunk[i].home = f.owner, home
 		chunk[i].index = uint16(first + i)
 		if i+1 < chunkSlots {
 			chunk[i].word.Store(uint64(first + i + 1))
@@ -89,9 +90,9 @@ func (f *inflight) addChunk() bool {
 	f.chunks.Store(&grown)
 	last := &chunk[chunkSlots-1]
 	for {
-		state := f.state.Load()
-		last.word.Store(state >> tagBits & headMask)
-		if f.state.CompareAndSwap(state, packState(int64(state>>msgShift), uint64(first), state+1)) {
+		word := home.word.Load()
+		last.word.Store(word >> tagBits & headMask)
+		if home.word.CompareAndSwap(word, packWord(int64(word>>msgShift), uint64(first), word+1)) {
 			return true
 		}
 	}

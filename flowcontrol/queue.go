@@ -130,17 +130,17 @@ type queue struct {
 }
 
 // wait returns a permit for room of size c, waiting in the queue if it must.
-func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until int64, r *reading) (Permit, error) {
+func (t *Throttler) wait(ctx context.Context, s *settings, asked, c Cost, until int64, v *visit) (Permit, error) {
 	var now int64
 	if s.timed {
-		now = t.read(r)
+		now = t.read(v)
 	}
 	if t.queue.waiting.Load() == 0 {
-		if p, reason, _ := t.enter(ctx, s, c, t.limit(s), now); reason == ReasonNone {
+		if p, reason, _ := t.enter(ctx, s, c, t.limit(s), now, v.home); reason == ReasonNone {
 			return p, nil
 		}
 	}
-	r.outdate()
+	v.outdate()
 	q := &t.queue
 	w, err := q.join(ctx, s, c)
 	if err != nil {

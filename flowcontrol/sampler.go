@@ -14,19 +14,15 @@ const golden = 0x9E3779B97F4A7C15
 // repeatable; the golden step is the least regular one that there is, so a
 // periodic pattern of calls (heavy, light, heavy, light) does not fall into
 // step with it, which error diffusion would, admitting one kind only.
+//
+// Each stripe has a sequence of its own. They differ in where they begin, and
+// each is unbiased, so all of them together are.
 type sampler struct {
 	_       [64]byte
-	n       atomic.Uint64
-	_       [56]byte
 	cut     atomic.Uint64 // fraction * 2^64; unused at 1
 	bits    atomic.Uint64 // the fraction as float64
 	engaged atomic.Bool   // fraction < 1
 	_       [40]byte
-}
-
-func (s *sampler) init(seed uint64) {
-	s.n.Store(seed)
-	s.bits.Store(math.Float64bits(1))
 }
 
 // set stores the fraction f, which lies in 0..1.
@@ -44,4 +40,4 @@ func (s *sampler) set(f float64) {
 func (s *sampler) fraction() float64 { return math.Float64frombits(s.bits.Load()) }
 
 // admit draws once. It must be called only while the fraction is below 1.
-func (s *sampler) admit() bool { return s.n.Add(golden) < s.cut.Load() }
+func (s *sampler) admit(from *stripe) bool { return from.draws.Add(golden) < s.cut.Load() }

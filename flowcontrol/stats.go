@@ -68,7 +68,7 @@ func (t *Throttler) refuse(s *settings, c Cost, r Reason, stage Stage, w Weight,
 	}
 	e := Error{
 		Name: s.cfg.Name, Reason: r, Stage: stage, Weight: w, RetryAfter: after,
-		Cost: c, Limit: t.limit(s), InFlight: t.flight.cost(), Fraction: t.sampler.fraction(),
+		Cost: c, Limit: t.limit(s), InFlight: t.flight.glance(), Fraction: t.sampler.fraction(),
 	}
 	last := &t.counters.last[r]
 	if old := last.Load(); old != nil && *old == e {

@@ -15,6 +15,7 @@ type Throttler struct {
 	settings atomic.Pointer[settings]
 	base     time.Time
 
+	stripes stripes
 	flight  inflight
 	sampler sampler
 	buckets [weights]bucket
@@ -52,14 +53,14 @@ func New(cfg Config) (*Throttler, error) {
 	if cfg.Seed != 0 {
 		seed = rand.NewPCG(cfg.Seed, golden).Uint64() // neighbouring seeds start far apart
 	}
-	t.sampler.init(seed)
+	t.stripes.init(seed, cfg.Seed != 0)
+	t.sampler.set(1)
 	t.flight.owner = t
 	t.queue.owner = t
 	t.pacer.owner = t
 	t.settings.Store(s)
 	t.adapt.configure(s.cfg.Adaptive)
 	t.watch.epoch.Store(1) // so that no mark is zero
-	t.flight.addChunk()
 	return t, nil
 }
 
@@ -87,7 +88,7 @@ func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
 	}
 	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
 		if c.Messages|c.Rows|c.Bytes >= 0 {
-			if slot, gen, _, ok := t.flight.acquire(c, s.limit); ok {
+			if slot, gen, _, ok := t.flight.acquire(t.stripes.mine(), c, s.limit); ok {
 				if s.cfg.WatchdogAge > 0 {
 					t.watch.begin(slot, gen)
 				}
@@ -100,10 +101,11 @@ func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
 
 // try is the whole of TryAcquire.
 func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error) {
+	v := visit{home: t.stripes.mine()}
 	if s.cfg.Mode == Observe {
-		return t.observe(ctx, s, c), nil
+		return t.observe(ctx, s, c, v.home), nil
 	}
-	if t.sampler.engaged.Load() && !t.sampler.admit() {
+	if t.sampler.engaged.Load() && !t.sampler.admit(v.home) {
 		return Permit{}, t.refuse(s, c, ReasonFraction, StageFraction, Messages, 0)
 	}
 	limit := t.limit(s)
@@ -111,23 +113,22 @@ func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error
 	if never {
 		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
 	}
-	if t.flight.messagesInFlight()+fit.Messages > limit.Messages && limit.Messages >= 0 {
+	if t.flight.full(v.home, fit.Messages, limit.Messages) {
 		// Seen before a token is spent on it. The common case of overload.
 		return Permit{}, t.refuse(s, c, ReasonInFlight, StageInFlight, Messages, 0)
 	}
-	var r reading
 	var now int64
 	if s.timed {
 		now = t.now()
-		r.at = now
+		v.at = now
 	}
 	enforced := s.rated && t.enforcesTokens(s)
 	if enforced {
-		if wait, w, ok := t.takeTokens(s, c, 0, &r); !ok {
+		if wait, w, ok := t.takeTokens(s, c, 0, &v); !ok {
 			return Permit{}, t.refuse(s, c, ReasonRate, StageTokens, w, time.Duration(wait>>bucketShift)+1)
 		}
 	}
-	p, reason, w := t.enter(ctx, s, fit, limit, now)
+	p, reason, w := t.enter(ctx, s, fit, limit, now, v.home)
 	switch {
 	case reason != ReasonNone:
 		if enforced {
@@ -142,7 +143,7 @@ func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error
 
 // enter takes room in flight without waiting, and never ahead of those who
 // wait already, unless they wait for more room than there is.
-func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now int64) (Permit, Reason, Weight) {
+func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now int64, home *stripe) (Permit, Reason, Weight) {
 	var who *tenant
 	if s.cfg.MaxKeys > 0 {
 		who = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
@@ -155,9 +156,9 @@ func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now i
 	var w Weight
 	ok := false
 	if t.queue.waiting.Load() > 0 {
-		slot, gen, w, ok = t.queue.overtake(c, limit)
+		slot, gen, w, ok = t.queue.overtake(home, c, limit)
 	} else {
-		slot, gen, w, ok = t.flight.acquire(c, limit)
+		slot, gen, w, ok = t.flight.acquire(home, c, limit)
 	}
 	if !ok {
 		who.leave(c)
@@ -172,7 +173,7 @@ func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now i
 func (t *Throttler) begin(s *settings, slot *slot, gen uint64, now int64) {
 	if s.timed {
 		slot.start = now
-		t.adapt.started(t.flight.messagesInFlight())
+		t.adapt.started(t.flight.messages())
 	}
 	if s.cfg.WatchdogAge > 0 {
 		t.watch.begin(slot, gen)
@@ -180,15 +181,15 @@ func (t *Throttler) begin(s *settings, slot *slot, gen uint64, now int64) {
 }
 
 // observe admits c whatever the gates say, and counts what they would have said.
-func (t *Throttler) observe(ctx context.Context, s *settings, c Cost) Permit {
-	if t.sampler.engaged.Load() && !t.sampler.admit() {
+func (t *Throttler) observe(ctx context.Context, s *settings, c Cost, home *stripe) Permit {
+	if t.sampler.engaged.Load() && !t.sampler.admit(home) {
 		t.counters.would[ReasonFraction].Add(1)
 	}
 	limit := t.limit(s)
 	if s.rated {
 		now := bucketTime(t.now())
 		for w, tariff := range s.tariffs {
-			if n := c.Of(Weight(w)); tariff != nil && n > 0 && t.buckets[w].credit.Load() < n && t.buckets[w].peek(tariff, n, now, s.cfg.Oversized == RunAlone) > 0 {
+			if n := c.Of(Weight(w)); tariff != nil && n > 0 && home.credit[w].Load() < n && t.buckets[w].peek(tariff, n, now, s.cfg.Oversized == RunAlone) > 0 {
 				t.counters.would[ReasonRate].Add(1)
 				break
 			}
@@ -198,7 +199,7 @@ func (t *Throttler) observe(ctx context.Context, s *settings, c Cost) Permit {
 	if f := t.flight.cost(); over(f.Messages, c.Messages, limit.Messages) || over(f.Rows, c.Rows, limit.Rows) || over(f.Bytes, c.Bytes, limit.Bytes) {
 		t.counters.would[ReasonInFlight].Add(1)
 	}
-	slot, gen, _, ok := t.flight.acquire(c, Cost{-1, -1, -1})
+	slot, gen, _, ok := t.flight.acquire(home, c, Cost{-1, -1, -1})
 	if !ok {
 		return Permit{} // beyond what can be counted
 	}
@@ -214,18 +215,18 @@ func over(inFlight, n, limit int64) bool { return limit >= 0 && n > 0 && inFligh
 
 // release is Permit.Release at a time that is known, or 0.
 func (t *Throttler) release(p Permit, o Outcome, now int64) {
-	state, ok := t.flight.close(p.slot, p.gen)
+	word, ok := t.flight.close(p.slot, p.gen)
 	if !ok {
 		return
 	}
 	s := p.slot
 	if s.key == nil && s.start == 0 && !s.paced {
-		t.flight.giveBack(s, p.gen, state)
+		t.flight.giveBack(s, p.gen, word)
 	} else {
 		key, start, paced, c := s.key, s.start, s.paced, s.cost
 		s.key, s.start, s.paced = nil, 0, false
-		before := int64(state >> msgShift)
-		t.flight.giveBack(s, p.gen, state)
+		before := t.flight.messages()
+		t.flight.giveBack(s, p.gen, word)
 		key.leave(c)
 		if start != 0 || paced {
 			if now == 0 {

@@ -29,7 +29,7 @@ func (t *Throttler) chargeTokens(s *settings, c Cost) {
 
 // takeTokens takes the tokens of every weight or of none. patience is how long
 // the caller would wait for them, in bucket time; wait is how long it must.
-func (t *Throttler) takeTokens(s *settings, c Cost, patience int64, r *reading) (wait int64, worst Weight, ok bool) {
+func (t *Throttler) takeTokens(s *settings, c Cost, patience int64, v *visit) (wait int64, worst Weight, ok bool) {
 	alone := s.cfg.Oversized == RunAlone
 	for w := range Weight(weights) {
 		tariff, n := s.tariffs[w], c.Of(w)
@@ -37,11 +37,18 @@ func (t *Throttler) takeTokens(s *settings, c Cost, patience int64, r *reading) 
 			continue
 		}
 		b := &t.buckets[w]
-		if tariff.lease > 1 && n <= tariff.lease && b.spend(n) {
+		credit := &v.home.credit[w]
+		if tariff.lease > 1 && spend(credit, n) {
 			continue
 		}
-		now := bucketTime(t.read(r))
+		now := bucketTime(t.read(v))
+		if lease := tariff.lease / int64(t.stripes.count()); lease > n && b.borrow(tariff, credit, n, lease, now) {
+			continue
+		}
 		need, ok := b.reserve(tariff, n, now, patience, alone)
+		if !ok && tariff.lease > 1 && t.stripes.spend(w, n) {
+			continue
+		}
 		if need > wait {
 			wait, worst = need, w
 		}

@@ -1,0 +1,138 @@
+package flowcontrol
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// A stripe is the part of a Throttler that one processor has mostly to itself.
+// Processors that write to one cache line for each call cost each other more
+// than all the rest of the gate; so a Throttler begins with one stripe, and
+// gets one for each processor once calls are seen to fight. Everything that a
+// call writes to stands in one line.
+type stripe struct {
+	word   atomic.Uint64         // spare messages and free slots, see inflight
+	draws  atomic.Uint64         // where the sampler's sequence stands
+	credit [weights]atomic.Int64 // tokens already paid for by a lease
+	_      [24]byte
+}
+
+// stripes are the stripes of one Throttler, one or a power of two.
+type stripes struct {
+	first *stripe
+	more  atomic.Pointer[[]*stripe] // nil as long as there is one
+	seed  uint64
+	fixed bool // never more: a seed that is set makes draws repeatable
+
+	lost atomic.Int32 // calls that met another, as long as there is one stripe
+	mu   sync.Mutex   // guards the making of more
+}
+
+const (
+	fights     = 200 // lost before there are more stripes
+	maxStripes = 64
+)
+
+func (s *stripes) init(seed uint64, fixed bool) {
+	s.seed, s.fixed, s.first = seed, fixed, new(stripe)
+	s.first.draws.Store(seed)
+}
+
+// mine returns the stripe for a call of this moment.
+func (s *stripes) mine() *stripe {
+	if s.more.Load() == nil {
+		return s.first
+	}
+	return s.ours()
+}
+
+func (s *stripes) ours() *stripe {
+	more := *s.more.Load()
+	if i := processor() & uint32(len(more)); i > 0 { // their number is one below a power of two
+		return more[i-1]
+	}
+	return s.first
+}
+
+func (s *stripes) count() int {
+	if more := s.more.Load(); more != nil {
+		return 1 + len(*more)
+	}
+	return 1
+}
+
+// all yields every stripe.
+func (s *stripes) all(yield func(*stripe) bool) {
+	if !yield(s.first) {
+		return
+	}
+	if more := s.more.Load(); more != nil {
+		for _, each := range *more {
+			if !yield(each) {
+				return
+			}
+		}
+	}
+}
+
+// spend takes n tokens of the weight from a stripe that has them left of a lease.
+func (s *stripes) spend(w Weight, n int64) bool {
+	for each := range s.all {
+		if spend(&each.credit[w], n) {
+			return true
+		}
+	}
+	return false
+}
+
+// lose is for a call that lost a word to another one, for the lost-th time in a row.
+func (s *stripes) lose(lost int) {
+	if !s.fixed && s.more.Load() == nil && s.lost.Add(1) == fights {
+		s.spread(2 * runtime.GOMAXPROCS(0))
+	}
+	yield(lost)
+}
+
+// yield lets the processor that won a compare-and-swap go on for a moment: two
+// that fight over a cache line for each call get less done than in turns.
+func yield(lost int) {
+	if lost > 0 {
+		for i := range uint32(64) << min(lost, 6) {
+			_ = i
+		}
+	}
+}
+
+// spread makes n stripes, rounded up to a power of two. The first stays what
+// it is, and each other one draws from a place of its own in the sampler's sequence.
+func (s *stripes) spread(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.more.Load() != nil || n < 2 {
+		return
+	}
+	more := make([]*stripe, min(1<<bits.Len(uint(n-1)), maxStripes)-1)
+	for i := range more {
+		more[i] = new(stripe)
+		more[i].draws.Store(rand.NewPCG(s.seed, uint64(i)).Uint64())
+	}
+	s.more.Store(&more)
+}
+
+// processor returns a number that is nearly always the same for calls on the
+// same processor, and another one on others. The only thing in Go that is kept
+// for a processor is what lies in a sync.Pool.
+func processor() uint32 {
+	t := tickets.Get().(*uint32)
+	n := *t
+	tickets.Put(t)
+	return n
+}
+
+var (
+	issued  atomic.Uint32
+	tickets = sync.Pool{New: func() any { return new(issued.Add(1)) }}
+)
