@@ -72,8 +72,20 @@ func TestNewNamesEveryProblem(t *testing.T) {
 	require.ErrorContains(t, err, "transport security", "security is never off by default")
 	_, err = New("://%%", Config{Credentials: insecure.NewCredentials()})
 	require.Error(t, err)
+	for _, target := range []string{"::::", "host:1:2", "dns:///", "dns:///host:", "http://host:80", "grpc+tcp://host:8815"} {
+		_, err = New(target, Config{Credentials: insecure.NewCredentials(), QueueSize: -1})
+		require.ErrorContains(t, err, "want a gRPC name such as dns:///host:port", target)
+		require.ErrorContains(t, err, "QueueSize is -1")
+	}
+	for _, target := range []string{"host", "host:1", "::1", "[::1]:1", ":1", "dns://8.8.8.8/host:1", "unix:///tmp/socket", "passthrough:///any://thing"} {
+		pool, err := New(target, Config{Credentials: insecure.NewCredentials()})
+		require.NoError(t, err, target)
+		require.NoError(t, pool.Close())
+	}
 	_, err = New("dns:///host:1", Config{Credentials: insecure.NewCredentials(), TLS: &tls.Config{}})
 	require.ErrorContains(t, err, "only one of both")
+	_, err = New("dns:///host:1", Config{Dial: func(string, ...grpc.DialOption) (*grpc.ClientConn, error) { return nil, nil }})
+	require.ErrorContains(t, err, "Config.Dial returned neither")
 	_, err = New("dns:///host:1", Config{Credentials: insecure.NewCredentials(), MaxConnections: -3})
 	require.ErrorContains(t, err, "MaxConnections is -3")
 }

@@ -96,10 +96,7 @@ func (p *Pool) dial(s *slot, prove bool) error {
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	s.wire.slot = s
 	s.calls.prev, s.calls.next = &s.calls, &s.calls
-	cc, err := p.cfg.Dial(p.target, append(p.dialOpt[:len(p.dialOpt):len(p.dialOpt)], grpc.WithStatsHandler(&s.wire))...)
-	if err == nil && cc == nil {
-		err = errors.New("Config.Dial returned neither a connection nor an error")
-	}
+	cc, err := p.newConn(grpc.WithStatsHandler(&s.wire))
 	if err != nil {
 		s.cancel()
 		return err
@@ -119,6 +116,15 @@ func (p *Pool) dial(s *slot, prove bool) error {
 		s.expires = s.created.Add(p.cfg.MaxAge - jitter(p.cfg.MaxAge/10))
 	}
 	return nil
+}
+
+// newConn makes an unconnected connection, with the slot's own options last.
+func (p *Pool) newConn(own ...grpc.DialOption) (*grpc.ClientConn, error) {
+	cc, err := p.cfg.Dial(p.target, append(p.dialOpt[:len(p.dialOpt):len(p.dialOpt)], own...)...)
+	if err == nil && cc == nil {
+		err = errors.New("Config.Dial returned neither a connection nor an error")
+	}
+	return cc, err
 }
 
 // connect waits until cc is ready, or fails with the reason.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/resolver"
 )
 
 // A Pool spreads calls over several connections to one endpoint. It is a
@@ -89,11 +93,32 @@ func (p *Pool) checkTarget() error {
 		}
 	}
 	p.dialOpt = dialOptions(p.cfg)
-	cc, err := p.cfg.Dial(p.target, p.dialOpt...)
+	cc, err := p.newConn()
 	if err != nil {
 		return err
 	}
-	return cc.Close()
+	return errors.Join(checkName(cc.CanonicalTarget()), cc.Close())
+}
+
+// checkName refuses what gRPC's DNS resolver will not take: it would say so to
+// the first call only. A Flight location ("grpc+tcp://host:port") is such a name.
+func checkName(canonical string) error {
+	u, err := url.Parse(canonical)
+	if err != nil || u.Scheme != "dns" {
+		return nil // gRPC has parsed it, and other resolvers have rules of their own
+	}
+	name := resolver.Target{URL: *u}.Endpoint()
+	if _, err := netip.ParseAddr(name); err == nil {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(name)
+	if err != nil {
+		_, port, err = net.SplitHostPort(name + ":443") // as gRPC does
+	}
+	if err != nil || name == "" || port == "" || strings.Contains(name, "/") {
+		return fmt.Errorf("target names the host %q, want a gRPC name such as dns:///host:port", name)
+	}
+	return nil
 }
 
 func (p *Pool) addLane(cfg Lane) {
