@@ -212,6 +212,9 @@ func (p *Pool) failed(err error, now time.Time) {
 		pause *= 1.6
 	}
 	pause = min(pause, float64(p.cfg.MaxBackoff)) * (0.8 + 0.4*rand.Float64())
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		err = errors.New(err.Error()) // the dial's end, which must not pass for that of a caller's context
+	}
 	f := failure{err: err, next: now.Add(time.Duration(pause))}
 	p.mu.Lock()
 	p.retry = f

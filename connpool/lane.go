@@ -312,7 +312,11 @@ func (l *lane) expired(ctx context.Context, waited time.Duration) *Error {
 	if !l.reachable() {
 		reason = ReasonUnreachable
 	}
-	e := l.refusal(reason, context.Cause(ctx))
+	cause := ctx.Err()
+	if own := context.Cause(ctx); own != cause { //nolint:errorlint // the same value
+		cause = fmt.Errorf("%w: %w", cause, own)
+	}
+	e := l.refusal(reason, cause)
 	e.Waited = waited
 	return e
 }

@@ -351,3 +351,29 @@ func TestCallsAgainstRecycling(t *testing.T) {
 		require.Greater(t, st.ScaleEvents[connpool.DownAge], uint64(50))
 	})
 }
+
+// A server that takes connections and never answers is unavailable. The dial's
+// own timeout is not the caller's: a code that is not retried, and that a
+// breaker does not count, would be wrong.
+func TestSilentEndpointIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := connpooltest.NewServer(connpooltest.Behavior{})
+		defer server.Stop()
+		server.Silence(true)
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{
+			DialOptions: server.DialOptions(), Breaker: connpool.Breaker{Failures: 2, OpenFor: time.Minute},
+		})
+		require.NoError(t, err)
+		defer pool.Close()
+		for range 2 {
+			began := time.Now()
+			err = connpooltest.Call(t.Context(), pool)
+			require.Equal(t, codes.Unavailable, status.Code(err))
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "no connection within 10s")
+			require.LessOrEqual(t, time.Since(began), connpool.DefaultConnectionTimeout)
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, connpool.BreakerOpened, pool.Stats().Breaker)
+	})
+}

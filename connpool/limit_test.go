@@ -2,6 +2,7 @@ package connpool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -13,7 +14,9 @@ import (
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 func openMany(t *testing.T, cc grpc.ClientConnInterface, n int) (cancel func()) {
@@ -254,5 +257,29 @@ func TestControlLaneOpensWhileTheMainOneGrows(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, connpooltest.Call(connpool.WithLane(t.Context(), connpool.LaneControl), pool))
 		require.LessOrEqual(t, time.Since(began), 2*time.Second)
+	})
+}
+
+// A call that its caller cancels in the queue ends as gRPC would end it, and
+// keeps the caller's own words.
+func TestCancelledInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection = 1, 1, 1
+		})
+		defer openMany(t, pool, 1)()
+		synctest.Wait()
+		mine := errors.New("the user left")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(mine) })
+		err := connpooltest.Call(ctx, pool)
+		require.Equal(t, codes.Canceled, status.Code(err))
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, mine)
+		ctx, stop := context.WithTimeoutCause(t.Context(), time.Second, mine)
+		defer stop()
+		err = connpooltest.Call(ctx, pool)
+		require.Equal(t, codes.DeadlineExceeded, status.Code(err))
+		require.ErrorIs(t, err, mine)
 	})
 }
