@@ -22,7 +22,7 @@ type breaker struct {
 	fails   int
 	probes  int // that succeeded in a row
 	probing bool
-	until   time.Time
+	until   time.Time // when the next probe may go
 	last    error
 }
 
@@ -41,10 +41,11 @@ func (b *breaker) enter() (probing bool, wait time.Duration) {
 		}
 		b.toLocked(BreakerHalfOpen)
 	}
-	if b.probing {
-		return false, max(time.Until(b.until), time.Millisecond)
+	if wait = time.Until(b.until); b.probing && wait > 0 {
+		return false, wait
 	}
-	b.probing = true
+	// A probe that has no outcome for so long, an upload say, is not waited for.
+	b.probing, b.until = true, time.Now().Add(b.cfg.OpenFor)
 	return true, 0
 }
 

@@ -130,7 +130,8 @@ type Lane struct {
 type Breaker struct {
 	// Failures in a row that open the breaker; 0 = no breaker.
 	Failures int
-	// OpenFor is how long calls are refused before one may probe; 0 = 5 s.
+	// OpenFor is how long calls are refused before one may probe, and how long
+	// that one is waited for before another may; 0 = 5 s.
 	OpenFor time.Duration
 	// Probes that must succeed in a row, one at a time, to close it; 0 = 1.
 	Probes int

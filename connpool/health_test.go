@@ -234,6 +234,32 @@ func TestBreakerProbedByAStream(t *testing.T) {
 	})
 }
 
+// A probe that says nothing for OpenFor, an upload say, gives its place to another.
+func TestBreakerProbedByAnUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, pool := start(t, connpooltest.Behavior{FailEvery: 1}, func(c *connpool.Config) {
+			c.Breaker = connpool.Breaker{Failures: 1, OpenFor: 10 * time.Second}
+		})
+		require.Error(t, connpooltest.Call(t.Context(), pool))
+		time.Sleep(10 * time.Second)
+		upload, err := connpooltest.OpenClientStream(t.Context(), pool)
+		require.NoError(t, err)
+		require.NoError(t, connpooltest.Send(upload))
+		time.Sleep(9 * time.Second)
+		var e *connpool.Error
+		_, err = connpooltest.OpenServerStream(t.Context(), pool)
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, time.Second, e.RetryAfter, "until the next probe")
+		time.Sleep(time.Second)
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		require.NoError(t, connpooltest.Recv(s))
+		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+		require.NoError(t, upload.CloseSend())
+		require.NoError(t, connpooltest.Recv(upload))
+	})
+}
+
 func TestTLS(t *testing.T) {
 	certified := httptest.NewTLSServer(nil) // for its certificate
 	defer certified.Close()
