@@ -3,6 +3,7 @@ package connpool_test
 import (
 	"context"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -375,5 +376,52 @@ func TestSilentEndpointIsUnavailable(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		require.Equal(t, connpool.BreakerOpened, pool.Stats().Breaker)
+	})
+}
+
+// Why a connection could not be opened long ago is no reason to refuse the calls
+// of today: those that come while a connection is being replaced wait for it.
+func TestOldFailureIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := connpooltest.NewServer(connpooltest.Behavior{})
+		defer server.Stop()
+		far := func(ctx context.Context, address string) (net.Conn, error) {
+			time.Sleep(50 * time.Millisecond)
+			return server.Dial(ctx, address)
+		}
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{
+			DialOptions:    append(server.DialOptions(), grpc.WithContextDialer(far)),
+			MinConnections: 1, MaxConnections: 2, MaxStreamsPerConnection: 2,
+		})
+		require.NoError(t, err)
+		defer pool.Close()
+		require.NoError(t, connpooltest.Call(t.Context(), pool))
+		server.Refuse(true)
+		cancel := openMany(t, pool, 2)
+		time.Sleep(time.Second)
+		require.Error(t, pool.Stats().LastError, "it wanted a second connection")
+		cancel()
+		time.Sleep(time.Hour)
+		server.Refuse(false)
+		server.Stop()
+		server.Start(connpooltest.Behavior{})
+		synctest.Wait()
+		require.Equal(t, 1, pool.Stats().Connecting)
+		require.NoError(t, connpooltest.Call(t.Context(), pool))
+	})
+}
+
+// Shutdown does not wait for a dial that nobody needs any more.
+func TestShutdownOfAnUnreachablePool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := connpooltest.NewServer(connpooltest.Behavior{})
+		defer server.Stop()
+		server.Silence(true)
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{DialOptions: server.DialOptions()})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		began := time.Now()
+		require.NoError(t, pool.Shutdown(t.Context()))
+		require.Zero(t, time.Since(began))
 	})
 }

@@ -111,6 +111,21 @@ func (p *Pool) grow(now time.Time, soonest func(time.Time)) {
 	for _, l := range p.lanes {
 		p.growLane(l, now, soonest)
 	}
+	p.forgetFailure(now, soonest)
+}
+
+// forgetFailure is for the dial that failed, and that nobody wants any more: it
+// must not be why calls are refused when a connection is lost much later.
+func (p *Pool) forgetFailure(now time.Time, soonest func(time.Time)) {
+	switch {
+	case p.failures == 0 || p.dialing != nil:
+	case now.Before(p.retry.next):
+		soonest(p.retry.next)
+	default:
+		for _, l := range p.lanes {
+			l.failure.Store(nil)
+		}
+	}
 }
 
 // census is the lane's sum over its slots that are not draining.

@@ -85,7 +85,7 @@ func (p *Pool) pass(now time.Time) (next time.Time) {
 	p.reclaim(now, soonest)
 	p.retire(now, soonest)
 	if p.shutting {
-		if len(p.slots) == 0 && p.dialing == nil {
+		if len(p.slots) == 0 { // what is being dialed nobody needs: Close ends it
 			select {
 			case <-p.emptied:
 			default:
