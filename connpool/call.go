@@ -37,6 +37,7 @@ type call struct {
 	done    atomic.Bool
 	stop    func() bool // of the watch on the context; nil for unary calls
 	probing atomic.Bool // the breaker waits for its outcome
+	inside  atomic.Bool // the user is in NewStream or RecvMsg, whose result says whether it has ended
 
 	prev, next *call // in the slot's ring
 
@@ -88,6 +89,14 @@ func (c *call) end(err error) {
 		c.stop()
 	}
 	c.finish(err)
+}
+
+// onFinish is gRPC's word that a stream has ended. An interceptor may try it
+// again where its user waits for an answer, and then this was the end of one try.
+func (c *call) onFinish(err error) {
+	if !c.inside.Load() {
+		c.end(err)
+	}
 }
 
 // takeBack cancels the call if nothing of it was sent.

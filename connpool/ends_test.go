@@ -216,3 +216,52 @@ func TestCloseEndsStreams(t *testing.T) {
 		require.NoError(t, pool.Close(), "again")
 	})
 }
+
+// An interceptor of the connection's may try a stream again inside RecvMsg: gRPC
+// tells of the end of the first try, which is not the call's.
+func TestInterceptorTriesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refusals := 0
+		once := func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if refusals++; refusals == 1 {
+				return status.Error(codes.Unavailable, "not yet")
+			}
+			return handler(srv, s)
+		}
+		server, pool := start(t, connpooltest.Behavior{Options: []grpc.ServerOption{grpc.StreamInterceptor(once)}}, func(c *connpool.Config) {
+			c.DialOptions = append(c.DialOptions, grpc.WithStreamInterceptor(
+				func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+					open := func() (grpc.ClientStream, error) { return next(ctx, d, cc, m, o...) }
+					s, err := open()
+					return &triesAgain{s, open}, err
+				}))
+		})
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		require.NoError(t, connpooltest.Recv(s))
+		require.Equal(t, 1, pool.Stats().Streams)
+		server.Release()
+		require.Equal(t, io.EOF, connpooltest.Recv(s))
+		require.Zero(t, pool.Stats().Streams)
+	})
+}
+
+type triesAgain struct {
+	grpc.ClientStream
+	open func() (grpc.ClientStream, error)
+}
+
+func (s *triesAgain) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if status.Code(err) != codes.Unavailable {
+		return err
+	}
+	time.Sleep(time.Second) // as the server may have asked
+	if s.ClientStream, err = s.open(); err != nil {
+		return err
+	}
+	if err = connpooltest.Send(s.ClientStream); err != nil {
+		return err
+	}
+	return s.ClientStream.RecvMsg(m)
+}

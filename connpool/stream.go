@@ -26,8 +26,10 @@ func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption
 			c.end(err)
 		}
 	}()
-	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(c.end))
+	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(c.onFinish))
+	c.inside.Store(true)
 	inner, err := c.slot.cc.NewStream(c, desc, method, opts...)
+	c.inside.Store(false)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +75,9 @@ func (s *stream) SendMsg(m any) error {
 // answers once, on that answer: gRPC has then read the trailer too.
 func (s *stream) RecvMsg(m any) error {
 	defer runtime.KeepAlive(s)
+	s.call.inside.Store(true)
 	err := s.inner.RecvMsg(m)
+	s.call.inside.Store(false)
 	if err == nil && s.call.probing.Load() && s.call.probing.Swap(false) {
 		s.call.slot.lane.pool.breaker.done(nil, true) // a long stream's end would be late
 	}
