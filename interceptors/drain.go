@@ -9,12 +9,15 @@ import (
 // nil. When ctx ends first it cancels those that are left, with an [*Error] of
 // [ReasonDraining] as their context's cause and as their status, and returns
 // how many they were with the context's cause. It waits for their handlers no
-// longer: grpc.Server's GracefulStop, called next, does.
+// longer: grpc.Server's GracefulStop, called next, does. Exempt streams, such as
+// a health watch, are not waited for; they end with it, because GracefulStop
+// would wait for them.
 //
 // arrow-go's Shutdown is a GracefulStop alone, which an endless DoGet or
 // DoExchange holds for ever: Drain is what bounds it. Draining is final, and may
 // be called again to wait again.
 func (s *Server) Drain(ctx context.Context) error {
+	defer s.end()
 	select {
 	case <-s.startDraining():
 		return nil

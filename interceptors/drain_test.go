@@ -3,14 +3,20 @@ package interceptors_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
@@ -193,4 +199,59 @@ func TestWatchdogLeavesSlowReadersAlone(t *testing.T) {
 		require.GreaterOrEqual(t, server.Stats().Class(interceptors.ClassGet).Blocked, time.Hour)
 		idle(t, nil, server)
 	})
+}
+
+// What is exempt is not counted, but its streams have no end of their own: one
+// client that watches the health would hold GracefulStop for ever.
+func TestDrainEndsExemptStreams(t *testing.T) {
+	for name, cancelled := range map[string]int64{"all done": 0, "one cancelled": 1} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := newServer(t, interceptors.ServerConfig{LoadReports: interceptors.LoadReportsAll})
+				f := interceptorstest.Start(t, interceptorstest.Config{
+					Server: server, AsOptions: true, Service: &interceptorstest.Service{},
+					Register: func(r grpc.ServiceRegistrar) {
+						healthpb.RegisterHealthServer(r, health.NewServer())
+						require.NoError(t, server.RegisterLoadService(r, 30*time.Second))
+					},
+				})
+				conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
+					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.Listener.DialContext(ctx) }))
+				require.NoError(t, err)
+				defer conn.Close()
+				watch, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+				require.NoError(t, err)
+				_, err = watch.Recv()
+				require.NoError(t, err)
+				load, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics")
+				require.NoError(t, err)
+				require.NoError(t, load.SendMsg(&emptypb.Empty{}))
+				require.NoError(t, load.CloseSend())
+				require.NoError(t, load.RecvMsg(&emptypb.Empty{}))
+
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if cancelled > 0 {
+					_, err := f.Client.DoPut(t.Context())
+					require.NoError(t, err)
+					synctest.Wait()
+					require.Error(t, server.Drain(ctx))
+				} else {
+					require.NoError(t, server.Drain(ctx))
+				}
+				_, err = watch.Recv()
+				require.Equal(t, codes.Unavailable, status.Code(err))
+				require.ErrorContains(t, err, "shutting down")
+				require.Equal(t, codes.Unavailable, status.Code(func() error { // a report may have come before
+					for {
+						if err := load.RecvMsg(&emptypb.Empty{}); err != nil {
+							return err
+						}
+					}
+				}()))
+				f.Server.Shutdown()
+				interceptorstest.Rejected(t, server, interceptors.ReasonDraining, cancelled)
+			})
+		})
+	}
 }

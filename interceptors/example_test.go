@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
@@ -54,8 +55,10 @@ func Example() {
 	fmt.Println(n, "messages,", err)
 	_ = client.Close()
 
-	// Shutdown alone waits for endless streams for ever: drain first.
-	_ = governor.Drain(context.Background())
+	// Shutdown alone waits for endless streams for ever: drain first, for so long.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_ = governor.Drain(ctx)
 	server.Shutdown()
 	sent := governor.Stats().Class(interceptors.ClassGet).Sent
 	fmt.Println(sent.Messages, "messages,", sent.Bytes, "bytes sent,", governor.Stats().ActiveCalls, "calls open")

@@ -18,6 +18,9 @@ type Server struct {
 	maxRecv int // what gRPC's own limit is raised or lowered to; 0 leaves it
 	tenants tenants
 	load    loadReports
+
+	over context.Context // ends with the first Drain: see untouched
+	end  context.CancelFunc
 }
 
 // ServerMiddleware has the fields of flight.ServerMiddleware in their order, so
@@ -46,6 +49,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s.setPolicies(cfg.Policy)
 	s.tenants.init(cfg.MaxTenants, cfg.MaxStreamsPerTenant)
 	s.load.init(s)
+	s.over, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -199,8 +203,11 @@ func (s *Server) finish(cl *call, err error) {
 func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	m := s.method(info.FullMethod, info.IsClientStream, info.IsServerStream)
 	ctx := ss.Context()
-	if m.exempt || s.seen(ctx) {
+	if s.seen(ctx) {
 		return handler(srv, ss)
+	}
+	if m.exempt {
+		return s.untouched(srv, ss, m, handler)
 	}
 	cl := s.newCall(m, true)
 	ctx, e := s.begin(ctx, cl)
@@ -224,6 +231,21 @@ func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 		return err
 	}
 	return s.serve(srv, stream, handler)
+}
+
+// untouched lets an exempt stream pass until the server has drained. A client
+// watches the health, or the load, for as long as it lives, and one such stream
+// holds GracefulStop.
+func (s *Server) untouched(srv any, ss grpc.ServerStream, m *method, handler grpc.StreamHandler) error {
+	inner := grpc.ServerTransportStreamFromContext(ss.Context())
+	stop := context.AfterFunc(s.over, func() {
+		abort(inner, &Error{
+			Reason: ReasonDraining, Method: m.name, Class: m.class, Code: s.codes.Draining,
+			RetryAfter: s.pushback.delay(0), Detail: "the server is shutting down",
+		})
+	})
+	defer stop()
+	return handler(srv, ss)
 }
 
 // serve runs the handler, and gives back everything however it ends.
