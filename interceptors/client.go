@@ -48,7 +48,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	c.setGuards(cfg.Guards)
 	c.byteCost = cfg.ByteCost
 	c.codes, c.pushback = cfg.Codes, cfg.Pushback
-	c.maxMessageWait, c.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
+	c.maxMessageWait, c.stallTimeout, c.sparesReaders = cfg.MaxMessageWait, cfg.StallTimeout, true
 	c.exempt, c.log = cfg.Exempt, cfg.Logger
 	c.rejections = map[rejectionKey]int64{}
 	c.setPolicies(cfg.Policy)

@@ -218,8 +218,10 @@ type ClientConfig struct {
 	// [DefaultRetries]; negative is never. A budget keeps retries below a tenth
 	// of the calls once they fail in numbers.
 	Retries int
-	// StallTimeout ends a stream of both directions whose SendMsg makes no
-	// progress for so long. Zero is [DefaultStallTimeout]; negative is never.
+	// StallTimeout ends a DoPut, DoExchange or other client stream whose SendMsg
+	// makes no progress for so long while nobody waits in RecvMsg: the server may
+	// be stuck in sending what is not read. Where a server may pause for longer,
+	// read beside sending, or raise it. Zero is [DefaultStallTimeout]; negative is never.
 	StallTimeout time.Duration
 	// ReapInterval is how often streams are looked for that nobody holds any more,
 	// while any stream is open. Zero is [DefaultReapInterval]; negative is never.

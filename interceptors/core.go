@@ -84,6 +84,7 @@ type core struct {
 	pushback       Pushback
 	maxMessageWait time.Duration
 	stallTimeout   time.Duration
+	sparesReaders  bool // the watchdog leaves calls alone whose RecvMsg waits too
 	policy         [classes]Policy
 	exempt         []string
 	log            *slog.Logger

@@ -255,3 +255,27 @@ func TestDrainEndsExemptStreams(t *testing.T) {
 		})
 	}
 }
+
+// A client that reads beside sending is in no deadlock: a server that takes its
+// time for a message is back-pressure.
+func TestClientWatchdogLeavesReadersAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		client := newClient(t, interceptors.ClientConfig{StallTimeout: time.Minute})
+		f := interceptorstest.Start(t, interceptorstest.Config{Client: client, Service: &interceptorstest.Service{Handle: 10 * time.Minute, Ack: 1}})
+		stream, err := f.Client.DoPut(t.Context())
+		require.NoError(t, err)
+		acks := make(chan int, 1)
+		go func() {
+			n, err := drain(stream)
+			require.NoError(t, err)
+			acks <- n
+		}()
+		messages := interceptorstest.Batches(t, 1, 10_000)
+		for range 10 {
+			require.NoError(t, stream.Send(messages[1]))
+		}
+		require.NoError(t, stream.CloseSend())
+		require.Equal(t, 10, <-acks)
+		idle(t, nil, client)
+	})
+}

@@ -35,9 +35,14 @@ func (c *core) inspect() {
 
 // endIfStalled, which one timer at a time runs, ends a stream of both directions whose SendMsg is stuck. A
 // server stream may be stuck as long as its reader likes: that is back-pressure.
+// So is what holds a client's SendMsg while it waits in RecvMsg as well.
 func (c *core) endIfStalled(cl *call) {
 	visit := cl.send.visits.Load()
 	if visit >= 0 || !cl.stream || !cl.method.clientStream {
+		return
+	}
+	if c.sparesReaders && cl.recv.inside() {
+		cl.stuck = 0 // it reads all that comes, so its server does not wait for it
 		return
 	}
 	now := cl.now()
