@@ -2,6 +2,7 @@ package interceptors_test
 
 import (
 	"context"
+	"net"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -12,9 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
 )
@@ -141,6 +144,29 @@ func TestPushbackIsJitteredUpwards(t *testing.T) {
 			seen[ms] = true
 		}
 		require.Greater(t, len(seen), 10)
+	})
+}
+
+// The governor's retries go on inside a pool, which counts the call until its end.
+func TestRetriesInAPool(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: -1}})
+		client := newClient(t, interceptors.ClientConfig{})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)}})
+		dial := func(ctx context.Context, _ string) (net.Conn, error) { return f.Listener.DialContext(ctx) }
+		pool, err := connpool.New("passthrough:///bufconn", connpool.Config{
+			Credentials: insecure.NewCredentials(), DialOptions: append(client.DialOptions(), grpc.WithContextDialer(dial)),
+		})
+		require.NoError(t, err)
+		defer pool.Close()
+		release := blocker(t, f.Client)
+		time.AfterFunc(1500*time.Millisecond, release)
+		n, err := get(t.Context(), flight.NewClientFromConn(pool.Shared(), nil))
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		require.EqualValues(t, 2, client.Stats().Retried)
+		idle(t, nil, server, client)
+		require.Zero(t, pool.Stats().Streams)
 	})
 }
 
