@@ -1,9 +1,12 @@
 package interceptors
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -29,4 +32,18 @@ func FuzzClassify(f *testing.F) {
 			t.Fatalf("a DoPut of nothing of class %v", c)
 		}
 	})
+}
+
+// A proxy serves whatever its clients name: the names must not fill its memory.
+func TestMadeUpMethodsAreNotRemembered(t *testing.T) {
+	s, err := NewServer(ServerConfig{})
+	require.NoError(t, err)
+	for i := range 3 * maxMethods {
+		info := &grpc.StreamServerInfo{FullMethod: fmt.Sprintf("/made.up/%d", i), IsServerStream: true}
+		require.NoError(t, s.interceptStream(nil, &nullStream{ctx: t.Context()}, info, func(any, grpc.ServerStream) error { return nil }))
+	}
+	n := 0
+	s.methods.Range(func(any, any) bool { n++; return true })
+	require.Equal(t, maxMethods, n)
+	require.EqualValues(t, 3*maxMethods, s.Stats().Class(ClassStream).Completed)
 }

@@ -90,6 +90,7 @@ type core struct {
 	log            *slog.Logger
 
 	methods sync.Map // full method -> *method
+	known   atomic.Int32
 	next    atomic.Uint32
 	shards  [shards]shard
 
@@ -127,15 +128,24 @@ func (c *core) setPolicies(of func(Class) Policy) {
 	}
 }
 
-// method returns what is known of a method by its name. A server learns of
-// nothing but the methods that it serves, so the map is bounded by them.
+// maxMethods are remembered: a server with an UnknownServiceHandler, a proxy,
+// hears of every name that its clients make up.
+const maxMethods = 1024
+
+// method returns what is known of a method by its name.
 func (c *core) method(name string, clientStream, serverStream bool) *method {
 	if m, ok := c.methods.Load(name); ok {
 		return m.(*method)
 	}
 	m := newMethod(name, clientStream, serverStream)
 	m.exempt = exempted(name, alwaysExempt) || exempted(name, c.exempt)
-	actual, _ := c.methods.LoadOrStore(name, m)
+	if c.known.Load() >= maxMethods {
+		return m
+	}
+	actual, loaded := c.methods.LoadOrStore(name, m)
+	if !loaded {
+		c.known.Add(1)
+	}
 	return actual.(*method)
 }
 
