@@ -4,7 +4,7 @@ package monitor
 
 var connectionFamilies = []*Family{
 	{
-		Name: "flowctl_service_discovery_duration_seconds", OTel: "flowctl.service.discovery.duration", Unit: "s", Kind: Distribution,
+		Name: "flowctl_service_discovery_duration_seconds", OTel: "flowctl.service.discovery.duration", Unit: "s", Kind: Distribution, Observed: true,
 		Help: "Duration of calls that look services up: the call alone.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			if s.Discovers && s.Discovery.Known() {
@@ -55,7 +55,7 @@ var connectionFamilies = []*Family{
 		each: eachPool(func(p *Pool, emit func(Sample)) { emit(with(p.WaitTime.Seconds(), p.Endpoint)) }),
 	},
 	{
-		Name: "flowctl_pool_acquire_wait_seconds", OTel: "flowctl.pool.acquire.wait", Unit: "s", Kind: Distribution, Labels: []string{"endpoint"},
+		Name: "flowctl_pool_acquire_wait_seconds", OTel: "flowctl.pool.acquire.wait.seconds", Unit: "s", Kind: Distribution, Labels: []string{"endpoint"},
 		Help: "How long RPCs that had to wait for a connection waited.",
 		each: eachPool(func(p *Pool, emit func(Sample)) {
 			if p.Wait.Known() {

@@ -122,7 +122,7 @@ var serviceFamilies = []*Family{
 		}),
 	},
 	{
-		Name: "flowctl_service_admission_wait_seconds", OTel: "flowctl.service.admission.wait", Unit: "s", Kind: Distribution, Labels: []string{"service_id"},
+		Name: "flowctl_service_admission_wait_seconds", OTel: "flowctl.service.admission.wait.seconds", Unit: "s", Kind: Distribution, Labels: []string{"service_id"},
 		Help: "How long the admitted waited at the service's gate.",
 		each: localService(func(v *Service, emit func(Sample)) {
 			if v.Wait.Known() {

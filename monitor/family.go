@@ -32,12 +32,17 @@ type Family struct {
 	Name string
 	// OTel is the instrument's name in OpenTelemetry, Unit its unit. The
 	// standard translation makes Name of them. OTel is "" for a family that
-	// only Prometheus has.
+	// only Prometheus has. For a [Distribution] that is not Observed it is what
+	// the names of its parts begin with: .bucket, .sum and .count.
 	OTel, Unit string
 	Kind       Kind
 	Help       string
 	// Labels are the names of its labels.
 	Labels []string
+	// Observed marks a distribution whose every value the monitor is told
+	// ([Monitor.AddObserver]). Of the others it reads the counts that somebody
+	// else keeps, and OpenTelemetry has no histogram that could be set to them.
+	Observed bool
 	// Legacy marks a deprecated alias, which [Config.NoLegacy] leaves out.
 	Legacy bool
 

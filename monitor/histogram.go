@@ -122,5 +122,5 @@ func (r *recorder) snapshot() Histogram {
 
 // An Observer is told of every observation that the monitor itself makes, with
 // the caller's context. The OpenTelemetry face is one: it has no asynchronous
-// histogram.
+// histogram, and this way a true one.
 type Observer func(ctx context.Context, family string, value float64)

@@ -15,7 +15,11 @@ func FamilyTable() []byte {
 	b.WriteString("| Prometheus | OpenTelemetry | unit | kind | labels | what |\n|---|---|---|---|---|---|\n")
 	for _, f := range monitor.Families() {
 		otel, unit, labels := "-", "-", "-"
-		if f.OTel != "" {
+		switch {
+		case f.OTel == "":
+		case f.Kind == monitor.Distribution && !f.Observed:
+			otel = "`" + f.OTel + ".bucket`, `.sum`, `.count`"
+		default:
 			otel = "`" + f.OTel + "`"
 		}
 		if f.Unit != "" {

@@ -78,6 +78,7 @@ func Pipeline(n int) monitor.Source {
 			pool := d.Pool(endpoints[i-1])
 			pool.Total, pool.Healthy, pool.Idle, pool.Limit, pool.Streams = 3, 2, 1, 10, 4
 			pool.Opened, pool.Waits, pool.WaitTime = 4, 9, time.Second
+			pool.Wait = monitor.Histogram{Bounds: monitor.DurationBounds(), Counts: []uint64{0, 0, 0, 2, 0, 5, 0, 0, 0, 2, 0}, Sum: 1}
 			pool.AddAcquires("ok", 100)
 			pool.AddClosed("idle", 1)
 			edge := d.Edge(ids[i-1], ids[i])

@@ -37,12 +37,14 @@ type Registration struct {
 
 type family struct {
 	*monitor.Family
-	instrument metric.Float64Observable
+	instrument metric.Float64Observable // nil for a distribution
+	parts      parts                    // of a distribution
 }
 
 type key struct {
 	family int
 	labels [monitor.MaxLabels]string
+	bound  float64 // of a bucket; 0 is none
 }
 
 type attributes struct {
@@ -66,6 +68,12 @@ func Register(m *monitor.Monitor, provider metric.MeterProvider) (*Registration,
 		switch {
 		case f.OTel == "":
 			continue
+		case f.Kind == monitor.Distribution && !f.Observed:
+			p, all, err := newParts(meter, f)
+			problems = append(problems, err)
+			r.families = append(r.families, family{Family: f, parts: p})
+			observables = append(observables, all...)
+			continue
 		case f.Kind == monitor.Distribution:
 			var h metric.Float64Histogram
 			h, err = meter.Float64Histogram(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help),
@@ -83,7 +91,7 @@ func Register(m *monitor.Monitor, provider metric.MeterProvider) (*Registration,
 			continue
 		}
 		if instrument != nil {
-			r.families = append(r.families, family{f, instrument})
+			r.families = append(r.families, family{Family: f, instrument: instrument})
 			observables = append(observables, instrument)
 		}
 	}
@@ -120,7 +128,11 @@ func (r *Registration) observe(_ context.Context, o metric.Observer) error {
 	for i := range r.families {
 		f := &r.families[i]
 		f.Collect(s, func(v monitor.Sample) {
-			o.ObserveFloat64(f.instrument, v.Value, r.attributesLocked(i, f, v.Labels)...)
+			if v.Histogram != nil {
+				r.distributionLocked(o, i, f, v)
+				return
+			}
+			o.ObserveFloat64(f.instrument, v.Value, r.attributesLocked(i, f, v.Labels, 0)...)
 		})
 	}
 	for k, a := range r.cache {
@@ -131,16 +143,19 @@ func (r *Registration) observe(_ context.Context, o metric.Observer) error {
 	return nil
 }
 
-func (r *Registration) attributesLocked(i int, f *family, labels [monitor.MaxLabels]string) []metric.ObserveOption {
-	if len(f.Labels) == 0 {
+func (r *Registration) attributesLocked(i int, f *family, labels [monitor.MaxLabels]string, bound float64) []metric.ObserveOption {
+	if len(f.Labels) == 0 && bound == 0 {
 		return nil
 	}
-	k := key{i, labels}
+	k := key{i, labels, bound}
 	a := r.cache[k]
 	if a == nil {
 		pairs := make([]attribute.KeyValue, len(f.Labels))
 		for j, name := range f.Labels {
 			pairs[j] = attribute.String(name, labels[j])
+		}
+		if bound != 0 {
+			pairs = append(pairs, bucketOf(bound))
 		}
 		a = &attributes{option: []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(pairs...))}}
 		r.cache[k] = a

@@ -69,34 +69,64 @@ func TestFamiliesArriveOverOTLP(t *testing.T) {
 
 	received.mu.Lock()
 	defer received.mu.Unlock()
+	// arrived returns the instrument's data: as many points as there are samples.
+	arrived := func(name, unit, help string) *metrics.Metric {
+		got := received.metrics[name]
+		require.NotNil(t, got, "%s did not arrive", name)
+		require.Equal(t, unit, got.GetUnit(), name)
+		require.Equal(t, help, got.GetDescription(), name)
+		return got
+	}
 	for _, f := range m.Families() {
-		samples := 0
-		f.Collect(m.Snapshot(), func(monitor.Sample) { samples++ })
-		onlyInPrometheus := f.Kind == monitor.Distribution && f.Name != "flowctl_service_discovery_duration_seconds"
-		if f.OTel == "" || samples == 0 || onlyInPrometheus {
+		var samples []monitor.Sample
+		f.Collect(m.Snapshot(), func(v monitor.Sample) { samples = append(samples, v) })
+		switch {
+		case f.Legacy:
+			require.Empty(t, f.OTel)
+			continue
+		case f.Name == "flowctl_alerts": // it has nothing to say before the monitor is started
+			require.Empty(t, samples)
 			require.NotContains(t, received.metrics, f.OTel)
 			continue
 		}
-		got := received.metrics[f.OTel]
-		require.NotNil(t, got, "%s did not arrive", f.OTel)
-		require.Equal(t, f.Unit, got.GetUnit(), f.OTel)
-		require.Equal(t, f.Help, got.GetDescription(), f.OTel)
-		var points int
-		switch f.Kind {
-		case monitor.Gauge:
-			points = len(got.GetGauge().GetDataPoints())
-		case monitor.UpDown:
-			require.False(t, got.GetSum().GetIsMonotonic(), f.OTel)
-			points = len(got.GetSum().GetDataPoints())
-		case monitor.Counter:
-			require.True(t, got.GetSum().GetIsMonotonic(), f.OTel)
-			points = len(got.GetSum().GetDataPoints())
-		case monitor.Distribution:
-			points = len(got.GetHistogram().GetDataPoints())
-			require.Equal(t, monitor.DurationBounds(), got.GetHistogram().GetDataPoints()[0].GetExplicitBounds())
-			samples = 1
+		require.NotEmpty(t, samples, f.Name)
+		switch {
+		case f.Kind == monitor.Gauge:
+			require.Len(t, arrived(f.OTel, f.Unit, f.Help).GetGauge().GetDataPoints(), len(samples), f.OTel)
+		case f.Kind == monitor.UpDown:
+			sum := arrived(f.OTel, f.Unit, f.Help).GetSum()
+			require.False(t, sum.GetIsMonotonic(), f.OTel)
+			require.Len(t, sum.GetDataPoints(), len(samples), f.OTel)
+		case f.Kind == monitor.Counter:
+			sum := arrived(f.OTel, f.Unit, f.Help).GetSum()
+			require.True(t, sum.GetIsMonotonic(), f.OTel)
+			require.Len(t, sum.GetDataPoints(), len(samples), f.OTel)
+		case f.Observed:
+			points := arrived(f.OTel, f.Unit, f.Help).GetHistogram().GetDataPoints()
+			require.Len(t, points, 1)
+			require.Equal(t, monitor.DurationBounds(), points[0].GetExplicitBounds())
+			require.Equal(t, samples[0].Histogram.Counts, points[0].GetBucketCounts())
+		default:
+			for part, unit := range map[string]string{".bucket": "", ".sum": f.Unit, ".count": ""} {
+				sum := arrived(f.OTel+part, unit, f.Help).GetSum()
+				require.False(t, sum.GetIsMonotonic(), "the name of a monotonic sum ends in _total")
+				require.Equal(t, metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE, sum.GetAggregationTemporality())
+				want := len(samples)
+				if part == ".bucket" {
+					want *= len(monitor.DurationBounds()) + 1
+				}
+				require.Len(t, sum.GetDataPoints(), want, f.OTel+part)
+			}
+			got := 0.0
+			for _, point := range received.metrics[f.OTel+".sum"].GetSum().GetDataPoints() {
+				got += point.GetAsDouble()
+			}
+			want := 0.0
+			for _, v := range samples {
+				want += v.Histogram.Sum
+			}
+			require.Equal(t, want, got, f.OTel)
 		}
-		require.Equal(t, samples, points, f.OTel)
 	}
 	require.Greater(t, len(received.metrics), 50)
 }
