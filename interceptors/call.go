@@ -2,7 +2,6 @@ package interceptors
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -108,7 +107,7 @@ func (c *call) release(o flowcontrol.Outcome, now int64) {
 func (c *call) hold(permit flowcontrol.Permit) {
 	c.room.permit = permit
 	c.room.held.Store(1)
-	if c.ended.Load() {
+	if c.isOver() {
 		c.room.release(flowcontrol.Ignored)
 	}
 }
@@ -125,7 +124,6 @@ type call struct {
 	recv, send half
 	// stuck and since are the watchdog's: the visit that it saw last, and when first.
 	stuck, since int64
-	released     bool // its tenant has been told; guarded by the lock of the tenants
 
 	// stop cancels what the handler, or the transport, sees; abort ends the RPC
 	// for the peer as well.
@@ -133,15 +131,27 @@ type call struct {
 	abort func(*Error)
 
 	failure  atomic.Pointer[Error]
-	admitted atomic.Bool // before that it is not counted, only found
-	ended    atomic.Bool
+	admitted atomic.Bool  // before that it is not counted, only found
+	over     atomic.Int64 // the time of its end plus one; 0 while it is open
+	ending   ending       // written before it is handed to the shard
 	room     room
 
 	shard      *shard
-	prev, next *call
+	prev, next *call // next is the shard's stack of new calls first, then its list
+	after      *call // in the shard's stack of calls that are over
 }
 
 func (c *call) now() int64 { return int64(time.Since(c.start)) }
+
+func (c *call) isOver() bool { return c.over.Load() != 0 }
+
+// age is now, until the call's end and no longer.
+func (c *call) age() int64 {
+	if over := c.over.Load(); over != 0 {
+		return over - 1
+	}
+	return c.now()
+}
 
 // at is the time of a reading of now.
 func (c *call) at(now int64) time.Time { return c.start.Add(time.Duration(now)) }
@@ -168,64 +178,11 @@ func (c *call) fail(e *Error) *Error {
 
 // kill ends the call from outside: the watchdog and Drain.
 func (c *call) kill(e *Error) {
-	if c.ended.Load() || c.fail(e) != e {
+	if c.isOver() || c.fail(e) != e {
 		return
 	}
 	if c.abort != nil {
 		c.abort(e)
-	}
-}
-
-// shards keep the bookkeeping of many short calls off one lock.
-const shards = 8
-
-// A shard holds the calls that are open, in a list, and the sums of those that
-// ended. Both change under one lock, so a reader counts no call twice.
-type shard struct {
-	mu     sync.Mutex
-	open   *call
-	totals [classes]ClassStats
-	failed [endings]int64
-	_      [64]byte
-}
-
-func (sh *shard) add(c *call) {
-	c.shard = sh
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if c.next = sh.open; c.next != nil {
-		c.next.prev = c
-	}
-	sh.open = c
-}
-
-// remove folds the call into the sums, unless it was never admitted.
-func (sh *shard) remove(c *call, end ending) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if c.prev != nil {
-		c.prev.next = c.next
-	} else {
-		sh.open = c.next
-	}
-	if c.next != nil {
-		c.next.prev = c.prev
-	}
-	c.prev, c.next = nil, nil
-	if !c.admitted.Load() {
-		return
-	}
-	total := &sh.totals[c.kind()]
-	c.addTo(total)
-	total.Started++
-	switch end {
-	case endedWell:
-		total.Completed++
-	case endedCancelled:
-		total.Cancelled++
-	default:
-		total.Failed++
-		sh.failed[end]++
 	}
 }
 
@@ -243,7 +200,7 @@ func (c *call) inFlight() flowcontrol.Cost {
 
 // addTo adds what the call moved so far.
 func (c *call) addTo(s *ClassStats) {
-	now := c.now()
+	now := c.age()
 	s.Received.add(c.recv.traffic())
 	s.Sent.add(c.send.traffic())
 	idle, blocked := c.recv.transport(now), c.send.transport(now)

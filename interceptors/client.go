@@ -43,6 +43,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, maxRecv: maxRecv}
+	c.init()
 	c.throttler = cfg.Throttler
 	c.maxStreams = int64(cfg.MaxActiveStreams)
 	c.setGuards(cfg.Guards)
@@ -50,7 +51,6 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	c.codes, c.pushback = cfg.Codes, cfg.Pushback
 	c.maxMessageWait, c.stallTimeout, c.sparesReaders = cfg.MaxMessageWait, cfg.StallTimeout, true
 	c.exempt, c.log = cfg.Exempt, cfg.Logger
-	c.rejections = map[rejectionKey]int64{}
 	c.setPolicies(cfg.Policy)
 	c.budget.init()
 	return c, nil

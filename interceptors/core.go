@@ -101,15 +101,18 @@ type core struct {
 	watchMu  sync.Mutex
 	watching bool
 
-	mu         sync.Mutex // guards what is below; never held across a call out
-	rejections map[rejectionKey]int64
-	draining   bool
-	drained    chan struct{} // closed when calls reached 0 while draining
+	rejections rejections
+	draining   atomic.Bool
+
+	mu      sync.Mutex    // guards what is below; calls take it while draining only
+	drained chan struct{} // closed when calls reached 0 while draining
 }
 
-type rejectionKey struct {
-	class  Class
-	reason Reason
+func (c *core) init() {
+	for i := range c.shards {
+		c.shards[i].index = i
+	}
+	c.rejections.init()
 }
 
 func (c *core) setPolicies(of func(Class) Policy) {
@@ -158,7 +161,7 @@ func (c *core) newCall(m *method, stream bool) *call {
 // open takes the call's slots, or says why there is none. What it took, close gives back.
 func (c *core) open(cl *call) *Error {
 	c.calls.Add(1)
-	if c.isDraining() {
+	if c.draining.Load() {
 		c.closeCall()
 		return cl.describe(&Error{Reason: ReasonDraining, Code: c.codes.Draining, RetryAfter: c.pushback.delay(0), Detail: "the server is shutting down"})
 	}
@@ -193,7 +196,7 @@ func (c *core) enlist(cl *call) {
 
 // close ends the call's bookkeeping; only the first close counts. It reports whether this was it.
 func (c *core) close(cl *call, end ending) bool {
-	if !cl.ended.CompareAndSwap(false, true) {
+	if !cl.over.CompareAndSwap(0, cl.now()+1) {
 		return false
 	}
 	if cl.shard != nil {
@@ -207,39 +210,24 @@ func (c *core) close(cl *call, end ending) bool {
 }
 
 func (c *core) closeCall() {
-	if c.calls.Add(-1) > 0 {
+	if c.calls.Add(-1) > 0 || !c.draining.Load() {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.draining && c.drained != nil && c.calls.Load() == 0 {
+	if c.drained != nil && c.calls.Load() == 0 {
 		close(c.drained)
 		c.drained = nil
 	}
 }
 
-func (c *core) isDraining() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.draining
-}
-
-func (c *core) countRejection(e *Error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.rejections[rejectionKey{e.Class, e.Reason}]++
-}
+func (c *core) countRejection(e *Error) { c.rejections.count(e) }
 
 // each calls f for every open call, outside every lock.
 func (c *core) each(f func(*call)) {
 	var open []*call
 	for i := range c.shards {
-		s := &c.shards[i]
-		s.mu.Lock()
-		for cl := s.open; cl != nil; cl = cl.next {
-			open = append(open, cl)
-		}
-		s.mu.Unlock()
+		open = c.shards[i].list(open)
 	}
 	for _, cl := range open {
 		f(cl)

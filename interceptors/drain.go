@@ -41,7 +41,7 @@ func (s *Server) Drain(ctx context.Context) error {
 func (c *core) startDraining() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining = true
+	c.draining.Store(true) // before the look at the calls: a call that ends looks the other way round
 	if c.calls.Load() == 0 {
 		none := make(chan struct{})
 		close(none)

@@ -25,7 +25,7 @@ const patience = 6
 // channels from outside the bubble of a user's synctest, which kills the test,
 // so the loss is only noted; the next call or the timer does the rest.
 func (c *Client) noteLost(cur *current) {
-	if cur.a.Load().ended.Load() {
+	if cur.a.Load().isOver() {
 		return
 	}
 	l := lostStream{current: cur}
@@ -75,7 +75,7 @@ func (c *Client) reap() {
 	c.reapMu.Unlock()
 	for _, l := range due {
 		a := l.current.a.Load()
-		if a.ended.Load() {
+		if a.isOver() {
 			continue
 		}
 		c.abandoned.Add(1)

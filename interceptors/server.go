@@ -38,6 +38,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, maxRecv: maxRecv}
+	s.init()
 	s.throttler = cfg.Throttler
 	s.maxStreams = int64(cfg.MaxActiveStreams)
 	s.setGuards(cfg.Guards)
@@ -45,7 +46,6 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s.codes, s.pushback = cfg.Codes, cfg.Pushback
 	s.maxMessageWait, s.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
 	s.exempt, s.log = cfg.Exempt, cfg.Logger
-	s.rejections = map[rejectionKey]int64{}
 	s.setPolicies(cfg.Policy)
 	s.tenants.init(cfg.MaxTenants, cfg.MaxStreamsPerTenant)
 	s.load.init(s)
@@ -75,7 +75,7 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 // Stats returns a snapshot. Reading it resets PeakActiveStreams.
 func (s *Server) Stats() Stats {
 	st := s.stats()
-	s.tenants.stats(&st, s.each)
+	st.Tenants = s.tenants.stats(s.shards[:])
 	return st
 }
 

@@ -141,7 +141,7 @@ type StreamStats struct {
 func (c *core) streamStats() []StreamStats {
 	var list []StreamStats
 	c.each(func(cl *call) {
-		if !cl.stream || !cl.admitted.Load() || cl.ended.Load() {
+		if !cl.stream || !cl.admitted.Load() || cl.isOver() {
 			return
 		}
 		var sum ClassStats
@@ -176,16 +176,11 @@ func (c *core) stats() Stats {
 	s.ActiveStreams = c.streams.Load()
 	s.PeakActiveStreams = max(c.peak.Swap(s.ActiveStreams), s.ActiveStreams)
 
-	c.mu.Lock()
-	s.Draining = c.draining
-	for key, n := range c.rejections {
-		s.Rejections = append(s.Rejections, Rejection{key.class, key.reason, n})
-		sums[key.class].Rejected += n
+	s.Draining = c.draining.Load()
+	s.Rejections = c.rejections.read()
+	for _, r := range s.Rejections {
+		sums[r.Class].Rejected += r.Count
 	}
-	c.mu.Unlock()
-	slices.SortFunc(s.Rejections, func(a, b Rejection) int {
-		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Reason, b.Reason))
-	})
 	for class := range classes {
 		if sums[class].Started == 0 && sums[class].Rejected == 0 {
 			continue
@@ -194,32 +189,6 @@ func (c *core) stats() Stats {
 		s.Classes = append(s.Classes, sums[class])
 	}
 	return s
-}
-
-func (sh *shard) sum(sums *[classes]ClassStats, failed *[endings]int64, s *Stats) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	for code, n := range sh.failed {
-		failed[code] += n
-	}
-	for class := range classes {
-		sums[class].add(&sh.totals[class])
-	}
-	for c := sh.open; c != nil; c = c.next {
-		if !c.admitted.Load() {
-			continue
-		}
-		class := &sums[c.kind()]
-		c.addTo(class)
-		class.Started++
-		class.Active++
-		in := c.inFlight()
-		class.InFlight = class.InFlight.Add(in)
-		s.InFlight = s.InFlight.Add(in)
-		if c.stream {
-			s.OldestStream = max(s.OldestStream, time.Duration(c.now()))
-		}
-	}
 }
 
 func (s *ClassStats) add(o *ClassStats) {

@@ -21,7 +21,7 @@ func (s *Server) TapHandle(critical float64) tap.ServerInHandle {
 		if exempted(info.FullMethodName, alwaysExempt) || exempted(info.FullMethodName, s.exempt) {
 			return ctx, nil
 		}
-		draining := s.isDraining()
+		draining := s.draining.Load()
 		if !draining && (s.throttler == nil || s.throttler.Load() < critical) {
 			return ctx, nil
 		}

@@ -4,20 +4,24 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
-// A tenant is whoever the key function names. Its counters are guarded by the
-// lock of the tenants.
+// A tenant is whoever the key function names. Its counters change under the lock
+// of the tenants, and are read without it.
 type tenant struct {
 	name              string
-	active, streams   int64
-	started, rejected int64
-	received, sent    Traffic
+	active, streams   atomic.Int64
+	started, rejected atomic.Int64
+	// moved is what its ended calls moved, a part for each shard's books.
+	moved [shards]struct{ received, sent Traffic }
 }
 
 // tenants remembers the tenants with open calls, and a bounded number of the
 // others: names come from outside, and must not fill the memory.
 type tenants struct {
+	listed sync.Map // of *tenant, those of byName: for who only reads
+
 	mu         sync.Mutex
 	byName     map[string]*tenant
 	max        int
@@ -37,8 +41,9 @@ func (t *tenants) get(name string) *tenant {
 		t.evictLocked()
 		e = &tenant{name: name}
 		t.byName[name] = e
+		t.listed.Store(e, nil)
 	}
-	e.active++
+	e.active.Add(1)
 	return e
 }
 
@@ -47,8 +52,9 @@ func (t *tenants) evictLocked() {
 		return
 	}
 	for name, e := range t.byName {
-		if e.active == 0 {
+		if e.active.Load() == 0 {
 			delete(t.byName, name)
+			t.listed.Delete(e)
 			return
 		}
 	}
@@ -60,12 +66,12 @@ func (t *tenants) take(cl *call) bool {
 	defer t.mu.Unlock()
 	e := cl.tenant
 	if cl.stream {
-		if t.maxStreams > 0 && e.streams >= t.maxStreams {
+		if t.maxStreams > 0 && e.streams.Load() >= t.maxStreams {
 			return false
 		}
-		e.streams++
+		e.streams.Add(1)
 	}
-	e.started++
+	e.started.Add(1)
 	return true
 }
 
@@ -76,7 +82,7 @@ func (t *tenants) refused(e *tenant) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.rejected++
+	e.rejected.Add(1)
 }
 
 // drop lets go of the tenant of a call that was never counted.
@@ -86,10 +92,10 @@ func (t *tenants) drop(e *tenant) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.active--
+	e.active.Add(-1)
 }
 
-// release folds an ended call into its tenant.
+// release takes an ended call off its tenant.
 func (t *tenants) release(cl *call) {
 	e := cl.tenant
 	if e == nil {
@@ -97,41 +103,28 @@ func (t *tenants) release(cl *call) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.active--
+	e.active.Add(-1)
 	if cl.stream {
-		e.streams--
+		e.streams.Add(-1)
 	}
-	e.received.add(cl.recv.traffic())
-	e.sent.add(cl.send.traffic())
-	cl.released = true
 }
 
-// stats adds the tenants, and what their open calls moved so far. The lock is
-// that of release, so no call is counted twice; one that has left the list and
-// is not yet released is missing for that moment.
-func (t *tenants) stats(s *Stats, each func(func(*call))) {
-	open := map[*tenant]TenantStats{}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.byName) == 0 {
-		return
+// stats returns the tenants, with what their open calls moved so far.
+func (t *tenants) stats(books []shard) (list []TenantStats) {
+	sums := map[*tenant]*TenantStats{}
+	for key := range t.listed.Range {
+		e := key.(*tenant)
+		sums[e] = &TenantStats{Tenant: e.name, Active: e.active.Load(), Streams: e.streams.Load(), Started: e.started.Load(), Rejected: e.rejected.Load()}
 	}
-	each(func(c *call) {
-		if c.tenant == nil || c.released {
-			return
-		}
-		e := open[c.tenant]
-		e.Received.add(c.recv.traffic())
-		e.Sent.add(c.send.traffic())
-		e.InFlight = e.InFlight.Add(c.inFlight())
-		open[c.tenant] = e
-	})
-	for _, e := range t.byName {
-		ts := open[e]
-		ts.Tenant, ts.Active, ts.Streams, ts.Started, ts.Rejected = e.name, e.active, e.streams, e.started, e.rejected
-		ts.Received.add(e.received)
-		ts.Sent.add(e.sent)
-		s.Tenants = append(s.Tenants, ts)
+	if len(sums) == 0 {
+		return nil
 	}
-	slices.SortFunc(s.Tenants, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
+	for i := range books {
+		books[i].sumTenants(sums)
+	}
+	for _, sum := range sums {
+		list = append(list, *sum)
+	}
+	slices.SortFunc(list, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
+	return list
 }
