@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,8 @@ type breaker struct {
 	cfg    Breaker
 	logger *slog.Logger
 
+	seen atomic.Pointer[sight] // the last change, for who only reads
+
 	mu      sync.Mutex // guards what follows
 	state   BreakerState
 	fails   int
@@ -24,6 +27,12 @@ type breaker struct {
 	probing bool
 	until   time.Time // when the next probe may go
 	last    error
+}
+
+// A sight is a breaker's state, and until when an open one refuses.
+type sight struct {
+	state BreakerState
+	until time.Time
 }
 
 func newBreaker(cfg Breaker, logger *slog.Logger) *breaker { return &breaker{cfg: cfg, logger: logger} }
@@ -89,6 +98,7 @@ func (b *breaker) done(err error, probing bool) {
 func (b *breaker) toLocked(s BreakerState) {
 	b.logger.Warn("circuit breaker", "from", b.state.String(), "to", s.String(), "cause", b.last)
 	b.state, b.fails, b.probes, b.probing = s, 0, 0, false
+	b.seen.Store(&sight{s, b.until})
 }
 
 func (b *breaker) cause() error {
@@ -101,10 +111,12 @@ func (b *breaker) current() BreakerState {
 	if b == nil {
 		return BreakerClosed
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.state == BreakerOpened && !time.Now().Before(b.until) {
+	seen := b.seen.Load()
+	switch {
+	case seen == nil:
+		return BreakerClosed
+	case seen.state == BreakerOpened && !time.Now().Before(seen.until):
 		return BreakerHalfOpen
 	}
-	return b.state
+	return seen.state
 }

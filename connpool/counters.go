@@ -23,7 +23,8 @@ func (c *counters) scaled(r ScaleReason) {
 	}
 }
 
-// Stats returns a snapshot. It takes no lock that picking takes.
+// Stats returns a snapshot. It takes no lock that a call takes, only the one
+// under which the worker changes the list of connections.
 func (p *Pool) Stats() Stats {
 	now := time.Now()
 	p.mu.Lock()
@@ -62,10 +63,7 @@ func (p *Pool) Stats() Stats {
 		}
 		uses += cs.Uses
 		st.count(cs)
-		s.each(func(c *call) bool {
-			st.OldestStream = max(st.OldestStream, now.Sub(c.began))
-			return false
-		})
+		st.OldestStream = max(st.OldestStream, s.longest(now))
 	}
 	st.TotalUseCount += uses
 	if n := len(st.Connections); n > 0 {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -252,4 +253,19 @@ func BenchmarkLockedLeastLoaded(b *testing.B) {
 			}
 		})
 	})
+}
+
+// BenchmarkHotCallList is what a call costs beyond its place: it is listed while
+// it runs.
+func BenchmarkHotCallList(b *testing.B) {
+	s := &slot{created: time.Now()}
+	s.calls.prev, s.calls.next = &s.calls, &s.calls
+	c := &call{slot: s, began: s.created}
+	b.ReportAllocs()
+	began := cpuTime()
+	for b.Loop() {
+		s.add(c)
+		s.remove(c)
+	}
+	b.ReportMetric(float64(cpuTime()-began)/float64(b.N), "cpu-ns/op")
 }

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Override changes the shared configuration for one endpoint of a [Manager].
@@ -22,6 +24,8 @@ type Manager struct {
 	cfg       Config
 	overrides map[string]func(*Config)
 
+	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint: for who only reads
+
 	mu     sync.Mutex // guards pools and closed; New, which runs under it, does not block
 	pools  map[string]*Pool
 	closed bool
@@ -31,6 +35,7 @@ type Manager struct {
 func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 	problems := []error{cfg.withDefaults("").validate()}
 	m := &Manager{cfg: cfg, overrides: map[string]func(*Config){}, pools: map[string]*Pool{}}
+	m.listed.Store(&[]*Pool{})
 	m.cfg.Lanes, m.cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
 	for i, o := range overrides {
 		if o.Endpoint == "" || o.Change == nil {
@@ -70,12 +75,14 @@ func (m *Manager) Get(endpoint string) (*Pool, error) {
 		return nil, err
 	}
 	m.pools[endpoint] = p
+	m.listLocked()
 	return p, nil
 }
 
-// Stats returns a snapshot of every pool, ordered by endpoint.
+// Stats returns a snapshot of every pool, ordered by endpoint. It takes no lock
+// that Get or a call takes.
 func (m *Manager) Stats() []Stats {
-	pools := m.snapshot()
+	pools := *m.listed.Load()
 	stats := make([]Stats, len(pools))
 	for i, p := range pools {
 		stats[i] = p.Stats()
@@ -89,20 +96,14 @@ func (m *Manager) Close() error {
 	m.closed = true
 	m.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, p := range m.snapshot() {
+	for _, p := range *m.listed.Load() {
 		wg.Go(func() { _ = p.Close() })
 	}
 	wg.Wait()
 	return nil
 }
 
-func (m *Manager) snapshot() []*Pool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	pools := make([]*Pool, 0, len(m.pools))
-	for _, p := range m.pools {
-		pools = append(pools, p)
-	}
-	slices.SortFunc(pools, func(a, b *Pool) int { return cmp.Compare(a.target, b.target) })
-	return pools
+func (m *Manager) listLocked() {
+	pools := slices.SortedFunc(maps.Values(m.pools), func(a, b *Pool) int { return cmp.Compare(a.target, b.target) })
+	m.listed.Store(&pools)
 }

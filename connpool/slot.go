@@ -43,7 +43,9 @@ type slot struct {
 	ctx     context.Context // ends when the connection is being closed
 	cancel  context.CancelFunc
 
-	mu    sync.Mutex // guards the list of calls; not taken by picks
+	oldest atomic.Int64 // when the first call of the list began, from created, plus one; 0 = none
+
+	mu    sync.Mutex // guards the list of calls; not taken by picks, nor by Stats
 	calls call       // sentinel of a ring
 
 	// What follows belongs to the pool's worker.
@@ -161,13 +163,37 @@ func (s *slot) add(c *call) {
 	defer s.mu.Unlock()
 	c.prev, c.next = s.calls.prev, &s.calls
 	c.prev.next, c.next.prev = c, c
+	if c.prev == &s.calls {
+		s.publishOldestLocked()
+	}
 }
 
 func (s *slot) remove(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	first := c.prev == &s.calls
 	c.prev.next, c.next.prev = c.next, c.prev
 	c.prev, c.next = nil, nil
+	if first {
+		s.publishOldestLocked()
+	}
+}
+
+func (s *slot) publishOldestLocked() {
+	oldest := int64(0)
+	if c := s.calls.next; c != &s.calls {
+		oldest = int64(c.began.Sub(s.created)) + 1
+	}
+	s.oldest.Store(oldest)
+}
+
+// longest is how long the call runs that runs longest.
+func (s *slot) longest(now time.Time) time.Duration {
+	oldest := s.oldest.Load()
+	if oldest == 0 {
+		return 0
+	}
+	return max(0, now.Sub(s.created)-time.Duration(oldest-1))
 }
 
 // each visits the running calls, oldest first, until visit returns false.

@@ -1,0 +1,60 @@
+package connpool
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// TestStatsWaitForNoCall: they are there while every lock is held that a call or
+// Get takes.
+func TestStatsWaitForNoCall(t *testing.T) {
+	m, err := NewManager(Config{})
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		l := idlePool(RoundRobin, 1, 10) // without a worker
+		p, s := l.pool, (*l.slots.Load())[0]
+		p.cfg.Breaker.Failures = 1
+		p.breaker = newBreaker(p.cfg.Breaker, p.cfg.Logger)
+		p.lanes, p.slots, s.created = []*lane{l}, []*slot{s}, time.Now()
+		s.calls.prev, s.calls.next = &s.calls, &s.calls
+		m.pools["unused"] = p
+		m.listLocked()
+
+		time.Sleep(time.Second)
+		first := &call{slot: s, began: time.Now()}
+		s.add(first)
+		time.Sleep(time.Second)
+		s.add(&call{slot: s, began: time.Now()})
+		time.Sleep(time.Second)
+
+		read := func() Stats {
+			m.mu.Lock()
+			s.mu.Lock()
+			p.breaker.mu.Lock()
+			l.mu.Lock()
+			all := m.Stats()
+			l.mu.Unlock()
+			p.breaker.mu.Unlock()
+			s.mu.Unlock()
+			m.mu.Unlock()
+			require.Len(t, all, 1)
+			return all[0]
+		}
+		require.Equal(t, 2*time.Second, read().OldestStream)
+		s.remove(first)
+		require.Equal(t, time.Second, read().OldestStream)
+		s.remove(s.calls.next)
+		require.Zero(t, read().OldestStream)
+
+		require.Equal(t, BreakerClosed, read().Breaker)
+		p.breaker.done(status.Error(codes.Unavailable, "gone"), false)
+		require.Equal(t, BreakerOpened, read().Breaker)
+		time.Sleep(p.cfg.Breaker.OpenFor)
+		require.Equal(t, BreakerHalfOpen, read().Breaker)
+	})
+}
