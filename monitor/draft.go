@@ -25,6 +25,7 @@ func (f SourceFunc) Collect(d *Draft) { f(d) }
 type Draft struct {
 	now           time.Time
 	pipeline      *Pipeline
+	measured      time.Duration // from end to end, by somebody who reported it
 	services      map[string]*Service
 	pools         map[string]*Pool
 	edges         map[[2]string]*Edge

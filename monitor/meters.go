@@ -2,15 +2,20 @@ package monitor
 
 import (
 	"math"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// latencyMeter smooths the latencies that events were observed with.
+// latencyMeter smooths the latencies that events were observed with. Observing
+// is three additions that nobody waits for: it may happen for every batch.
 type latencyMeter struct {
-	mu     sync.Mutex
-	mean   float64 // nanoseconds
-	newest time.Time
+	count, sum atomic.Int64 // sum in nanoseconds
+	newest     atomic.Int64 // when, in nanoseconds since 1970
+
+	// Of who reads, one at a time.
+	counted, summed int64
+	mean            float64
+	read            time.Time
 }
 
 const (
@@ -22,21 +27,26 @@ func (l *latencyMeter) observe(took time.Duration, now time.Time) {
 	if took < 0 {
 		return // clocks that differ
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	weight := 1.0
-	if !l.newest.IsZero() && now.Sub(l.newest) < latencyPatience {
-		// At least a little weight, so that a burst at one instant counts too.
-		weight = max(0.02, 1-math.Exp(-float64(now.Sub(l.newest))/float64(latencyMemory)))
-	}
-	l.mean += weight * (float64(took) - l.mean)
-	l.newest = now
+	l.sum.Add(int64(took))
+	l.count.Add(1)
+	l.newest.Store(now.UnixNano())
 }
 
+// recent returns the mean of what was observed lately. Between two readings all
+// observations weigh the same.
 func (l *latencyMeter) recent(now time.Time) (time.Duration, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.newest.IsZero() || now.Sub(l.newest) >= latencyPatience {
+	count, sum := l.count.Load(), l.sum.Load()
+	silent := now.Sub(time.Unix(0, l.newest.Load()))
+	if count > l.counted {
+		weight := 1.0
+		if !l.read.IsZero() && now.Sub(l.read) < latencyPatience {
+			// At least a little weight, so that a burst at one instant counts too.
+			weight = max(0.02, 1-math.Exp(-float64(now.Sub(l.read))/float64(latencyMemory)))
+		}
+		l.mean += weight * (float64(sum-l.summed)/float64(count-l.counted) - l.mean)
+		l.counted, l.summed, l.read = count, sum, now
+	}
+	if count == 0 || silent >= latencyPatience {
 		return 0, false
 	}
 	return time.Duration(l.mean), true

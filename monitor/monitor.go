@@ -239,6 +239,8 @@ func (m *Monitor) build() *Snapshot {
 	if d.pipeline != nil {
 		if latency, ok := m.latency.recent(d.now); ok {
 			d.pipeline.Latency, d.pipeline.LatencyMeasured = latency, true
+		} else if d.measured > 0 {
+			d.pipeline.Latency, d.pipeline.LatencyMeasured = d.measured, true
 		}
 	}
 	s := d.snapshot(&m.cfg, &m.places, &m.dropped)

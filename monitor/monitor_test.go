@@ -20,6 +20,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func newMonitor(t testing.TB, cfg monitor.Config) *monitor.Monitor {
@@ -256,6 +257,8 @@ func TestWatchController(t *testing.T) {
 			require.NoError(t, c.Report(backpressure.Report{ServiceID: "src", Role: backpressure.Source, InFlight: 1, MaxInFlight: 100, Latency: time.Second, Throughput: 50}))
 			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", Role: backpressure.Sink, InFlight: inFlight, MaxInFlight: 100, Upstreams: []string{"src"}, Latency: 2 * time.Second, Throughput: 10}))
 		}
+		g := &topology.Graph{}
+		m.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
 		report(90)
 		time.Sleep(4 * time.Second)
 		s := m.Snapshot()
@@ -271,7 +274,17 @@ func TestWatchController(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.InDelta(t, 20, m.Snapshot().Pipeline.Events, 1e-6)
 
-		m.ObserveLatency(700 * time.Millisecond)
+		g = &topology.Graph{Pipeline: topology.Pipeline{Latency: time.Second}}
+		require.Equal(t, 3*time.Second, m.Snapshot().Pipeline.Latency, "one sum is as good as another")
+		g = &topology.Graph{Pipeline: topology.Pipeline{Latency: time.Second, LatencyMeasured: true}}
+		require.Equal(t, time.Second, m.Snapshot().Pipeline.Latency, "a sink measured it")
+		require.True(t, m.Snapshot().Pipeline.LatencyMeasured)
+		g = &topology.Graph{}
+		require.False(t, m.Snapshot().Pipeline.LatencyMeasured)
+
+		m.ObserveLatency(600 * time.Millisecond)
+		m.ObserveLatency(800 * time.Millisecond)
+		m.ObserveLatency(-time.Second) // clocks that differ
 		require.Equal(t, 700*time.Millisecond, m.Snapshot().Pipeline.Latency)
 		require.True(t, m.Snapshot().Pipeline.LatencyMeasured)
 		time.Sleep(time.Minute)

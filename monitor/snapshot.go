@@ -50,8 +50,8 @@ type Pipeline struct {
 	Events float64
 	// Latency is the longest way from a source to a sink.
 	Latency time.Duration
-	// LatencyMeasured says that Latency was observed on events ([Monitor.ObserveLatency]),
-	// rather than summed up from the stages along the longest path.
+	// LatencyMeasured says that Latency was observed on events, here ([Monitor.ObserveLatency])
+	// or by a sink that reports it, rather than summed up from the stages along the longest path.
 	LatencyMeasured bool
 	// Load is the load that drives the decision, WorstLoad that of the most
 	// loaded service and AggregateLoad the sum in flight over the sum of limits.

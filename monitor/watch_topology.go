@@ -7,10 +7,14 @@ import (
 )
 
 // WatchTopology watches the pipeline's graph: its services with their health and
-// age, and its edges, also those between other processes.
+// age, its edges, also those between other processes, and its latency where the
+// graph says that it was measured.
 func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) {
 		g := source.Topology()
+		if g.Pipeline.LatencyMeasured {
+			d.measured = max(d.measured, g.Pipeline.Latency)
+		}
 		for i := range g.Nodes {
 			n := &g.Nodes[i]
 			if n.Kind == topology.KindControl {

@@ -41,8 +41,11 @@ type Graph struct {
 type Pipeline struct {
 	// Throughput is in events per second leaving the sinks.
 	Throughput float64 `json:"throughput,omitempty"`
-	// Latency is that of the longest path, source to sink.
-	Latency time.Duration `json:"latency_ns,omitempty"`
+	// Latency is that of the longest path, source to sink. LatencyMeasured says
+	// that sinks measured it on what they read, rather than that it is the sum of
+	// the components' own.
+	Latency         time.Duration `json:"latency_ns,omitempty"`
+	LatencyMeasured bool          `json:"latency_measured,omitempty"`
 	// Load is the load that is compared with the thresholds, 0..1 and beyond.
 	Load float64 `json:"load,omitempty"`
 	// Fraction is the share that is admitted. Zero is shown as 1.

@@ -118,6 +118,18 @@ func pill(g *Graph) (word, class string) {
 	}
 }
 
+// latency says where it comes from: a sum leaves out the time between components.
+func latency(p *Pipeline) string {
+	switch {
+	case p.Latency <= 0:
+		return span(0)
+	case p.LatencyMeasured:
+		return span(p.Latency) + " measured"
+	default:
+		return span(p.Latency) + " summed"
+	}
+}
+
 func (v *view) figures(g *Graph) {
 	p := &g.Pipeline
 	healthy, counted := 0, 0
@@ -136,7 +148,7 @@ func (v *view) figures(g *Graph) {
 	word, class := pill(g)
 	v.Figures = []figure{
 		{"Throughput", "f.rate", perSecond(p.Throughput), ""},
-		{"Latency", "f.latency", span(p.Latency), ""},
+		{"Latency", "f.latency", latency(p), ""},
 		{"Load", "f.load", percent(p.Load), ""},
 		{"Admitted", "f.fraction", percent(fraction), ""},
 		{"Backpressure", "f.active", word, class},

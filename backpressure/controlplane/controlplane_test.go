@@ -274,6 +274,32 @@ func TestAnObservedEdgeCarriesItsPool(t *testing.T) {
 	})
 }
 
+// TestAMeasuredLatencyShows in place of the sum, while its sink is there and it
+// can be true.
+func TestAMeasuredLatencyShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, ServerConfig{})
+		c := newCaller(t, p)
+		require.NoError(t, c.register("sink"))
+		require.NoError(t, c.register("other"))
+		say := func(id string, ms float64) {
+			go c.stream(id, &sluicepb.Beat{Metrics: map[string]float64{MetricEndToEnd: ms}})
+			time.Sleep(time.Second)
+		}
+		pipeline := func() topology.Pipeline { return p.server.Topology().Pipeline }
+		require.False(t, pipeline().LatencyMeasured)
+		say("sink", 300)
+		require.Equal(t, 300*time.Millisecond, pipeline().Latency)
+		require.True(t, pipeline().LatencyMeasured)
+		say("other", 700)
+		require.Equal(t, 700*time.Millisecond, pipeline().Latency, "the longest")
+		for _, impossible := range []float64{0, -1, 1e300} {
+			say("other", impossible)
+			require.Equal(t, 300*time.Millisecond, pipeline().Latency)
+		}
+	})
+}
+
 // An edge that fills up between two heartbeats shows before the second.
 func TestFiguresOfAnEdgeThatMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -68,6 +68,9 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 	for _, e := range s.registry.entries {
 		status := s.registry.statusLocked(e)
 		node := nodeOf(&status)
+		if measured := endToEnd(&status); measured > 0 && (!g.Pipeline.LatencyMeasured || measured > g.Pipeline.Latency) {
+			g.Pipeline.Latency, g.Pipeline.LatencyMeasured = measured, true
+		}
 		if service, ok := admitted[e.ID]; ok {
 			node.Load = service.Load
 			node.Fraction = service.Admitted
@@ -83,6 +86,18 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 	s.registry.mu.Unlock()
 	return g.Normalize()
 }
+
+// endToEnd is the latency that a component measured, 0 when there is none that
+// could be true, and when the component is gone.
+func endToEnd(status *Status) time.Duration {
+	ms := status.Metrics[MetricEndToEnd]
+	if status.Stale || status.Lost || !(ms > 0 && ms <= float64(maxEndToEnd/time.Millisecond)) {
+		return 0
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+const maxEndToEnd = 24 * time.Hour
 
 // poolsOf are the connection pools that the component's metrics tell of, by
 // endpoint.

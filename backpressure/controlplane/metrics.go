@@ -21,6 +21,11 @@ const (
 	MetricErrors      = "errors_total"
 	MetricEvents      = "events_processed_total"
 
+	// MetricEndToEnd is how long it took from a source to this sink, measured on
+	// what the sink reads; 0 or absent: it has not measured lately. No decision
+	// depends on it.
+	MetricEndToEnd = "end_to_end_latency_ms"
+
 	// Followed by a pool's endpoint.
 	MetricPoolTotalPrefix   = "pool_total_connections:"
 	MetricPoolHealthyPrefix = "pool_healthy_connections:"

@@ -160,6 +160,7 @@ type State struct {
 	Learning    bool               `json:"learning"`
 	Throughput  float64            `json:"throughput"`
 	LatencyMs   float64            `json:"latency_ms"`
+	Measured    bool               `json:"latency_measured"`
 	Loads       map[string]float64 `json:"loads"`
 	Fractions   map[string]float64 `json:"fractions"`
 }
@@ -167,7 +168,7 @@ type State struct {
 // StateOf is the present state of a server's decision.
 func StateOf(server *controlplane.Server) State {
 	snapshot := server.Controller().Snapshot()
-	metrics := server.Controller().Metrics()
+	metrics, pipeline := server.Controller().Metrics(), server.Topology().Pipeline
 	state := State{
 		Fraction:    snapshot.Fraction,
 		Load:        snapshot.Load,
@@ -175,7 +176,8 @@ func StateOf(server *controlplane.Server) State {
 		Activations: snapshot.Activations,
 		Learning:    snapshot.Learning,
 		Throughput:  metrics.TotalThroughput,
-		LatencyMs:   float64(metrics.EndToEndLatency) / float64(time.Millisecond),
+		LatencyMs:   float64(pipeline.Latency) / float64(time.Millisecond),
+		Measured:    pipeline.LatencyMeasured,
 		Loads:       map[string]float64{},
 		Fractions:   map[string]float64{},
 	}
