@@ -227,6 +227,7 @@ type Figures struct {
 	Events, Errors int64
 	Queued         int64
 	Latency        time.Duration
+	EndToEnd       time.Duration // measured, from the source on; 0 is unknown
 }
 
 // errNoUpstream is for a component that has nothing to read.

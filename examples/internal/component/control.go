@@ -44,7 +44,7 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 	}
 	decision := backpressure.Config{Activation: c.BackpressureThreshold, Recovery: c.RecoveryThreshold}
 	if !c.Flowctl {
-		return func() {}, c.decideAlone(ctx, decision, report, targets, running)
+		return func() {}, c.decideAlone(ctx, s, decision, report, targets, running)
 	}
 	at := c.Addresses()
 	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
@@ -64,6 +64,9 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 			metrics := map[string]float64{
 				controlplane.MetricEvents: float64(f.Events),
 				controlplane.MetricErrors: float64(f.Errors),
+			}
+			if c.Role == RoleSink {
+				metrics[controlplane.MetricEndToEnd] = float64(f.EndToEnd) / float64(time.Millisecond)
 			}
 			c.pools.metrics(func(prefix, endpoint string, n int) { metrics[prefix+endpoint] = float64(n) })
 			return metrics
@@ -90,7 +93,7 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 
 // decideAlone is the decision of a component that nobody coordinates: its own
 // load against its own thresholds.
-func (c *Component) decideAlone(ctx context.Context, cfg backpressure.Config, report func() backpressure.Report, targets []backpressure.FractionSetter, running *sync.WaitGroup) error {
+func (c *Component) decideAlone(ctx context.Context, s Service, cfg backpressure.Config, report func() backpressure.Report, targets []backpressure.FractionSetter, running *sync.WaitGroup) error {
 	controller, err := backpressure.New(cfg)
 	if err != nil {
 		return err
@@ -104,6 +107,9 @@ func (c *Component) decideAlone(ctx context.Context, cfg backpressure.Config, re
 		for tick := time.NewTicker(controlplane.DefaultReportInterval); ; {
 			if err := controller.Report(report()); err != nil {
 				c.Log.Warn("own report refused", "error", err)
+			}
+			if took := s.figures().EndToEnd; took > 0 {
+				c.monitor.ObserveLatency(took)
 			}
 			select {
 			case <-tick.C:

@@ -13,6 +13,9 @@ type BatchInfo struct {
 	Transactions int    `json:"transactions"` // of the whole ledger
 	Events       int    `json:"events"`       // of the whole ledger
 	Last         bool   `json:"last"`         // this batch ends the ledger
+	// Entered is when the ledger was read at the source, in nanoseconds since
+	// 1970 by the source's clock; 0 is unknown.
+	Entered int64 `json:"entered,omitempty"`
 }
 
 // Marshal returns i as JSON.
@@ -30,7 +33,7 @@ func ParseBatchInfo(b []byte) (BatchInfo, error) {
 	if err := json.Unmarshal(b, &i); err != nil {
 		return BatchInfo{}, fmt.Errorf("events: batch metadata %.100q: %w", b, err)
 	}
-	if i.Ledger == 0 || i.Transactions < 0 || i.Events < 0 {
+	if i.Ledger == 0 || i.Transactions < 0 || i.Events < 0 || i.Entered < 0 {
 		return BatchInfo{}, fmt.Errorf("events: batch metadata %.100q is not plausible", b)
 	}
 	return i, nil

@@ -25,8 +25,9 @@ type assembler struct {
 	raw  []byte // the parts of it so far
 }
 
-// add takes one batch. It blocks while the stage is full.
-func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch) error {
+// add takes one batch, of which the source read the first ledger at entered. It
+// blocks while the stage is full.
+func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch, entered time.Time) error {
 	rows, err := source.Rows(batch)
 	if err != nil {
 		return err
@@ -36,12 +37,12 @@ func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch) error {
 	}
 	a.count.batchesIn.Add(1)
 	if rows[0].Parts > 1 {
-		return a.addPart(ctx, rows[0])
+		return a.addPart(ctx, rows[0], entered)
 	}
 	if a.big != nil {
 		return fmt.Errorf("the source sent ledger %d before part %d of ledger %d", rows[0].Sequence, a.part, a.next)
 	}
-	j := &job{batch: batch, read: time.Now(), done: make(chan struct{}), ledgers: make([]ledgers.Ledger, len(rows))}
+	j := &job{batch: batch, read: time.Now(), entered: entered, done: make(chan struct{}), ledgers: make([]ledgers.Ledger, len(rows))}
 	cost := flowcontrol.Cost{Messages: 1, Rows: int64(len(rows))}
 	for i, row := range rows {
 		if err := a.check(row); err != nil {
@@ -62,12 +63,12 @@ func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch) error {
 // addPart takes one part of a big ledger. The first part acquires for all: two
 // streams that each hold half of a ledger and wait for room for the other half
 // would wait for each other for ever.
-func (a *assembler) addPart(ctx context.Context, row source.Row) error {
+func (a *assembler) addPart(ctx context.Context, row source.Row, entered time.Time) error {
 	if err := a.check(row); err != nil {
 		return err
 	}
 	if a.big == nil {
-		j := &job{read: time.Now(), done: make(chan struct{})}
+		j := &job{read: time.Now(), entered: entered, done: make(chan struct{})}
 		cost := flowcontrol.Cost{Messages: 1, Rows: 1, Bytes: row.Total + rowBytes}
 		var err error
 		if j.permit, err = a.acquire(ctx, cost); err != nil {

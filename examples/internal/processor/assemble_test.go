@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -75,7 +76,7 @@ func feed(t *testing.T, text string, limit flowcontrol.Cost) (out []string, err 
 			list = append(list, row)
 		}
 		batch := rowsOf(mem, list)
-		err = a.add(t.Context(), batch)
+		err = a.add(t.Context(), batch, time.Time{})
 		batch.Release()
 		if err != nil {
 			a.drop()
@@ -165,7 +166,7 @@ func TestAssembleWaitsForTheStage(t *testing.T) {
 		batch := rowsOf(mem, []source.Row{row})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- a.add(ctx, batch) }()
+		go func() { done <- a.add(ctx, batch, time.Time{}) }()
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 		a.drop()

@@ -47,7 +47,8 @@ func same(t *testing.T, src ledgers.Source, r ledgers.Range, got []batch, maxRow
 		for last := false; !last; i++ {
 			require.Less(t, i, len(got))
 			info := got[i].info
-			require.Equal(t, events.BatchInfo{Ledger: want.Sequence, Transactions: want.Transactions, Events: len(want.Events), Last: info.Last}, info)
+			require.Equal(t, events.BatchInfo{Ledger: want.Sequence, Transactions: want.Transactions, Events: len(want.Events), Last: info.Last, Entered: info.Entered}, info)
+			require.Positive(t, info.Entered)
 			require.LessOrEqual(t, len(got[i].rows), maxRows)
 			rows = append(rows, got[i].rows...)
 			last = info.Last
@@ -99,6 +100,30 @@ func TestTheTruthOverFlight(t *testing.T) {
 	}
 	require.Equal(t, 412, transactions)
 	require.Equal(t, map[string]int{"fee": 514, "transfer": 425, "mint": 13, "burn": 10}, counts)
+}
+
+// TestTheTimeOfReadingTravels from the source to whoever reads the events, with
+// ledgers that come in parts too.
+func TestTheTimeOfReadingTravels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		src := ledgerstest.GrownAt(ledgerstest.Sample(t, 3), first+1, 9<<20)
+		p := start(t, src, source.Config{BatchRows: 1}, processor.Config{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		read, err := open(t, ctx, p.client, first, first+2)
+		require.NoError(t, err)
+		time.Sleep(time.Minute) // what was sent waits
+		for ledger := range uint32(3) {
+			for last := false; !last; {
+				b, err := read()
+				require.NoError(t, err)
+				require.Equal(t, first+ledger, b.info.Ledger)
+				require.Equal(t, began.UnixNano(), b.info.Entered, "it was read at once")
+				last = b.info.Last
+			}
+		}
+	})
 }
 
 // A ledger of which the XDR alone exceeds gRPC's default limit passes both hops.

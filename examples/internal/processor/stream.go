@@ -25,6 +25,7 @@ type job struct {
 	batch   arrow.RecordBatch // that the ledgers' bytes belong to; nil when they are their own
 	permit  flowcontrol.Permit
 	read    time.Time
+	entered time.Time // the pipeline, at the source; zero is unknown
 
 	// Set by the worker before it closes done.
 	done chan struct{}
@@ -119,7 +120,7 @@ func (p *pipe) read(ctx context.Context) error {
 			asm.drop()
 			return fmt.Errorf("reading ledger %d from the source: %w", asm.next, err)
 		}
-		if err := asm.add(ctx, batch); err != nil {
+		if err := asm.add(ctx, batch, source.ReadTime(in.LatestAppMetadata())); err != nil {
 			asm.drop()
 			return err
 		}

@@ -53,15 +53,18 @@ func (w *writer) job(ctx context.Context, j *job) error {
 		return context.Cause(ctx)
 	}
 	for i := range j.out {
-		if err := w.ledger(&j.out[i]); err != nil {
+		if err := w.ledger(&j.out[i], j.entered); err != nil {
 			return err
 		}
 	}
 	return j.err
 }
 
-func (w *writer) ledger(x *events.Extracted) error {
+func (w *writer) ledger(x *events.Extracted, entered time.Time) error {
 	info := events.BatchInfo{Ledger: x.Sequence, Transactions: x.Transactions, Events: len(x.Events)}
+	if !entered.IsZero() {
+		info.Entered = entered.UnixNano()
+	}
 	for i := range x.Events {
 		if w.builder.Rows() == w.cfg.BatchRows || w.builder.Bytes() >= w.cfg.BatchBytes {
 			if err := w.flush(info); err != nil {

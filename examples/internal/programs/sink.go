@@ -89,7 +89,7 @@ func Sink(ctx context.Context, p component.Process) error {
 		Work:        func() any { return s.Status() },
 		Figures: func() component.Figures {
 			st := s.Status()
-			return component.Figures{Events: st.Events, Errors: st.Retries, Queued: c.Stage.InFlight().Messages, Latency: s.Latency()}
+			return component.Figures{Events: st.Events, Errors: st.Retries, Queued: c.Stage.InFlight().Messages, Latency: s.Latency(), EndToEnd: s.EndToEnd()}
 		},
 		Run: func(ctx context.Context, drain <-chan struct{}) error {
 			if err := s.Run(ctx, drain); err != nil {

@@ -237,6 +237,23 @@ func TestEveryComponentServesItsEndpoints(t *testing.T) {
 		require.Contains(t, metrics, name)
 	}
 	tr.durable(t, 2)
+	control := tr.said(t, `control plane at \S+, live topology at (http://\S+)/`)[1]
+	require.Eventually(t, func() bool {
+		var state struct {
+			Ms       float64 `json:"latency_ms"`
+			Measured bool    `json:"latency_measured"`
+		}
+		_, body := get(t, control+"/state")
+		return json.Unmarshal([]byte(body), &state) == nil && state.Measured && state.Ms > 0
+	}, 3*time.Minute, 10*time.Millisecond, "the latency is measured, from the source to the sink")
+	var report struct {
+		Performance struct {
+			LatencyMeasured bool `json:"latency_measured"`
+		} `json:"performance"`
+	}
+	_, body := get(t, control+"/report")
+	require.NoError(t, json.Unmarshal([]byte(body), &report))
+	require.True(t, report.Performance.LatencyMeasured, "to the monitor, too: %s", body)
 	totals := tr.flight(t, "arrow-analytics-sink")
 	stream, err := totals.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(sink.TotalsFlight)})
 	require.NoError(t, err)

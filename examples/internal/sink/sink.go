@@ -93,6 +93,7 @@ type Sink struct {
 
 	retries atomic.Int64
 	latency atomic.Int64 // of the oldest batch of the last file: from read to durable
+	whole   atomic.Pointer[endToEnd]
 	began   time.Time
 	seconds atomic.Pointer[float64] // until the last commit
 
@@ -168,6 +169,35 @@ func (s *Sink) Status() Status {
 // Latency returns how long the oldest batch of the last file took from being
 // read to being durable.
 func (s *Sink) Latency() time.Duration { return time.Duration(s.latency.Load()) }
+
+// EndToEnd returns how long the oldest batch of the last file took from being
+// read at the source to being durable here, or 0 when its source did not say
+// when that was, or when nothing became durable for a minute. It compares the
+// clocks of two machines, so it is as good as they agree, and never less than
+// what passed here alone.
+func (s *Sink) EndToEnd() time.Duration {
+	if m := s.whole.Load(); m != nil && time.Since(m.at) < time.Minute {
+		return m.took
+	}
+	return 0
+}
+
+type endToEnd struct {
+	took time.Duration
+	at   time.Time
+}
+
+// measure takes the time of a batch that is durable now.
+func (s *Sink) measure(oldest item) {
+	now := time.Now()
+	here := now.Sub(oldest.read)
+	s.latency.Store(int64(here))
+	if oldest.info.Entered == 0 {
+		s.whole.Store(nil)
+		return
+	}
+	s.whole.Store(&endToEnd{max(here, now.Sub(time.Unix(0, oldest.info.Entered))), now})
+}
 
 // Totals returns the running totals by type and asset.
 func (s *Sink) Totals() []Total { return *s.totals.Load() }

@@ -201,7 +201,7 @@ func (w *writer) commit() error {
 	w.file, w.to = nil, nil
 	w.s.seconds.Store(new(time.Since(w.s.began).Seconds()))
 	if len(w.held) > 0 {
-		w.s.latency.Store(int64(time.Since(w.held[0].read)))
+		w.s.measure(w.held[0])
 	}
 	w.releaseHeld(flowcontrol.Success)
 	w.publish()

@@ -128,6 +128,7 @@ func (s *Server) send(ticket *flight.Ticket, stream flight.FlightService_DoGetSe
 type sender struct {
 	*Server
 	batch  *batch
+	read   time.Time // when its first ledger was
 	writer *flight.Writer
 }
 
@@ -144,6 +145,9 @@ func (o *sender) add(l ledgers.Ledger, waited time.Duration) error {
 		}
 	}
 	parts := (size + o.cfg.BatchBytes - 1) / o.cfg.BatchBytes
+	if o.batch.rows() == 0 {
+		o.read = time.Now()
+	}
 	for part := range parts {
 		end := min((part+1)*o.cfg.BatchBytes, size)
 		o.batch.append(h, size, part, parts, l.Raw[part*o.cfg.BatchBytes:end])
@@ -170,7 +174,7 @@ func (o *sender) flush() error {
 	size := o.batch.bytes
 	rec := o.batch.take()
 	defer rec.Release()
-	if err := o.writer.Write(rec); err != nil {
+	if err := o.writer.WriteWithAppMetadata(rec, BatchInfo{Read: o.read.UnixNano()}.Marshal()); err != nil {
 		return err
 	}
 	o.count.batches.Add(1)
