@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -32,9 +34,22 @@ func TestBadFlagsAreNamed(t *testing.T) {
 }
 
 func TestRunsUntilTold(t *testing.T) {
-	ctx, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	var out bytes.Buffer
-	require.Equal(t, 0, run(ctx, []string{"-grpc", "127.0.0.1:0", "-http", "127.0.0.1:0"}, &out))
-	require.Contains(t, out.String(), "plaintext, on loopback only")
+	says, stderr := io.Pipe()
+	exit := make(chan int, 1)
+	go func() {
+		defer stderr.Close()
+		exit <- run(ctx, []string{"-grpc", "127.0.0.1:0", "-http", "127.0.0.1:0"}, stderr)
+	}()
+	var all strings.Builder
+	for lines := bufio.NewScanner(says); lines.Scan(); {
+		all.WriteString(lines.Text() + "\n")
+		if strings.Contains(lines.Text(), "control plane serves gRPC") { // the last thing before it only serves
+			stop()
+		}
+	}
+	require.Equal(t, 0, <-exit)
+	require.Contains(t, all.String(), "plaintext, on loopback only")
+	require.Contains(t, all.String(), "control plane serves HTTP")
 }
