@@ -136,7 +136,7 @@ func TestFlightSQLClientOnThePool(t *testing.T) {
 	interceptorstest.Empty(t, gate)
 }
 
-const waitFor, tick = 30 * time.Second, 50 * time.Millisecond
+const waitFor, tick = 2 * time.Minute, 50 * time.Millisecond
 
 // settled waits until both sides know of every call's end. A client may have
 // read the end before its server has returned; and Flight SQL's Prepare reads

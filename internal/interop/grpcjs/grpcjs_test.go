@@ -44,7 +44,7 @@ func TestJavaScriptClient(t *testing.T) {
 	require.Equal(t, strconv.Itoa(flightsql.Rows*(flightsql.Rows+1)/2), seen.Sum)
 	require.Equal(t, []string{"n", "name"}, seen.Schema)
 
-	require.Eventually(t, func() bool { return server.Stats().ActiveCalls == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return server.Stats().ActiveCalls == 0 }, 2*time.Minute, 10*time.Millisecond)
 	interceptorstest.Rows(t, server, interceptors.ClassGet, 0, flightsql.Rows)
 	interceptorstest.Idle(t, server)
 	interceptorstest.Empty(t, gate)

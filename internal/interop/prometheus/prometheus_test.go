@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -51,92 +51,83 @@ func TestBackpressureActiveForReal(t *testing.T) {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	ports := freePorts(t, 10)
-	names := []string{"control", "control-http", "source", "source-http", "processor", "processor-http", "sink", "sink-http"}
-	var assigned, targets []string
-	for i, name := range names {
-		assigned = append(assigned, fmt.Sprintf("%s=%d", name, ports[i]))
-		if strings.HasSuffix(name, "-http") {
-			targets = append(targets, fmt.Sprintf("127.0.0.1:%d", ports[i]))
-		}
-	}
-	prometheusURL, alertmanagerURL := fmt.Sprintf("http://127.0.0.1:%d", ports[8]), fmt.Sprintf("http://127.0.0.1:%d", ports[9])
-
-	told := &receiver{}
-	hook := httptest.NewServer(told)
-	defer hook.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // a guard against hanging, not a bar
+	defer cancel()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
+
+	// Everybody picks a free port and says which: one that was free a moment
+	// ago may be somebody's by the time it is asked for.
+	delay := write("delay", "200ms")
+	pipeline := start(t, dir, []string{"SINK_DELAY_FILE=" + delay, "MONITORING_INTERVAL=1s"}, binary, "-ledgers=1000000", "-verify=false",
+		"-ports=auto", "-out="+filepath.Join(dir, "out"))
+	targets := []string{said(t, ctx, pipeline, `live topology at http://(\S+)/`)}
+	for _, name := range []string{"stellar-arrow-source", "ttp-arrow-processor", "arrow-analytics-sink"} {
+		targets = append(targets, said(t, ctx, pipeline, name+` at \S+, metrics at http://(\S+)/metrics`))
+	}
+
+	told := &receiver{}
+	hook := httptest.NewServer(told)
+	defer hook.Close()
 	rules := monitor.DefaultRules()
 	for i := range rules {
 		if rules[i].Name == "BackpressureActive" {
 			rules[i].For = hold
 		}
 	}
-	write("alerts.yaml", string(mixin.Alerts(rules)))
-	promConfig := write("prometheus.yml", fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
-rule_files: [alerts.yaml]
-alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:%d']}]}]}
-scrape_configs:
-  - job_name: flowctl
-    static_configs: [{targets: ['%s']}]
-`, ports[9], strings.Join(targets, "','")))
 	amConfig := write("alertmanager.yml", fmt.Sprintf(`
 route: {receiver: test, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}
 receivers: [{name: test, webhook_configs: [{url: '%s', send_resolved: true}]}]
 %s`, hook.URL, mixin.Inhibitions(rules)))
-	delay := write("delay", "200ms")
+	const listening = `msg="Listening on" address=(\S+)`
+	alertmanager := said(t, ctx, start(t, dir, nil, alertmanagerPath, "--config.file="+amConfig, "--storage.path="+filepath.Join(dir, "am"),
+		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address="), listening)
 
-	start(t, dir, nil, alertmanagerPath, "--config.file="+amConfig, "--storage.path="+filepath.Join(dir, "am"),
-		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", ports[9]), "--cluster.listen-address=")
-	start(t, dir, nil, prometheusPath, "--config.file="+promConfig, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"),
-		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", ports[8]))
-	start(t, dir, []string{"SINK_DELAY_FILE=" + delay, "MONITORING_INTERVAL=1s"}, binary, "-ledgers=1000000", "-verify=false",
-		"-ports="+strings.Join(assigned, ","), "-out="+filepath.Join(dir, "out"))
+	write("alerts.yaml", string(mixin.Alerts(rules)))
+	promConfig := write("prometheus.yml", fmt.Sprintf(`
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [alerts.yaml]
+alerting: {alertmanagers: [{static_configs: [{targets: ['%s']}]}]}
+scrape_configs:
+  - job_name: flowctl
+    static_configs: [{targets: ['%s']}]
+`, alertmanager, strings.Join(targets, "','")))
+	prometheusURL := "http://" + said(t, ctx, start(t, dir, nil, prometheusPath, "--config.file="+promConfig,
+		"--storage.tsdb.path="+filepath.Join(dir, "tsdb"), "--web.listen-address=127.0.0.1:0"), listening)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	var seen []string
-	note := func(state string) {
-		if len(seen) == 0 || seen[len(seen)-1] != state {
-			seen = append(seen, state)
-			t.Logf("BackpressureActive is %s", state)
-		}
-	}
 	until(t, ctx, "BackpressureActive fires in Prometheus", func() bool {
-		state := alertState(ctx, prometheusURL, "BackpressureActive")
-		note(state)
-		return state == "firing"
+		return alertState(ctx, prometheusURL, "BackpressureActive") == "firing"
 	})
 	until(t, ctx, "Alertmanager tells the receiver", func() bool { return slices.Contains(told.list(), "BackpressureActive firing") })
-	require.Equal(t, 1, activeInAlertmanager(ctx, alertmanagerURL, "BackpressureActive"), "one alert for one cause, whoever exports what")
-
-	var missing []string
+	require.Positive(t, count(ctx, prometheusURL, `last_over_time(ALERTS{alertname="BackpressureActive",alertstate="pending"}[1h])`), "it was pending before")
+	// On a busy machine a scrape may miss its second, and what it would have
+	// brought is absent until the next one: what follows is true in the end.
+	until(t, ctx, "one alert for one cause, whoever exports what", func() bool {
+		return activeInAlertmanager(ctx, "http://"+alertmanager, "BackpressureActive") == 1
+	})
 	for _, name := range handbook {
-		if count(ctx, prometheusURL, name) == 0 {
-			missing = append(missing, name)
-		}
+		until(t, ctx, name+", a family of the handbook, is exported", func() bool { return count(ctx, prometheusURL, name) > 0 })
 	}
-	require.Empty(t, missing, "families of the handbook that nobody exports")
-	require.Equal(t, 1.0, count(ctx, prometheusURL, "flowctl_pipeline_throughput_per_second"), "the decider alone")
-	require.Equal(t, 3.0, count(ctx, prometheusURL, "flowctl_service_load_ratio"), "each service once")
-	require.Equal(t, 4.0, count(ctx, prometheusURL, "up == 1"))
+	for query, want := range map[string]float64{
+		"flowctl_pipeline_throughput_per_second": 1, // by the decider alone
+		"flowctl_service_load_ratio":             3, // each service once
+		"up == 1":                                4,
+	} {
+		until(t, ctx, fmt.Sprintf("%s has %v series", query, want), func() bool { return count(ctx, prometheusURL, query) == want })
+	}
 	for _, target := range targets {
 		checkMetrics(t, ctx, "http://"+target+"/metrics")
 	}
 
-	require.Equal(t, []string{"pending", "firing"}, seen[len(seen)-2:])
 	// At full speed the next activation may follow soon: the alert that fired
 	// has ended all the same as soon as it is not firing.
 	require.NoError(t, os.WriteFile(delay, []byte("0"), 0o600))
 	until(t, ctx, "BackpressureActive resolves in Prometheus", func() bool {
 		state := alertState(ctx, prometheusURL, "BackpressureActive")
-		note(state)
-		return state != "firing"
+		return state == "inactive" || state == "pending"
 	})
 	until(t, ctx, "the receiver hears of it", func() bool { return slices.Contains(told.list(), "BackpressureActive resolved") })
 }
@@ -187,7 +178,8 @@ func (r *receiver) list() []string {
 }
 
 // start runs a program until the test ends, and shows its output if it failed.
-func start(t *testing.T, dir string, env []string, path string, args ...string) {
+// It returns the file of its output.
+func start(t *testing.T, dir string, env []string, path string, args ...string) (output string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(dir, filepath.Base(path)+".log"))
 	require.NoError(t, err)
@@ -211,18 +203,23 @@ func start(t *testing.T, dir string, env []string, path string, args ...string) 
 			t.Logf("%s:\n%s", filepath.Base(path), text[max(0, len(text)-3000):])
 		}
 	})
+	return log.Name()
 }
 
-// freePorts returns n ports that were free just now.
-func freePorts(t *testing.T, n int) (ports []int) {
+// said waits for a line in a file and returns the group of its pattern.
+func said(t *testing.T, ctx context.Context, file, pattern string) (found string) {
 	t.Helper()
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	expression := regexp.MustCompile(pattern)
+	until(t, ctx, filepath.Base(file)+" says "+pattern, func() bool {
+		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		defer func() { _ = listener.Close() }()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
+		match := expression.FindSubmatch(text)
+		if match != nil {
+			found = string(match[1])
+		}
+		return match != nil
+	})
+	return found
 }
 
 func until(t *testing.T, ctx context.Context, what string, done func() bool) {
@@ -251,11 +248,12 @@ func fetch(ctx context.Context, address string) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
-// alertState is an alert's state in Prometheus: inactive, pending or firing.
+// alertState is an alert's state in Prometheus: inactive, pending or firing, or
+// nothing if it does not say.
 func alertState(ctx context.Context, server, name string) string {
 	text, err := fetch(ctx, server+"/api/v1/alerts")
 	if err != nil {
-		return "inactive"
+		return ""
 	}
 	var answer struct {
 		Data struct {
@@ -265,7 +263,9 @@ func alertState(ctx context.Context, server, name string) string {
 			}
 		}
 	}
-	_ = json.Unmarshal(text, &answer)
+	if json.Unmarshal(text, &answer) != nil {
+		return ""
+	}
 	for _, a := range answer.Data.Alerts {
 		if a.Labels["alertname"] == name {
 			return a.State
