@@ -67,7 +67,7 @@ func open(t *testing.T, browser context.Context, address string, l look, feature
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	ctx, cancelTimeout := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancelTimeout := context.WithTimeout(ctx, 10*time.Minute) // a guard against hanging, not a bar
 	t.Cleanup(cancelTimeout)
 	p := &tab{t: t, ctx: ctx}
 	requests, console := chromedp.Events(ctx, network.RequestWillBeSent), chromedp.Console(ctx)
@@ -110,7 +110,7 @@ func open(t *testing.T, browser context.Context, address string, l look, feature
 // wait waits until the expression is true on the page.
 func (p *tab) wait(expression string) {
 	p.t.Helper()
-	_, err := chromedp.Run(p.ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(60*time.Second)))
+	_, err := chromedp.Run(p.ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(5*time.Minute)))
 	require.NoError(p.t, err, "waiting for %s", expression)
 }
 

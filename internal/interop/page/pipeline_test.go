@@ -2,11 +2,10 @@ package page
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -20,21 +19,23 @@ import (
 func TestReferencePipeline(t *testing.T) {
 	browser := startBrowser(t)
 	programs := buildPrograms(t)
-	ports := freePorts(t, 8)
-	control, web := "127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]+"/"
 	delay := filepath.Join(t.TempDir(), "delay")
-	require.NoError(t, os.WriteFile(delay, []byte("50ms"), 0o644))
+	require.NoError(t, os.WriteFile(delay, []byte("250ms"), 0o644)) // slower than the others on any machine
 
-	run(t, programs, "sluice-controlplane", nil, "-grpc", control, "-http", "127.0.0.1:"+ports[1])
-	env := func(flight, health string, more ...string) []string {
+	// Every program picks its ports; the components are found through the
+	// control plane, and where that is, it says.
+	plane := run(t, programs, "sluice-controlplane", nil, "-grpc", "127.0.0.1:0", "-http", "127.0.0.1:0")
+	control := plane.said(t, `"control plane serves gRPC" address=(\S+)`)
+	web := "http://" + plane.said(t, `"control plane serves HTTP" address=(\S+)`) + "/"
+	env := func(more ...string) []string {
 		return append([]string{
 			"ENABLE_FLOWCTL=true", "FLOWCTL_ENDPOINT=" + control, "LISTEN_HOST=127.0.0.1",
-			"FLIGHT_PORT=" + flight, "HEALTH_PORT=" + health, "LEDGER_SOURCE=sample", "LEDGER_COUNT=1500",
+			"FLIGHT_PORT=0", "HEALTH_PORT=0", "LEDGER_SOURCE=sample", "LEDGER_COUNT=1500",
 		}, more...)
 	}
-	run(t, programs, "stellar-arrow-source", env(ports[2], ports[3]))
-	processor := run(t, programs, "ttp-arrow-processor", env(ports[4], ports[5]))
-	run(t, programs, "arrow-analytics-sink", env(ports[6], ports[7], "OUT_DIR="+t.TempDir(), "SINK_DELAY_FILE="+delay))
+	run(t, programs, "stellar-arrow-source", env())
+	processor := run(t, programs, "ttp-arrow-processor", env())
+	run(t, programs, "arrow-analytics-sink", env("OUT_DIR="+t.TempDir(), "SINK_DELAY_FILE="+delay))
 
 	p := open(t, browser, web, looks[0])
 	p.wait(`document.querySelectorAll("svg.wide .node:not(.gone)").length === 3`)
@@ -49,7 +50,7 @@ func TestReferencePipeline(t *testing.T) {
 	p.wait(`!document.querySelector(".pill").classList.contains("on") && !document.querySelector(".pill").classList.contains("easing")`)
 	require.Empty(t, p.problems())
 
-	require.NoError(t, processor.Process.Kill())
+	require.NoError(t, processor.kill())
 	p.wait(`[...document.querySelectorAll("svg.wide .node.gone")].some(n => n.textContent.includes("ttp-arrow-processor"))`)
 	require.Empty(t, p.problems())
 	p.picture("pipeline-killed")
@@ -74,42 +75,55 @@ func buildPrograms(t *testing.T) string {
 	return dir
 }
 
-// freePorts returns ports that were free a moment ago.
-func freePorts(t *testing.T, n int) []string {
+// A program is one that runs until the test ends.
+type program struct {
+	name   string
+	cmd    *exec.Cmd
+	output safeBuffer
+}
+
+func (p *program) kill() error { return p.cmd.Process.Kill() }
+
+// said waits for a line of output and returns the group of its pattern.
+func (p *program) said(t *testing.T, pattern string) string {
 	t.Helper()
-	ports := make([]string, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer listener.Close()
-		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	expression := regexp.MustCompile(pattern)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for hang := time.After(2 * time.Minute); ; {
+		if match := expression.FindStringSubmatch(p.output.String()); match != nil {
+			return match[1]
+		}
+		select {
+		case <-tick.C:
+		case <-hang:
+			t.Fatalf("%s never said %s", p.name, pattern)
+		}
 	}
-	return ports
 }
 
 // run starts a program, and ends it with the test.
-func run(t *testing.T, dir, program string, env []string, args ...string) *exec.Cmd {
+func run(t *testing.T, dir, name string, env []string, args ...string) *program {
 	t.Helper()
-	command := exec.Command(filepath.Join(dir, program), args...)
-	command.Env = append(os.Environ(), env...)
-	output := &safeBuffer{}
-	command.Stdout, command.Stderr = output, output
-	require.NoError(t, command.Start())
+	p := &program{name: name, cmd: exec.Command(filepath.Join(dir, name), args...)}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	require.NoError(t, p.cmd.Start())
 	done := make(chan struct{})
-	go func() { defer close(done); command.Wait() }()
+	go func() { defer close(done); p.cmd.Wait() }()
 	t.Cleanup(func() {
-		command.Process.Signal(os.Interrupt)
+		p.cmd.Process.Signal(os.Interrupt)
 		select {
 		case <-done:
 		case <-time.After(10 * time.Second):
-			command.Process.Kill()
+			p.cmd.Process.Kill()
 			<-done
 		}
 		if t.Failed() {
-			t.Logf("%s said:\n%s", program, output.String())
+			t.Logf("%s said:\n%s", name, p.output.String())
 		}
 	})
-	return command
+	return p
 }
 
 type safeBuffer struct {
