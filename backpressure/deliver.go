@@ -18,19 +18,12 @@ type deliveries struct {
 	bindings []*binding
 	watchers []*Subscription
 	next     chan struct{} // closed at the next change; nil: nobody waits
-	// Owned by whoever holds busy.
-	work []delivery
 }
 
 type binding struct {
 	id     string // "": the whole pipeline
 	setter FractionSetter
 	last   float64 // owned by whoever holds busy
-}
-
-type delivery struct {
-	to       *binding
-	fraction float64
 }
 
 func (d *deliveries) deliver(c *Controller) {
@@ -56,22 +49,15 @@ func (d *deliveries) deliverOnce(c *Controller) {
 	if len(bindings)+len(watchers) == 0 {
 		return
 	}
-	d.work = d.work[:0]
-	c.mu.Lock()
+	for _, w := range watchers {
+		w.refresh()
+	}
 	for _, b := range bindings {
-		if f := c.fractionForLocked(b.id); f != b.last {
-			d.work = append(d.work, delivery{b, f})
+		if f := c.FractionFor(b.id); f != b.last {
+			b.last = f
+			b.setter.SetFraction(f)
 		}
 	}
-	for _, w := range watchers {
-		w.put(c.signalLocked(w.id))
-	}
-	c.mu.Unlock()
-	for _, w := range d.work {
-		w.to.last = w.fraction
-		w.to.setter.SetFraction(w.fraction)
-	}
-	clear(d.work)
 }
 
 // Bind tells setter the pipeline's fraction now and at every change, until
@@ -138,12 +124,10 @@ func (c *Controller) Subscribe() *Subscription { return c.SubscribeService("") }
 // [Controller.FractionFor].
 func (c *Controller) SubscribeService(id string) *Subscription {
 	s := &Subscription{c: c, id: id, ch: make(chan Signal, 1)}
-	c.mu.Lock()
-	s.put(c.signalLocked(id))
-	c.mu.Unlock()
 	c.bindMu.Lock()
 	c.watchers = append(c.watchers[:len(c.watchers):len(c.watchers)], s)
 	c.bindMu.Unlock()
+	s.refresh() // after it is on the list: between the two a change would be missed
 	return s
 }
 
@@ -164,10 +148,13 @@ func (s *Subscription) Close() {
 	}
 }
 
-// put replaces what waits in the channel. It never blocks.
-func (s *Subscription) put(sig Signal) {
+// refresh replaces what waits in the channel by the present signal, if that is
+// another. It never blocks. The signal is read under the mutex, so that of two
+// who refresh at once the later one has the newer.
+func (s *Subscription) refresh() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	sig := s.c.SignalFor(s.id)
 	if s.closed || sig.Fraction == s.last.Fraction && sig.Active == s.last.Active {
 		return
 	}

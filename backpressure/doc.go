@@ -22,7 +22,8 @@
 //
 // All methods of a [Controller] and a [Subscription] may be called from any
 // goroutine. Setters and subscribers are called outside every lock, and may
-// call back.
+// call back. Reading (Snapshot, Metrics, Fraction and the like) takes no lock
+// that a report takes.
 //
 // # Errors
 //

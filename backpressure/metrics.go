@@ -2,7 +2,6 @@ package backpressure
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -79,64 +78,54 @@ type Snapshot struct {
 // PipelineLoad returns the load that drives the decision, the largest over the
 // paths.
 func (c *Controller) PipelineLoad() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	load := 0.0
-	for _, p := range c.paths {
-		load = max(load, c.loadLocked(p, nil))
+	load := wholeLoad(c.cfg.Load(), c.view.inFlight.Load())
+	for _, p := range *c.view.paths.Load() {
+		load = max(load, p.view.load.load())
 	}
 	return load
 }
 
 // Loads returns the load of each service.
 func (c *Controller) Loads() map[string]float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	loads := make(map[string]float64, len(c.services))
-	for id, s := range c.services {
-		loads[id] = s.load
+	loads := map[string]float64{}
+	for _, s := range c.services.all() {
+		loads[s.id] = s.view.load.load()
 	}
 	return loads
 }
 
-// Snapshot returns the whole state, consistent in itself.
+// Snapshot returns the whole state. It takes no lock that a report takes: each
+// service and each path is consistent in itself, and while reports come in one
+// may be a report older than the next.
 func (c *Controller) Snapshot() Snapshot {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.now()
+	now, cfg, v := c.now(), c.cfg.Load(), &c.view
 	snap := Snapshot{
-		Time: c.base.Add(now), Fraction: c.Fraction(), Active: c.Active(), Learning: c.learning,
-		InFlight: c.inFlight, MaxInFlight: c.cfg.MaxInFlight,
-		Activation: c.cfg.Activation, Recovery: c.cfg.Recovery, Driver: c.cfg.Driver,
-		Policy: policyName(c.cfg.Policy), Signals: len(c.external), Rejected: c.Rejected(),
+		Time: c.base.Add(now), Fraction: c.Fraction(), Learning: v.learning.Load(),
+		InFlight: v.inFlight.Load(), MaxInFlight: cfg.MaxInFlight,
+		Activation: cfg.Activation, Recovery: cfg.Recovery, Driver: cfg.Driver,
+		Policy: policyName(cfg.Policy), Signals: int(v.external.Load()), Rejected: c.Rejected(),
+		SignalsDropped: c.dropped.Load(),
 	}
-	snap.SignalsDropped = c.dropped.Load()
-	snap.ActiveTime = c.activeTime
-	if c.Active() {
-		snap.ActiveTime += now - c.activeSince
-	}
-	for _, p := range c.paths {
-		snap.Activations += p.activations
-	}
-	for _, state := range c.pathsLocked() {
+	v.version.read(func() {
+		snap.Active, snap.ActiveTime = v.active.Load(), time.Duration(v.activeTime.Load())
+		if snap.Active {
+			snap.ActiveTime += max(0, now-time.Duration(v.activeSince.Load()))
+		}
+	})
+	snap.Paths, snap.Activations = c.states(cfg)
+	for _, state := range snap.Paths {
 		if state.WorstLoad >= snap.WorstLoad {
 			snap.WorstLoad, snap.WorstService = state.WorstLoad, state.WorstService
 		}
 		snap.Load = max(snap.Load, state.Load)
-		snap.Paths = append(snap.Paths, state)
 	}
 	var inFlight int64
-	for _, s := range c.servicesLocked() {
-		inFlight += counted(&s.report)
-		snap.ServiceLimits += s.report.MaxInFlight
-		state := ServiceState{
-			Report: s.report, Load: s.load, Admitted: c.fractionForLocked(s.report.ServiceID),
-			Path: s.path().name, Age: now - s.updated, LastHeard: s.when,
-		}
-		state.Report.Upstreams = slices.Clone(state.Report.Upstreams)
-		if state.Report.Time.IsZero() {
-			state.Report.Time = s.when
-		}
+	for _, s := range c.services.all() {
+		state, updated := s.state(c.base)
+		inFlight += counted(&state.Report)
+		snap.ServiceLimits += state.MaxInFlight
+		p := s.path()
+		state.Path, state.Admitted, state.Age = p.name, c.admitted(s, p), max(0, now-updated)
 		snap.Services = append(snap.Services, state)
 	}
 	if snap.ServiceLimits > 0 {
@@ -148,31 +137,25 @@ func (c *Controller) Snapshot() Snapshot {
 // Paths returns the paths' decisions alone, whose cost does not grow with the
 // number of services.
 func (c *Controller) Paths() []PathState {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pathsLocked()
+	states, _ := c.states(c.cfg.Load())
+	return states
 }
 
-func (c *Controller) pathsLocked() []PathState {
-	states := make([]PathState, 0, len(c.paths))
-	for _, p := range c.paths {
-		if p.count == 0 && len(c.paths) > 1 {
+// states are the paths that somebody is on, and how often any was activated.
+func (c *Controller) states(cfg *Config) (states []PathState, activations uint64) {
+	whole := wholeLoad(cfg, c.view.inFlight.Load())
+	paths := *c.view.paths.Load()
+	states = make([]PathState, 0, len(paths))
+	for _, p := range paths {
+		state := p.state(c.base)
+		activations += state.Activations
+		if state.Services == 0 && len(paths) > 1 {
 			continue
 		}
-		state := PathState{
-			Name: p.name, Services: p.count, Load: c.loadLocked(p, nil), Smoothed: p.smoothed,
-			AggregateLoad: p.aggregate(), Fraction: p.effective(), Active: p.active || p.cap < 1,
-			Activations: p.activations,
-		}
-		if p.active {
-			state.Since = p.since
-		}
-		if s := p.worst.max(); s != nil {
-			state.WorstLoad, state.WorstService = s.load, s.report.ServiceID
-		}
+		state.Load = max(state.Load, whole)
 		states = append(states, state)
 	}
-	return states
+	return states, activations
 }
 
 // Rejected returns how many reports, signals and settings were refused, by reason.

@@ -13,9 +13,12 @@ import (
 const smoothing = 0.5
 
 // A path is a set of services that are decided upon together: the entries that
-// feed the same stages, and those stages. It is guarded by the controller's mutex.
+// feed the same stages, and those stages. All but its name and what is published
+// is guarded by the controller's mutex.
 type path struct {
 	name                  string
+	only                  []*path // itself, for the services that are on no other
+	view                  pathView
 	count                 int
 	inFlight, maxInFlight int64
 	worst                 worst
@@ -27,15 +30,17 @@ type path struct {
 	fraction       float64
 	cap            float64 // what signals from outside allow
 	memory         Memory
-	since          time.Time // of the present activation
+	since          time.Duration // of the present activation, since base
 	activations    uint64
 	changed        bool
-	reason         string // of the cap
-	text           string // for people, made at
-	described      time.Duration
+	reason         *string // of the cap
 }
 
-func newPath(name string) *path { return &path{name: name, fraction: 1, cap: 1, last: -1} }
+func newPath(name string) *path {
+	p := &path{name: name, fraction: 1, cap: 1, last: -1}
+	p.only = []*path{p}
+	return p
+}
 
 func (p *path) effective() float64 { return min(p.fraction, p.cap) }
 
@@ -64,35 +69,35 @@ func (p *path) aggregate() float64 {
 	return float64(p.inFlight) / float64(p.maxInFlight)
 }
 
-// loadLocked is the load that drives p. The service that has just reported
-// may be in the same bucket as the worst, behind it.
-func (c *Controller) loadLocked(p *path, reporter *service) float64 {
+// driving is the load that drives p, apart from the pipeline's own limit. The
+// service that has just reported may be in the same bucket as the worst, behind it.
+func (p *path) driving(driver Driver, reporter *service) float64 {
+	if driver == Aggregate {
+		return p.aggregate()
+	}
 	load := 0.0
-	switch c.cfg.Driver {
-	case Aggregate:
-		load = p.aggregate()
-	default:
-		if s := p.worst.max(); s != nil {
-			load = s.load
-			if reporter != nil {
-				load = max(load, reporter.load)
-			}
+	if s := p.worst.max(); s != nil {
+		load = s.load
+		if reporter != nil {
+			load = max(load, reporter.load)
 		}
 	}
-	return max(load, c.globalLoadLocked())
+	return load
 }
 
-func (c *Controller) globalLoadLocked() float64 {
-	if c.cfg.MaxInFlight < 0 {
+// wholeLoad is the load of the pipeline's own limit.
+func wholeLoad(cfg *Config, inFlight int64) float64 {
+	if cfg.MaxInFlight < 0 {
 		return 0
 	}
-	return float64(c.inFlight) / float64(c.cfg.MaxInFlight)
+	return float64(inFlight) / float64(cfg.MaxInFlight)
 }
 
 // stepLocked brings p to now and reports whether its fraction or activity changed.
 func (c *Controller) stepLocked(p *path, reporter *service, now time.Duration) bool {
+	cfg := c.cfg.Load()
 	before, wasActive := p.fraction, p.active
-	p.load = c.loadLocked(p, reporter)
+	p.load = max(p.driving(cfg.Driver, reporter), wholeLoad(cfg, c.inFlight))
 	var elapsed time.Duration
 	if p.last < 0 {
 		p.smoothed = p.load
@@ -102,30 +107,30 @@ func (c *Controller) stepLocked(p *path, reporter *service, now time.Duration) b
 	p.last = now
 
 	if !p.active {
-		if p.load < c.cfg.Activation {
+		if p.load < cfg.Activation {
 			return false
 		}
 		p.active, p.event = true, Entered
 		p.activations++
-		p.since = c.base.Add(now)
+		p.since = now
 	}
 	if p.event != Continued {
 		p.memory = Memory{}
 	}
-	d := c.cfg.Policy.Decide(Input{
+	d := cfg.Policy.Decide(Input{
 		Load: p.load, Smoothed: p.smoothed, Fraction: p.fraction, Elapsed: elapsed,
-		Activation: c.cfg.Activation, Recovery: c.cfg.Recovery, Floor: c.cfg.Floor,
-		Interval: c.cfg.Interval, Event: p.event, Memory: &p.memory,
+		Activation: cfg.Activation, Recovery: cfg.Recovery, Floor: cfg.Floor,
+		Interval: cfg.Interval, Event: p.event, Memory: &p.memory,
 	})
 	p.event = Continued
 	if d.Fraction == d.Fraction { // not NaN
-		p.fraction = clamp(d.Fraction, c.cfg.Floor, 1)
+		p.fraction = clamp(d.Fraction, cfg.Floor, 1)
 	}
-	if d.Release && p.load <= c.cfg.Recovery {
+	if d.Release && p.load <= cfg.Recovery {
 		p.active, p.fraction = false, 1
 	}
 	if p.active != wasActive {
-		c.cfg.Logger.Info("backpressure", slog.Bool("active", p.active), slog.String("path", p.name),
+		cfg.Logger.Info("backpressure", slog.Bool("active", p.active), slog.String("path", p.name),
 			slog.Float64("load", p.load), slog.Float64("fraction", p.fraction))
 	}
 	if p.fraction == before && p.active == wasActive {
@@ -175,8 +180,9 @@ func (c *Controller) buildPathsLocked() {
 	if len(sets) == 1 && len(old) == 1 {
 		return
 	}
-	was := map[*service][]*member{}
-	for _, s := range c.services {
+	all := c.services.all()
+	was := make(map[*service][]*member, len(all))
+	for _, s := range all {
 		was[s] = s.members
 		s.members = nil
 	}
@@ -224,16 +230,16 @@ type pathSet struct {
 }
 
 func (c *Controller) findPathsLocked() []pathSet {
-	single := func() []pathSet { return []pathSet{{services: c.servicesLocked()}} }
+	single := func() []pathSet { return []pathSet{{services: c.services.all()}} }
 	if c.edges == 0 {
 		return single()
 	}
-	all := c.servicesLocked()
+	all := c.services.all()
 	down := make(map[*service][]*service, len(all))
 	fed := make(map[*service]bool, len(all))
 	for _, s := range all {
 		for _, id := range s.report.Upstreams {
-			if u := c.services[id]; u != nil && u != s {
+			if u := c.services.find(id); u != nil && u != s {
 				down[u] = append(down[u], s)
 				fed[s] = true
 			}
@@ -276,16 +282,6 @@ func (c *Controller) findPathsLocked() []pathSet {
 	return append([]pathSet{{services: rest}}, sets...)
 }
 
-// servicesLocked returns the services in order of their ids.
-func (c *Controller) servicesLocked() []*service {
-	all := make([]*service, 0, len(c.services))
-	for _, s := range c.services {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b *service) int { return strings.Compare(a.report.ServiceID, b.report.ServiceID) })
-	return all
-}
-
 // reach returns what lies downstream of entry, in order of ids, and its ends.
 func reach(entry *service, down map[*service][]*service) (stages, leaves []*service) {
 	seen := map[*service]bool{entry: true}
@@ -304,7 +300,7 @@ func reach(entry *service, down map[*service][]*service) (stages, leaves []*serv
 			}
 		}
 	}
-	byID := func(a, b *service) int { return strings.Compare(a.report.ServiceID, b.report.ServiceID) }
+	byID := func(a, b *service) int { return strings.Compare(a.id, b.id) }
 	slices.SortFunc(stages, byID)
 	slices.SortFunc(leaves, byID)
 	return stages, leaves
@@ -315,7 +311,7 @@ func pathName(leaves []*service) string {
 	const most = 3
 	var names []string
 	for _, s := range leaves[:min(most, len(leaves))] {
-		names = append(names, shorten(s.report.ServiceID))
+		names = append(names, shorten(s.id))
 	}
 	if more := len(leaves) - most; more > 0 {
 		names = append(names, fmt.Sprintf("%d more", more))

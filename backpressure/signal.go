@@ -21,7 +21,8 @@ type external struct {
 // service replaces it, and one with fraction 1 ends it.
 func (c *Controller) SendSignal(s Signal) error {
 	c.mu.Lock()
-	if e := c.checkSignalLocked(&s); e != nil {
+	cfg := c.cfg.Load()
+	if e := c.checkSignalLocked(cfg, &s); e != nil {
 		c.mu.Unlock()
 		return c.reject(e)
 	}
@@ -48,7 +49,7 @@ func (c *Controller) SendSignal(s Signal) error {
 	return nil
 }
 
-func (c *Controller) checkSignalLocked(s *Signal) *Error {
+func (c *Controller) checkSignalLocked(cfg *Config, s *Signal) *Error {
 	if e := checkID("ServiceID", s.ServiceID); e != nil {
 		return e
 	}
@@ -59,11 +60,11 @@ func (c *Controller) checkSignalLocked(s *Signal) *Error {
 		return &Error{Reason: BadNumber, ServiceID: shorten(s.ServiceID), Field: "Load", Value: formatFloat(s.Load), Want: "0 to " + strconv.Itoa(maxLoad)}
 	}
 	if !s.Time.IsZero() {
-		if e := c.cfg.checkTime(s.ServiceID, s.Time, time.Now); e != nil {
+		if e := cfg.checkTime(s.ServiceID, s.Time, time.Now); e != nil {
 			return e
 		}
 	}
-	if _, known := c.external[s.ServiceID]; !known && len(c.external) >= c.cfg.MaxServices {
+	if _, known := c.external[s.ServiceID]; !known && len(c.external) >= cfg.MaxServices {
 		return &Error{Reason: TooMany, ServiceID: shorten(s.ServiceID), Field: "signals", Value: "at their limit"}
 	}
 	return nil
@@ -92,8 +93,9 @@ func (c *Controller) ageLocked(now time.Duration) {
 	if len(c.external) == 0 {
 		return
 	}
+	stale := c.cfg.Load().staleAfter()
 	for id, e := range c.external {
-		if now-e.at > 4*c.cfg.staleAfter() {
+		if now-e.at > 4*stale {
 			delete(c.external, id)
 		}
 	}
@@ -105,16 +107,16 @@ func (c *Controller) capLocked(now time.Duration) {
 	before := make([]float64, len(c.paths))
 	for i, p := range c.paths {
 		before[i] = p.cap
-		p.cap, p.reason = 1, ""
+		p.cap, p.reason = 1, nil
 	}
 	lower := func(p *path, e *external, f float64) {
 		if f < p.cap {
-			p.cap, p.reason = f, e.signal.Reason
+			p.cap, p.reason = f, &e.signal.Reason
 		}
 	}
 	for id, e := range c.external {
-		f := e.allows(&c.cfg, now)
-		if s := c.services[id]; s != nil {
+		f := e.allows(c.cfg.Load(), now)
+		if s := c.services.find(id); s != nil {
 			for _, m := range s.members {
 				lower(m.path, e, f)
 			}
@@ -126,14 +128,15 @@ func (c *Controller) capLocked(now time.Duration) {
 	}
 	for i, p := range c.paths {
 		p.changed = p.changed || p.cap != before[i]
+		p.publishLocked(c.cfg.Load().Driver)
 	}
 }
 
 // Fraction returns what the pipeline admits, 0..1: the least of its paths.
-func (c *Controller) Fraction() float64 { return math.Float64frombits(c.fraction.Load()) }
+func (c *Controller) Fraction() float64 { return c.view.fraction.load() }
 
 // Active reports whether backpressure is on, on any path.
-func (c *Controller) Active() bool { return c.active.Load() }
+func (c *Controller) Active() bool { return c.view.active.Load() }
 
 // FractionFor returns what one service should admit. An entry admits what its
 // path does. A stage that several paths cross follows the one that is throttled
@@ -141,83 +144,91 @@ func (c *Controller) Active() bool { return c.active.Load() }
 // the worst would slow paths that have no problem. An unknown service, or "",
 // gets the pipeline's fraction.
 func (c *Controller) FractionFor(id string) float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.fractionForLocked(id)
+	if s := c.services.find(id); s != nil {
+		return c.admitted(s, s.path())
+	}
+	return c.Fraction()
 }
 
-func (c *Controller) fractionForLocked(id string) float64 {
-	s := c.services[id]
-	if s == nil {
-		return c.Fraction()
+// admitted is what s should admit, which follows p.
+func (c *Controller) admitted(s *service, p *path) float64 {
+	if !c.view.learning.Load() {
+		return p.view.fraction.load()
 	}
-	if c.learning {
-		if s.report.Fraction > 0 {
-			return s.report.Fraction
-		}
-		return 1
+	if f := s.view.fraction.load(); f > 0 {
+		return f
 	}
-	return s.path().effective()
-}
-
-// path is the one that the service follows.
-func (s *service) path() *path {
-	best := s.members[0].path
-	for _, m := range s.members[1:] {
-		if m.path.effective() > best.effective() {
-			best = m.path
-		}
-	}
-	return best
+	return 1
 }
 
 // SignalFor returns the present signal for one service, or for the pipeline
 // when id is "" or unknown.
 func (c *Controller) SignalFor(id string) Signal {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.signalLocked(id)
-}
-
-func (c *Controller) signalLocked(id string) Signal {
-	p := c.paths[0]
-	if s := c.services[id]; s != nil {
+	s := c.services.find(id)
+	var p *path
+	if s != nil {
 		p = s.path()
 	} else {
-		for _, q := range c.paths[1:] {
-			if q.effective() < p.effective() || q.effective() == p.effective() && q.active && !p.active {
-				p = q
-			}
+		p = narrowest(*c.view.paths.Load())
+	}
+	state := p.state(c.base)
+	cfg := c.cfg.Load()
+	sig := Signal{
+		ServiceID: state.WorstService, Fraction: state.Fraction, Active: state.Active,
+		Load: max(state.Load, wholeLoad(cfg, c.view.inFlight.Load())), Time: c.base.Add(c.now()),
+	}
+	switch reason := p.view.reason.Load(); {
+	case c.view.learning.Load():
+		sig.Fraction = c.Fraction()
+		if s != nil {
+			sig.Fraction = c.admitted(s, p)
 		}
-	}
-	sig := Signal{Load: p.load, Fraction: c.fractionForLocked(id), Active: p.active || p.cap < 1, Time: c.base.Add(c.now())}
-	if s := p.worst.max(); s != nil {
-		sig.ServiceID = s.report.ServiceID
-	}
-	switch {
-	case c.learning:
 		sig.Active = sig.Fraction < 1
 		sig.Reason = "learning"
-	case p.cap < p.fraction:
-		sig.Reason = p.reason
+	case reason != nil:
+		sig.Reason = *reason
 	default:
-		sig.Reason = c.describeLocked(p)
+		sig.Reason = p.describe(cfg, sig.Load, sig.Active)
 	}
 	return sig
 }
 
-// describeLocked says why p is as it is. Thousands may ask after each change,
-// so the text is made once.
-func (c *Controller) describeLocked(p *path) string {
-	if p.text == "" || p.described != p.last {
-		p.described = p.last
-		if p.active {
-			p.text = fmt.Sprintf("load %.2f, active from %.2f down to %.2f", p.load, c.cfg.Activation, c.cfg.Recovery)
-		} else {
-			p.text = fmt.Sprintf("load %.2f, below %.2f", p.load, c.cfg.Activation)
+// narrowest is the path that admits least.
+func narrowest(paths []*path) *path {
+	best := paths[0]
+	for _, p := range paths[1:] {
+		a, b := p.view.fraction.load(), best.view.fraction.load()
+		if a < b || a == b && p.view.active.Load() && !best.view.active.Load() {
+			best = p
 		}
 	}
-	return p.text
+	return best
+}
+
+// A description says why a path is as it is.
+type description struct {
+	percent              float64
+	active               bool
+	activation, recovery float64
+	text                 string
+}
+
+// describe says why p is as it is. Thousands may ask after each change, so the
+// text is made once.
+func (p *path) describe(cfg *Config, load float64, active bool) string {
+	d := description{percent: math.Round(100 * load), active: active, activation: cfg.Activation, recovery: cfg.Recovery}
+	if last := p.view.text.Load(); last != nil {
+		if d.text = last.text; d == *last {
+			return d.text
+		}
+	}
+	if active {
+		d.text = fmt.Sprintf("load %.2f, active from %.2f down to %.2f", d.percent/100, d.activation, d.recovery)
+	} else {
+		d.text = fmt.Sprintf("load %.2f, below %.2f", d.percent/100, d.activation)
+	}
+	p.view.text.Store(&d)
+	return d.text
 }
 
 // printable makes text from outside fit for logs and pages.

@@ -45,7 +45,7 @@ func (g *graph) get() *topology.Graph {
 
 func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 	snapshot := s.controller.Snapshot()
-	metrics := s.controller.Metrics()
+	metrics := snapshot.Metrics()
 	admitted := make(map[string]backpressure.ServiceState, len(snapshot.Services))
 	for _, service := range snapshot.Services {
 		admitted[service.ServiceID] = service

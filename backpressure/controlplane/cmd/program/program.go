@@ -168,7 +168,7 @@ type State struct {
 // StateOf is the present state of a server's decision.
 func StateOf(server *controlplane.Server) State {
 	snapshot := server.Controller().Snapshot()
-	metrics, pipeline := server.Controller().Metrics(), server.Topology().Pipeline
+	metrics, pipeline := snapshot.Metrics(), server.Topology().Pipeline
 	state := State{
 		Fraction:    snapshot.Fraction,
 		Load:        snapshot.Load,
