@@ -48,6 +48,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c := &Controller{
 		base:     time.Now(),
+		services: directory{locked: map[string]*service{}},
 		external: map[string]*external{},
 		learning: cfg.Learn > 0,
 	}
@@ -78,7 +79,7 @@ func (c *Controller) Report(r Report) error {
 		return c.reject(e)
 	}
 	c.mu.Lock()
-	s := c.services.find(r.ServiceID)
+	s := c.services.locked[r.ServiceID]
 	fresh := s == nil
 	if fresh {
 		var e *Error
@@ -129,7 +130,7 @@ const keep = math.MinInt64
 
 func (c *Controller) update(id string, inFlight, maxInFlight int64) (known bool, err error) {
 	c.mu.Lock()
-	s := c.services.find(id)
+	s := c.services.locked[id]
 	if s == nil {
 		c.mu.Unlock()
 		return false, nil
@@ -159,7 +160,7 @@ func (c *Controller) update(id string, inFlight, maxInFlight int64) (known bool,
 func (c *Controller) RemoveService(id string) {
 	c.mu.Lock()
 	changed := false
-	if s := c.services.find(id); s != nil {
+	if s := c.services.locked[id]; s != nil {
 		c.removeLocked(s)
 		changed = c.tickLocked()
 	}

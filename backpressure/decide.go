@@ -17,7 +17,7 @@ func (c *Controller) decideLocked(s *service) (changed bool) {
 	}
 	// Building costs as much as there are services: at once while they are few,
 	// otherwise once for every so many reports, or at the next tick.
-	if c.dirty && (c.services.count <= 256 || c.sinceWork*4 >= c.services.count) {
+	if c.dirty && (len(c.services.locked) <= 256 || c.sinceWork*4 >= len(c.services.locked)) {
 		c.buildPathsLocked()
 	}
 	for _, m := range s.members {
@@ -32,7 +32,7 @@ func (c *Controller) decideLocked(s *service) (changed bool) {
 // tickLocked is decideLocked for everybody.
 func (c *Controller) tickLocked() (changed bool) {
 	now := c.now()
-	c.expireLocked(now, c.services.count)
+	c.expireLocked(now, len(c.services.locked))
 	if c.learningLocked(now) {
 		return false
 	}
@@ -82,7 +82,7 @@ func (c *Controller) learningLocked(now time.Duration) bool {
 			p.since = now
 		}
 	}
-	cfg.Logger.Info("learned", slog.Int("services", c.services.count), slog.Int("paths", len(c.paths)))
+	cfg.Logger.Info("learned", slog.Int("services", len(c.services.locked)), slog.Int("paths", len(c.paths)))
 	return false
 }
 
@@ -154,7 +154,7 @@ func (c *Controller) onTimer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer = nil
-	if c.services.count > 0 || len(c.external) > 0 || c.Active() || c.Fraction() < 1 {
+	if len(c.services.locked) > 0 || len(c.external) > 0 || c.Active() || c.Fraction() < 1 {
 		c.armLocked()
 	}
 }

@@ -239,7 +239,7 @@ func (c *Controller) findPathsLocked() []pathSet {
 	fed := make(map[*service]bool, len(all))
 	for _, s := range all {
 		for _, id := range s.report.Upstreams {
-			if u := c.services.find(id); u != nil && u != s {
+			if u := c.services.locked[id]; u != nil && u != s {
 				down[u] = append(down[u], s)
 				fed[s] = true
 			}

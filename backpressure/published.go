@@ -70,32 +70,33 @@ type controllerView struct {
 	activeSince, activeTime atomic.Int64
 }
 
-// A directory finds services by their ids. Those who hold the controller's
-// mutex change it.
+// A directory finds services by their ids, twice: a plain map, guarded by the
+// controller's mutex, for reports, to which it costs a third of what a map costs
+// that can be read meanwhile.
 type directory struct {
-	byID  sync.Map // string to *service
-	count int      // guarded by the controller's mutex
+	locked map[string]*service
+	open   sync.Map // the same, string to *service
 }
 
 func (d *directory) find(id string) *service {
-	found, _ := d.byID.Load(id)
+	found, _ := d.open.Load(id)
 	s, _ := found.(*service)
 	return s
 }
 
 func (d *directory) add(s *service) {
-	d.byID.Store(s.id, s)
-	d.count++
+	d.locked[s.id] = s
+	d.open.Store(s.id, s)
 }
 
 func (d *directory) remove(s *service) {
-	d.byID.Delete(s.id)
-	d.count--
+	delete(d.locked, s.id)
+	d.open.Delete(s.id)
 }
 
 // all returns the services in order of their ids.
 func (d *directory) all() (all []*service) {
-	d.byID.Range(func(_, s any) bool {
+	d.open.Range(func(_, s any) bool {
 		all = append(all, s.(*service))
 		return true
 	})

@@ -19,7 +19,7 @@ type service struct {
 // newServiceLocked returns a service that has not reported yet. It becomes known
 // with its first report.
 func (c *Controller) newServiceLocked(id string) (*service, *Error) {
-	if c.services.count >= c.cfg.Load().MaxServices {
+	if len(c.services.locked) >= c.cfg.Load().MaxServices {
 		return nil, &Error{Reason: TooMany, ServiceID: shorten(id), Field: "services", Value: "at their limit"}
 	}
 	s := &service{id: id, report: Report{ServiceID: id}}

@@ -116,7 +116,7 @@ func (c *Controller) capLocked(now time.Duration) {
 	}
 	for id, e := range c.external {
 		f := e.allows(c.cfg.Load(), now)
-		if s := c.services.find(id); s != nil {
+		if s := c.services.locked[id]; s != nil {
 			for _, m := range s.members {
 				lower(m.path, e, f)
 			}
