@@ -1,0 +1,33 @@
+package topology
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What comes into a component is what it says, or what its edges bring where it
+// says nothing; nobody's guess is 0.
+func TestTheTableShowsWhatComesIn(t *testing.T) {
+	g := &Graph{
+		Nodes: []Node{{ID: "a", Kind: KindSource}, {ID: "b", Kind: KindSource}, {ID: "c", Kind: KindProcessor}, {ID: "d", Kind: KindSink, Status: Status{InRate: 7}}},
+		Edges: []Edge{
+			{From: "a", To: "c", State: StateConnected, Throughput: 30},
+			{From: "b", To: "c", State: StateConnected, Throughput: 12},
+			{From: "c", To: "d", State: StateConnected, Throughput: 40},
+		},
+	}
+	g = g.Normalize()
+	v := newView(g, nil)
+	at := -1
+	for i, name := range v.NodeHead {
+		if name == "In" {
+			at = i
+		}
+	}
+	got := map[string]string{}
+	for _, row := range v.NodeRows {
+		got[row.Cells[0].Text] = row.Cells[at].Text
+	}
+	require.Equal(t, map[string]string{"a": "–", "b": "–", "c": "42/s", "d": "7/s"}, got)
+}
