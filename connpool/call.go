@@ -30,14 +30,15 @@ var (
 // gRPC runs the attempt with, so that the slot's stats handler finds it.
 type call struct {
 	context.Context
-	cancel  context.CancelCauseFunc
-	slot    *slot
-	began   time.Time
-	phase   atomic.Uint32
-	done    atomic.Bool
-	stop    func() bool // of the watch on the context; nil for unary calls
-	probing atomic.Bool // the breaker waits for its outcome
-	inside  atomic.Bool // the user is in NewStream or RecvMsg, whose result says whether it has ended
+	cancel   context.CancelCauseFunc
+	slot     *slot
+	began    time.Time
+	phase    atomic.Uint32
+	done     atomic.Bool
+	stop     func() bool // of the watch on the context; nil for unary calls
+	probing  atomic.Bool // the breaker waits for its outcome
+	ownToken bool        // it has credentials of its own
+	inside   atomic.Bool // the user is in NewStream or RecvMsg, whose result says whether it has ended
 
 	prev, next *call // in the slot's ring
 

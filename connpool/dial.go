@@ -96,7 +96,7 @@ func (p *Pool) dial(s *slot, prove bool) error {
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	s.wire.slot = s
 	s.calls.prev, s.calls.next = &s.calls, &s.calls
-	cc, err := p.newConn(grpc.WithStatsHandler(&s.wire))
+	cc, err := p.newConn(grpc.WithStatsHandler(&s.wire), grpc.WithPerRPCCredentials(&s.wire))
 	if err != nil {
 		s.cancel()
 		return err

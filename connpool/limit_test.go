@@ -283,3 +283,51 @@ func TestCancelledInTheQueue(t *testing.T) {
 		require.ErrorIs(t, err, mine)
 	})
 }
+
+// slowToken takes its time for each call, as a token source does now and then.
+type slowToken struct{}
+
+func (slowToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	select {
+	case <-time.After(300 * time.Millisecond):
+		return map[string]string{"authorization": "Bearer t"}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (slowToken) RequireTransportSecurity() bool { return false }
+
+// A call that waits for its credentials does not wait for a stream: it says
+// nothing about the server's limit, and is left alone.
+func TestSlowCredentialsAreNoLimit(t *testing.T) {
+	for _, where := range []string{"of the connection", "of the call"} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var opts []grpc.CallOption
+				server, pool := start(t, connpooltest.Behavior{MaxStreams: 4}, func(c *connpool.Config) {
+					c.MinConnections, c.MaxConnections = 1, 1
+					c.HealthCheckInterval = -1
+					if where == "of the call" {
+						opts = append(opts, grpc.PerRPCCredentials(slowToken{}))
+					} else {
+						c.DialOptions = append(c.DialOptions, grpc.WithPerRPCCredentials(slowToken{}))
+					}
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				for n := range 4 {
+					s, err := connpooltest.OpenServerStream(ctx, pool, opts...)
+					require.NoError(t, err)
+					require.NoError(t, connpooltest.Recv(s))
+					require.Equal(t, n+1, server.Counts().Running)
+				}
+				require.Zero(t, pool.Stats().LearnedLimit)
+				require.Zero(t, pool.Stats().Moved)
+				go func() { _, _ = connpooltest.OpenServerStream(ctx, pool, opts...) }()
+				time.Sleep(time.Second)
+				require.Equal(t, 4, pool.Stats().LearnedLimit, "this one waits for a stream")
+			})
+		})
+	}
+}

@@ -26,7 +26,7 @@ func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption
 			c.end(err)
 		}
 	}()
-	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(c.onFinish))
+	opts = append(c.watchToken(opts[:len(opts):len(opts)]), grpc.OnFinish(c.onFinish))
 	c.inside.Store(true)
 	inner, err := c.slot.cc.NewStream(c, desc, method, opts...)
 	c.inside.Store(false)

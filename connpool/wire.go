@@ -5,13 +5,18 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/stats"
 )
 
-// wire is a slot's stats handler. It counts attempts that wait for a stream and
-// those that have one: gRPC reports an attempt's header only once the server's
-// stream limit let it out, so when attempts wait on a ready transport and none
-// gets out, those on the wire are exactly the limit.
+// wire is a slot's stats handler, and the last of its credentials. It counts
+// attempts that wait for a stream and those that have one. The last thing that
+// gRPC does before it waits for a stream is to ask for credentials, and it
+// reports an attempt's header only once the server's stream limit let it out. So
+// when attempts wait on a ready transport and none gets out, those on the wire
+// are exactly the limit. From its begin on it would not be: a token that is slow
+// to come, or a name, holds an attempt up as well.
 type wire struct {
 	slot    *slot
 	inbound atomic.Uint64 // signs of life of the server
@@ -29,6 +34,7 @@ type attemptKey struct{}
 type attempt struct {
 	call      *call // nil when an interceptor made its own context
 	transport uint64
+	waiting   bool // for a stream; sent is what comes after it
 	sent      bool
 }
 
@@ -67,8 +73,51 @@ func (w *wire) begin(a *attempt) {
 		a.call.begun()
 	}
 	w.open.Add(1)
+}
+
+// GetRequestMetadata adds nothing to an attempt: it is where the waiting begins,
+// unless the call has credentials of its own, which gRPC asks after these.
+func (w *wire) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	if a, _ := ctx.Value(attemptKey{}).(*attempt); a != nil && (a.call == nil || !a.call.ownToken) {
+		w.wait(a)
+	}
+	return nil, nil
+}
+
+// RequireTransportSecurity is what credentials without a secret say.
+func (w *wire) RequireTransportSecurity() bool { return false }
+
+// A token is the credentials of a call.
+type token struct {
+	credentials.PerRPCCredentials
+	wire *wire
+}
+
+func (t token) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
+	md, err := t.PerRPCCredentials.GetRequestMetadata(ctx, uri...)
+	if a, _ := ctx.Value(attemptKey{}).(*attempt); a != nil && err == nil {
+		t.wire.wait(a)
+	}
+	return md, err
+}
+
+// watchToken makes the call's own credentials, if it has any, say when they have come.
+func (c *call) watchToken(opts []grpc.CallOption) []grpc.CallOption {
+	for i := len(opts) - 1; i >= 0; i-- { // the last is the one that gRPC takes
+		if o, ok := opts[i].(grpc.PerRPCCredsCallOption); ok && o.Creds != nil {
+			c.ownToken = true
+			return append(opts[:len(opts):len(opts)], grpc.PerRPCCredentials(token{o.Creds, &c.slot.wire}))
+		}
+	}
+	return opts
+}
+
+func (w *wire) wait(a *attempt) {
 	w.mu.Lock()
-	w.waiting++
+	if !a.waiting {
+		a.waiting = true
+		w.waiting++
+	}
 	w.mu.Unlock()
 	w.slot.lane.pool.watchWaiting()
 }
@@ -80,16 +129,19 @@ func (w *wire) out(a *attempt) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a.sent, a.transport = true, w.transport
-	w.waiting--
+	if a.waiting {
+		w.waiting--
+	}
 	w.onWire++
 	w.progress++
 }
 
 func (w *wire) end(a *attempt) {
 	w.mu.Lock()
-	if !a.sent {
+	switch {
+	case !a.sent && a.waiting:
 		w.waiting--
-	} else if a.transport == w.transport {
+	case a.sent && a.transport == w.transport:
 		w.onWire--
 		w.progress++
 	}
