@@ -14,7 +14,7 @@ import (
 type Override struct {
 	// Endpoint is the target as Get names it.
 	Endpoint string
-	// Change edits a copy of the shared configuration.
+	// Change edits a copy of the shared configuration, when the manager is made.
 	Change func(*Config)
 }
 
@@ -22,7 +22,7 @@ type Override struct {
 // overrides. Its methods may be called by any number of goroutines.
 type Manager struct {
 	cfg       Config
-	overrides map[string]func(*Config)
+	overrides map[string]Config
 
 	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint: for who only reads
 
@@ -31,10 +31,11 @@ type Manager struct {
 	closed bool
 }
 
-// NewManager checks the shared configuration and returns an empty manager.
+// NewManager checks the shared configuration and the overrides, and returns an
+// empty manager.
 func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 	problems := []error{cfg.withDefaults("").validate()}
-	m := &Manager{cfg: cfg, overrides: map[string]func(*Config){}, pools: map[string]*Pool{}}
+	m := &Manager{cfg: cfg, overrides: map[string]Config{}, pools: map[string]*Pool{}}
 	m.listed.Store(&[]*Pool{})
 	m.cfg.Lanes, m.cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
 	for i, o := range overrides {
@@ -45,7 +46,13 @@ func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 		if _, twice := m.overrides[o.Endpoint]; twice {
 			problems = append(problems, fmt.Errorf("overrides[%d] is the second for %q", i, o.Endpoint))
 		}
-		m.overrides[o.Endpoint] = o.Change
+		own := cfg
+		own.Lanes, own.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
+		o.Change(&own)
+		if err := own.withDefaults(o.Endpoint).validate(); err != nil {
+			problems = append(problems, fmt.Errorf("%q: %w", o.Endpoint, err))
+		}
+		m.overrides[o.Endpoint] = own
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("connpool: manager: %w", err)
@@ -65,10 +72,9 @@ func (m *Manager) Get(endpoint string) (*Pool, error) {
 	if p := m.pools[endpoint]; p != nil && !p.isClosed() {
 		return p, nil
 	}
-	cfg := m.cfg
-	if change := m.overrides[endpoint]; change != nil {
-		cfg.Lanes, cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
-		change(&cfg)
+	cfg, own := m.overrides[endpoint]
+	if !own {
+		cfg = m.cfg
 	}
 	p, err := New(endpoint, cfg)
 	if err != nil {
