@@ -45,6 +45,7 @@ type waiter struct {
 	ready   chan *slot // buffered: a grant never blocks
 	refuse  chan error // buffered
 	patient bool       // waits although the endpoint cannot be reached
+	gone    bool       // answered, and out of the queue; guarded by the lane
 }
 
 // pick takes a place on a healthy slot that has room, or returns nil. It reads
@@ -247,14 +248,19 @@ func (l *lane) enterLocked(patient bool) (*slot, error) {
 func (l *lane) leave(place *list.Element) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for e := l.queue.Front(); e != nil; e = e.Next() {
-		if e == place {
-			l.queue.Remove(e)
-			l.waiting.Add(-1)
-			return true
-		}
+	if place.Value.(*waiter).gone {
+		return false
 	}
-	return false
+	l.takeLocked(place)
+	return true
+}
+
+// takeLocked takes a waiter out of the queue.
+func (l *lane) takeLocked(place *list.Element) *waiter {
+	w := l.queue.Remove(place).(*waiter)
+	w.gone = true
+	l.waiting.Add(-1)
+	return w
 }
 
 // grant hands places to those who wait, in order.
@@ -266,9 +272,7 @@ func (l *lane) grant() {
 		if s == nil {
 			return
 		}
-		w := l.queue.Remove(l.queue.Front()).(*waiter)
-		l.waiting.Add(-1)
-		w.ready <- s
+		l.takeLocked(l.queue.Front()).ready <- s
 	}
 }
 
@@ -280,8 +284,7 @@ func (l *lane) refuseWaiting(reason Reason) {
 	for e := l.queue.Front(); e != nil; {
 		next := e.Next()
 		if w := e.Value.(*waiter); reason == ReasonClosed || !w.patient {
-			l.queue.Remove(e)
-			l.waiting.Add(-1)
+			l.takeLocked(e)
 			w.refuse <- l.refusal(reason, nil)
 		}
 		e = next
