@@ -30,10 +30,15 @@ func (k Kind) String() string {
 	return "invalid"
 }
 
+// maxRows is the longest array that Arrow's format recommends. A batch of null
+// columns has rows without bytes, so a claim cannot be told from the truth; this
+// keeps a false one from filling what is counted in 64 bits.
+const maxRows = math.MaxInt32
+
 // A Payload is what [Peek] read of one FlightData. Sizes are bytes.
 type Payload struct {
 	Kind Kind
-	// Rows is the batch's own claim, never negative.
+	// Rows is the batch's own claim, never negative, and 2^31-1 where it claims more.
 	Rows int64
 	// Bytes is what is there: header, body and application metadata.
 	Bytes int64
@@ -126,7 +131,7 @@ func (p *Payload) read(header, body []byte, metadata int) {
 		case rows < 0:
 			p.Malformed = true
 		case p.Kind == KindRecordBatch:
-			p.Rows = rows
+			p.Rows = min(rows, maxRows)
 		}
 	}
 	if fieldOf(vtable, 3) != 0 {
