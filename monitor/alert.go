@@ -129,17 +129,6 @@ type Transition struct {
 	Time     time.Time
 }
 
-// Silence holds alerts back while they match.
-type Silence struct {
-	// Match are label values, alertname and severity among them, that an alert
-	// must all have.
-	Match map[string]string
-	// Until is when it ends.
-	Until time.Time
-	// By and Comment say who and why.
-	By, Comment string
-}
-
 // ErrNoAlert is returned by [Monitor.Acknowledge] when nothing matches.
 var ErrNoAlert = errors.New("monitor: no such alert is pending or firing")
 

@@ -1,0 +1,83 @@
+package monitor
+
+import (
+	"slices"
+	"time"
+)
+
+// Groups are what a condition makes of its family's samples: a number for each
+// combination of the values of its By labels.
+
+// values computes the number of each group that has one.
+func (r *compiled) values(now time.Time, read reader, p *past) map[[MaxLabels]string]float64 {
+	groups := map[[MaxLabels]string]float64{}
+	c := &r.Condition
+	add := func(labels [MaxLabels]string, value float64) {
+		group := r.group(labels)
+		old, ok := groups[group]
+		switch {
+		case !ok:
+			groups[group] = value
+		case c.Aggregate == Sum:
+			groups[group] = old + value
+		case c.Aggregate == Min:
+			groups[group] = min(old, value)
+		default:
+			groups[group] = max(old, value)
+		}
+	}
+	switch c.Func {
+	case Value, Absent:
+		read(r.family, func(labels [MaxLabels]string, value float64) {
+			if r.matches(labels) {
+				add(labels, value)
+			}
+		})
+		if c.Func == Absent {
+			present := len(groups) > 0
+			clear(groups)
+			if !present {
+				groups[[MaxLabels]string{}] = 1
+			}
+		}
+	case Ratio:
+		divisors := map[[MaxLabels]string]float64{}
+		read(r.over, func(labels [MaxLabels]string, value float64) { divisors[labels] = value })
+		read(r.family, func(labels [MaxLabels]string, value float64) {
+			if divisor := divisors[labels]; divisor > 0 && r.matches(labels) {
+				add(labels, value/divisor)
+			}
+		})
+	case Rate, Increase:
+		for labels, s := range p.series[r.family].series {
+			if !r.matches(labels) {
+				continue
+			}
+			if growth, ok := p.increase(s, now, c.Window); ok {
+				if c.Func == Rate {
+					growth /= c.Window.Seconds()
+				}
+				add(labels, growth)
+			}
+		}
+	}
+	return groups
+}
+
+func (r *compiled) group(labels [MaxLabels]string) (group [MaxLabels]string) {
+	for i, position := range r.by {
+		group[i] = labels[position]
+	}
+	return group
+}
+
+func (r *compiled) matches(labels [MaxLabels]string) bool {
+	for _, m := range r.match {
+		if labels[m.position] != m.value {
+			return false
+		}
+	}
+	return true
+}
+
+func compareGroups(a, b [MaxLabels]string) int { return slices.Compare(a[:], b[:]) }
