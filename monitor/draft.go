@@ -199,9 +199,10 @@ func fold[T any](items []*T, id func(*T) string, places *admitted, maximum int, 
 		}
 		return items, 0
 	}
+	rest := other()
 	next := make(admitted, maximum)
 	for _, item := range items {
-		if _, ok := (*places)[id(item)]; ok && len(next) < maximum {
+		if _, ok := (*places)[id(item)]; ok && len(next) < maximum && id(item) != id(rest) {
 			next[id(item)] = struct{}{}
 		}
 	}
@@ -209,9 +210,10 @@ func fold[T any](items []*T, id func(*T) string, places *admitted, maximum int, 
 		if len(next) == maximum {
 			break
 		}
-		next[id(item)] = struct{}{}
+		if id(item) != id(rest) { // somebody may be called like that
+			next[id(item)] = struct{}{}
+		}
 	}
-	rest := other()
 	for _, item := range items {
 		if _, ok := next[id(item)]; ok {
 			kept = append(kept, item)
@@ -235,15 +237,6 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 		s.Pipeline.sanitize()
 	}
 
-	services, n := fold(sorted(d.services, (*Service).key), (*Service).key, &l.services, cfg.MaxServices,
-		func() *Service { return &Service{ID: Other, Type: TypeUnknown} }, (*Service).merge)
-	*dropped += n
-	s.Services = make([]Service, len(services))
-	for i, v := range services {
-		v.sanitize()
-		s.Services[i] = *v
-	}
-
 	pools, n := fold(sorted(d.pools, (*Pool).key), (*Pool).key, &l.pools, cfg.MaxPools,
 		func() *Pool { return &Pool{Endpoint: Other} }, (*Pool).merge)
 	*dropped += n
@@ -252,8 +245,18 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 		s.Pools[i] = *v
 	}
 
+	services, n := fold(sorted(d.services, (*Service).key), (*Service).key, &l.services, cfg.MaxServices,
+		func() *Service { return &Service{ID: Other, Type: TypeUnknown} }, (*Service).merge)
+	*dropped += n
+	s.Services = make([]Service, len(services))
+	for i, v := range services {
+		v.sanitize()
+		v.foldConnections(l.pools, cfg.MaxPools)
+		s.Services[i] = *v
+	}
+
 	edges, n := fold(sorted(d.edges, (*Edge).key), (*Edge).key, &l.edges, cfg.MaxEdges,
-		func() *Edge { return &Edge{Source: Other, Target: Other} }, (*Edge).merge)
+		func() *Edge { return &Edge{Source: Other, Target: Other, id: Other + "\x00" + Other} }, (*Edge).merge)
 	*dropped += n
 	s.Edges = make([]Edge, len(edges))
 	for i, v := range edges {

@@ -1,8 +1,12 @@
 package monitor
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 func (v *Service) key() string { return v.ID }
@@ -50,15 +54,18 @@ func (v *Service) merge(o *Service) {
 	}
 }
 
-// AddError adds n errors of a gRPC code.
+// AddError adds n errors of a gRPC code. What is none counts as Unknown.
 func (v *Service) AddError(code string, n uint64) {
+	if !codeNames[code] {
+		code = codes.Unknown.String()
+	}
 	for i := range v.Errors {
 		if v.Errors[i].Code == code {
 			v.Errors[i].Count += n
 			return
 		}
 	}
-	v.Errors = append(v.Errors, CodeCount{Code: labelValue(code), Count: n})
+	v.Errors = append(v.Errors, CodeCount{Code: code, Count: n})
 }
 
 // AddAdmissions adds n decisions of the gate. Both strings must come from
@@ -84,6 +91,32 @@ func (v *Service) AddConnections(endpoint string, n int64) {
 	}
 	v.Connections = append(v.Connections, EndpointCount{Endpoint: endpoint, Count: n})
 }
+
+// foldConnections keeps the endpoints of pools that have series, once there are
+// more endpoints than pools may be, and as many others as there is room for.
+func (v *Service) foldConnections(pools admitted, maximum int) {
+	if len(v.Connections) <= maximum {
+		return
+	}
+	slices.SortStableFunc(v.Connections, func(a, b EndpointCount) int {
+		_, pooled := pools[a.Endpoint]
+		_, other := pools[b.Endpoint]
+		return cmp.Or(-cmp.Compare(oneIf(pooled), oneIf(other)), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
+	all := v.Connections
+	v.Connections = slices.Clone(all[:maximum])
+	for _, c := range all[maximum:] {
+		v.AddConnections(Other, c.Count)
+	}
+}
+
+var codeNames = func() map[string]bool {
+	names := map[string]bool{}
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		names[code.String()] = true
+	}
+	return names
+}()
 
 func (t *Traffic) add(o Traffic) {
 	t.Events += o.Events

@@ -63,6 +63,7 @@ type meters struct {
 
 type serviceMeter struct {
 	events, finished, failed meter
+	ended                    time.Time // when one last had finished
 	peaks                    peakMeter
 	seen                     time.Time
 }
@@ -73,6 +74,10 @@ type meter struct {
 	last float64
 	rate float64
 }
+
+// ratioPatience is how long a ratio outlives the last RPC that it is made of. It
+// is the time after which alerts on it fire: one failure alone never does.
+const ratioPatience = time.Minute
 
 // shortest is the least time between two looks that a rate is made of.
 const shortest = 200 * time.Millisecond
@@ -146,9 +151,14 @@ func (m *meters) complete(d *Draft) {
 		if rate := s.events.update(d.now, float64(handled), m.interval); v.Throughput == 0 && handled > 0 {
 			v.Throughput = rate
 		}
+		if s.finished.at.IsZero() || float64(v.finished) != s.finished.last {
+			s.ended = d.now
+		}
 		finished := s.finished.update(d.now, float64(v.finished), m.interval)
 		failed := s.failed.update(d.now, float64(v.failed), m.interval)
-		if v.ErrorRatio == 0 && finished > 0 {
+		// Both rates fade alike: without an end to it, the last failures would
+		// stay a ratio of 1 for as long as nothing else happens.
+		if v.ErrorRatio == 0 && finished > 0 && d.now.Sub(s.ended) < ratioPatience {
 			v.ErrorRatio = min(1, failed/finished)
 		}
 		v.takeReport()

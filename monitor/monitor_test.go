@@ -18,6 +18,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
 	"github.com/withobsrvr/sluice/topology"
@@ -421,4 +422,69 @@ func ExampleMonitor_Report() {
 	// Output:
 	// degraded - archive is the bottleneck at 99.0% of its limit, and holds ledgers back.
 	// service_high_load archive - Service archive is at 99.0% capacity, consider scaling.
+}
+
+// TestAServiceNamedOther: it is one with what is folded, not a second series of
+// that name, which would fail the whole scrape.
+func TestAServiceNamedOther(t *testing.T) {
+	m := newMonitor(t, monitor.Config{MaxServices: 2, MaxPools: 2, MaxEdges: 2})
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		for _, id := range []string{"a", monitor.Other, "z", "zz"} {
+			d.Service(id).InFlight = 1
+			d.Pool(id).Total = 1
+			d.Edge(id, id).Events = 1
+		}
+	}))
+	s := m.Snapshot()
+	require.Len(t, s.Services, 3)
+	require.Equal(t, int64(2), s.Service(monitor.Other).InFlight)
+	require.Len(t, s.Pools, 3)
+	require.Equal(t, int64(2), s.Pools[2].Total)
+	require.Len(t, s.Edges, 3)
+	require.Equal(t, uint64(2), s.Edges[2].Events)
+}
+
+// TestLabelsOfAServiceAreBounded: endpoints as pools are, codes by gRPC's set.
+func TestLabelsOfAServiceAreBounded(t *testing.T) {
+	m := newMonitor(t, monitor.Config{MaxPools: 3})
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		v := d.Service("a")
+		v.Local = true
+		for i := range 10 {
+			endpoint := fmt.Sprintf("host-%d:1", i)
+			d.Pool(endpoint).Total = 1
+			v.AddConnections(endpoint, 2)
+			v.AddError(fmt.Sprint("invented ", i), 1)
+		}
+		v.AddError("Internal", 5)
+	}))
+	v := m.Snapshot().Service("a")
+	require.Equal(t, []monitor.EndpointCount{{Endpoint: "host-0:1", Count: 2}, {Endpoint: "host-1:1", Count: 2}, {Endpoint: "host-2:1", Count: 2}, {Endpoint: monitor.Other, Count: 14}}, v.Connections)
+	require.Equal(t, []monitor.CodeCount{{Code: "Unknown", Count: 10}, {Code: "Internal", Count: 5}}, v.Errors)
+}
+
+// TestErrorRatioIsForgotten when nothing has ended for a minute: what failed
+// last must not be a failure for ever.
+func TestErrorRatioIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Freshness: -1})
+		client := &calls{}
+		m.WatchClient("a", "", client)
+		m.Snapshot()
+		end := func(completed, failed int64) {
+			time.Sleep(monitor.DefaultInterval)
+			client.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: completed, Failed: failed}}
+		}
+		ratio := func() float64 { return m.Snapshot().Service("a").ErrorRatio }
+		end(0, 1)
+		require.Equal(t, 1.0, ratio())
+		for range 11 {
+			end(0, 1)
+			require.Equal(t, 1.0, ratio())
+		}
+		end(0, 1)
+		require.Zero(t, ratio())
+		end(0, 2)
+		require.Equal(t, 1.0, ratio(), "and is back with the next")
+	})
 }
