@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"time"
+
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 )
@@ -66,11 +68,15 @@ func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) 
 // that id reads from, or writes to, the service upstreamID. It makes the edge
 // between the two. An upstreamID of "" makes none.
 func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (stop func()) {
+	// A call's times are read while they change, and may come out a little less
+	// than before. To Prometheus a counter that falls has begun anew.
+	var blocked time.Duration
 	return m.Watch(SourceFunc(func(d *Draft) {
 		s := client.Stats()
 		v := d.Service(serviceID)
 		v.Local = true
 		var e *Edge
+		var sum time.Duration
 		if upstreamID != "" {
 			e = d.Edge(upstreamID, serviceID)
 			e.Counted = true
@@ -86,7 +92,11 @@ func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (s
 			e.Bytes += uint64(max(0, c.Received.Bytes))
 			// While the stream is open and the reader is not in RecvMsg, what
 			// the server sends piles up in HTTP/2's windows, and then it waits.
-			e.Blocked += c.Busy + c.Throttled
+			sum += c.Busy + c.Throttled
+		}
+		if e != nil {
+			blocked = max(blocked, sum)
+			e.Blocked += blocked
 		}
 		v.addFailures(s.Failures)
 	}))

@@ -63,6 +63,17 @@ func TestWatchServerAndClient(t *testing.T) {
 	})
 }
 
+// TestBlockedTimeDoesNotFall by what a reading in the midst of a change loses.
+func TestBlockedTimeDoesNotFall(t *testing.T) {
+	m := newMonitor(t, monitor.Config{Freshness: -1})
+	client := &calls{}
+	m.WatchClient("sink", "source", client)
+	for _, step := range []struct{ busy, want time.Duration }{{time.Second, time.Second}, {time.Second - 100, time.Second}, {time.Second + 1, time.Second + 1}} {
+		client.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Active: 1, Busy: step.busy}}
+		require.Equal(t, step.want, m.Snapshot().Edges[0].Blocked)
+	}
+}
+
 // TestBlockedSenderShowsBeforeItUnblocks: a wait in progress is time already.
 func TestBlockedSenderShowsBeforeItUnblocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
