@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -28,7 +29,7 @@ func (c *counters) scaled(r ScaleReason) {
 func (p *Pool) Stats() Stats {
 	now := time.Now()
 	p.mu.Lock()
-	slots, retry, closedUses := p.slots, p.retry, p.closedUses
+	slots, gone, retry, closedUses := p.slots, p.gone, p.retry, p.closedUses
 	p.mu.Unlock()
 	c := &p.counters
 	st := Stats{
@@ -56,6 +57,9 @@ func (p *Pool) Stats() Stats {
 	}
 	uses := int64(0)
 	for _, s := range slots {
+		if slices.Contains(gone, s) {
+			continue // its uses are in closedUses
+		}
 		cs := ConnStats{
 			ID: s.id, Lane: s.lane.name, State: s.state(), Streams: s.running(), Limit: int(s.limit.Load()),
 			LearnedLimit: int(s.learn.limit.Load()), Uses: int64(s.uses()), Age: now.Sub(s.created),

@@ -58,3 +58,22 @@ func TestStatsWaitForNoCall(t *testing.T) {
 		require.Equal(t, BreakerHalfOpen, read().Breaker)
 	})
 }
+
+// TestUsesOfAClosedConnectionCountOnce: also between its end and the worker's
+// next look. A counter that falls afterwards has begun anew to who reads it.
+func TestUsesOfAClosedConnectionCountOnce(t *testing.T) {
+	l := idlePool(RoundRobin, 2, 10)
+	p := l.pool
+	p.lanes, p.slots, p.worker = []*lane{l}, *l.slots.Load(), &worker{}
+	for range 10 {
+		l.pick().release()
+	}
+	require.EqualValues(t, 10, p.Stats().TotalUseCount)
+	require.Equal(t, 5.0, p.Stats().AverageUseCount)
+	p.slots[0].drain()
+	p.forget(p.slots[0])
+	require.EqualValues(t, 10, p.Stats().TotalUseCount, "before the worker has looked")
+	p.sweep()
+	require.EqualValues(t, 10, p.Stats().TotalUseCount)
+	require.Equal(t, 5.0, p.Stats().AverageUseCount)
+}
