@@ -52,6 +52,22 @@ func TestLoadNeverFailsProbes(t *testing.T) {
 	require.Equal(t, "warn", doc.Checks["pipeline:backpressure"][0].Status)
 }
 
+// TestProbesDoNotWaitForASource: one that blocks is no reason to be restarted.
+func TestProbesDoNotWaitForASource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{})
+		release := make(chan struct{})
+		m.Watch(monitor.SourceFunc(func(*monitor.Draft) { <-release }))
+		go m.Snapshot()
+		synctest.Wait()
+		for _, path := range []string{"/livez", "/readyz"} {
+			code, _, _ := get(t, m.Handler(nil), path)
+			require.Equal(t, 200, code)
+		}
+		close(release)
+	})
+}
+
 func TestReadiness(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
 	var broken error
