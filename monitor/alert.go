@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -81,13 +82,23 @@ const (
 	Resolved
 )
 
+var alertStates = [...]string{"inactive", "pending", "firing", "resolved"}
+
 // String returns the state's name.
-func (s AlertState) String() string {
-	return [...]string{"inactive", "pending", "firing", "resolved"}[s]
-}
+func (s AlertState) String() string { return alertStates[s] }
 
 // MarshalText makes the state its name in JSON.
 func (s AlertState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a state's name.
+func (s *AlertState) UnmarshalText(text []byte) error {
+	i := slices.Index(alertStates[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("monitor: %q is no state of an alert", text)
+	}
+	*s = AlertState(i)
+	return nil
+}
 
 // Alert is one alert at one moment.
 type Alert struct {

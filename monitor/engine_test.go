@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"encoding/json"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,6 +71,18 @@ func TestAlertGoesThroughItsStates(t *testing.T) {
 		pass(16 * time.Minute)
 		require.Empty(t, m.Alerts(), "a resolved alert is listed for 15 minutes")
 	})
+}
+
+// TestAlertsSurviveJSON: what /alerts and /report say can be read back.
+func TestAlertsSurviveJSON(t *testing.T) {
+	for state := monitor.Inactive; state <= monitor.Resolved; state++ {
+		text, err := json.Marshal(monitor.Alert{Rule: "A", State: state, Labels: monitor.Labels{{Name: "a", Value: "b"}}})
+		require.NoError(t, err)
+		var back monitor.Alert
+		require.NoError(t, json.Unmarshal(text, &back))
+		require.Equal(t, state, back.State)
+	}
+	require.Error(t, json.Unmarshal([]byte(`{"state":"asleep"}`), new(monitor.Alert)))
 }
 
 func TestNoDataPolicies(t *testing.T) {

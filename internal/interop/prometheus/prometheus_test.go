@@ -118,6 +118,11 @@ scrape_configs:
 	} {
 		until(t, ctx, fmt.Sprintf("%s has %v series", query, want), func() bool { return count(ctx, prometheusURL, query) == want })
 	}
+	until(t, ctx, "the sink's measurement is the pipeline's latency", func() bool {
+		var report monitor.Report
+		text, err := fetch(ctx, "http://"+targets[0]+"/report")
+		return err == nil && json.Unmarshal(text, &report) == nil && report.Performance.LatencyMeasured
+	})
 	for _, target := range targets {
 		checkMetrics(t, ctx, "http://"+target+"/metrics")
 	}
