@@ -2,6 +2,7 @@ package interceptors_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/connpool"
+	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
 )
@@ -234,4 +236,43 @@ func TestInstalledTwiceCountsOnce(t *testing.T) {
 		interceptorstest.Rows(t, server, interceptors.ClassGet, 0, 10)
 		idle(t, nil, server)
 	})
+}
+
+// A stage that takes its room by hand returns what its gate said: that is a
+// refusal like any other, and not an unknown error.
+func TestRefusalOfAGateInTheHandler(t *testing.T) {
+	for name, test := range map[string]struct {
+		cost flowcontrol.Cost
+		code codes.Code
+		ms   string
+	}{
+		"full":      {flowcontrol.Cost{Messages: 1}, codes.Unavailable, "50"},
+		"never fit": {flowcontrol.Cost{Messages: 1, Bytes: 1 << 30}, codes.InvalidArgument, "-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				gate := newGate(t, flowcontrol.Config{
+					Limit: flowcontrol.Cost{Messages: 1, Bytes: 1 << 20}, Oversized: flowcontrol.RefuseOversized, MaxWait: time.Millisecond,
+				})
+				held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
+				require.NoError(t, err)
+				defer held.Release(flowcontrol.Ignored)
+				_, err = gate.Acquire(t.Context(), test.cost)
+				refusal := fmt.Errorf("enricher: %w", err)
+				server := newServer(t, interceptors.ServerConfig{Pushback: interceptors.Pushback{Jitter: -1}})
+				f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Fail: refusal}})
+				var trailer metadata.MD
+				stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
+				require.NoError(t, err)
+				_, err = drain(stream)
+				require.Equal(t, test.code, status.Code(err), err)
+				require.Equal(t, []string{test.ms}, stream.Trailer().Get("grpc-retry-pushback-ms"))
+				_, err = f.Client.GetFlightInfo(t.Context(), &flight.FlightDescriptor{}, grpc.Trailer(&trailer))
+				require.Equal(t, test.code, status.Code(err), err)
+				require.Equal(t, []string{test.ms}, trailer.Get("grpc-retry-pushback-ms"))
+				require.Len(t, server.Stats().Rejections, 2)
+				idle(t, nil, server)
+			})
+		})
+	}
 }

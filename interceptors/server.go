@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
@@ -179,7 +180,8 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	panicked = false
 	permit.Release(lateness(ctx, cl.start, err))
 	cl.recv.last.Store(0)
-	if e := cl.failure.Load(); e != nil { // Drain ended it
+	s.adopt(cl, err)
+	if e := cl.failure.Load(); e != nil { // Drain ended it, or a gate
 		resp, err = nil, e
 		_ = grpc.SetTrailer(ctx, e.trailer())
 	}
@@ -189,6 +191,17 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	s.finish(cl, err)
 	s.load.report(ctx, err)
 	return resp, err
+}
+
+// adopt makes the refusal of a gate that the handler asked by itself one of
+// ours. As it is it has no status, and clients would see an unknown error.
+func (s *Server) adopt(cl *call, err error) {
+	if _, hasStatus := status.FromError(err); hasStatus {
+		return
+	}
+	if e := s.refuse(cl, err); e != nil {
+		_ = cl.fail(e)
+	}
 }
 
 // errPanic is how a call ends whose handler panicked. The panic goes on.
@@ -264,6 +277,7 @@ func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler
 	s.load.touch(stream.ctx)
 	err = handler(srv, stream)
 	panicked = false
+	s.adopt(cl, err)
 	if e := cl.failure.Load(); e != nil {
 		stream.SetTrailer(e.trailer())
 		err = e
