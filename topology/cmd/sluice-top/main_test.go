@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -81,6 +82,21 @@ func (older) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.ServiceLi
 		ServiceId: "old", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_PROCESSOR, IsHealthy: false,
 		LastHeartbeat: timestamppb.Now(), Metrics: map[string]float64{"current_inflight": 3},
 	}}}, nil
+}
+
+func TestLatencyIsThatOfThePath(t *testing.T) {
+	node := func(id string, ms int, upstreams ...string) topology.Node {
+		return topology.Node{ID: id, Upstreams: upstreams, Status: topology.Status{Latency: time.Duration(ms) * time.Millisecond}}
+	}
+	fan := (&topology.Graph{Nodes: []topology.Node{node("a", 1), node("b", 10, "a"), node("c", 100, "b"), node("d", 20, "b")}}).Normalize()
+	require.Equal(t, 111*time.Millisecond, longest(fan), "and not the sum over all sinks")
+	round := (&topology.Graph{Nodes: []topology.Node{node("a", 1, "b"), node("b", 10, "a")}}).Normalize()
+	require.GreaterOrEqual(t, longest(round), 10*time.Millisecond)
+
+	r := newReader(nil)
+	r.status("sink", map[string]float64{"end_to_end_latency_ms": 700}, time.Now())
+	r.status("other", map[string]float64{"end_to_end_latency_ms": math.NaN(), "processing_latency_ms": 1e300}, time.Now())
+	require.Equal(t, 700*time.Millisecond, r.measured)
 }
 
 func TestOlderControlPlane(t *testing.T) {

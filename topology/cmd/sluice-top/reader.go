@@ -28,6 +28,8 @@ type reader struct {
 	// Events counted at the last look, for the rates of components that report
 	// only totals.
 	events map[string]counted
+	// The longest latency that a component says to have measured.
+	measured time.Duration
 }
 
 type counted struct {
@@ -64,6 +66,7 @@ func (r *reader) read(ctx context.Context) (*topology.Graph, error) {
 // there is.
 func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	now := time.Now()
+	r.measured = 0
 	graph := &topology.Graph{Schema: topology.Schema, Time: now}
 	list, err := flowctlv1pb.Client{Conn: r.conn}.ListComponents(ctx, &flowctlv1pb.ListComponentsRequest{IncludeUnhealthy: true})
 	switch status.Code(err) {
@@ -83,7 +86,13 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 		return nil, err
 	}
 	summarize(graph)
-	return graph.Normalize(), nil
+	graph = graph.Normalize()
+	if r.measured > 0 {
+		graph.Pipeline.Latency, graph.Pipeline.LatencyMeasured = r.measured, true
+	} else {
+		graph.Pipeline.Latency = longest(graph)
+	}
+	return graph, nil
 }
 
 func (r *reader) fromV1(c *flowctlv1pb.ComponentStatusResponse, now time.Time) topology.Node {
@@ -140,9 +149,10 @@ func (r *reader) status(id string, metrics map[string]float64, now time.Time) to
 		QueueDepth:  int64(metrics["queue_depth"]),
 		Fraction:    metrics["throttle_rate"],
 		OutRate:     metrics["events_per_second"],
-		Latency:     time.Duration(metrics["processing_latency_ms"] * float64(time.Millisecond)),
+		Latency:     milliseconds(metrics["processing_latency_ms"]),
 		Active:      metrics["backpressure_active"] > 0,
 	}
+	r.measured = max(r.measured, milliseconds(metrics["end_to_end_latency_ms"]))
 	if total, ok := metrics["events_processed_total"]; ok {
 		last, seen := r.events[id]
 		if elapsed := now.Sub(last.at).Seconds(); seen && s.OutRate == 0 && elapsed > 0 && total >= last.total {
@@ -172,6 +182,43 @@ func summarize(graph *topology.Graph) {
 		if node.Kind == topology.KindSink {
 			p.Throughput += node.OutRate
 		}
-		p.Latency += node.Latency
 	}
+}
+
+// milliseconds reads a duration that somebody else reports: 0 when it cannot be.
+func milliseconds(ms float64) time.Duration {
+	if !(ms > 0 && ms < float64(24*time.Hour/time.Millisecond)) {
+		return 0
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+// longest is the largest sum of the nodes' own latencies along a path. An edge
+// that closes a cycle ends it.
+func longest(graph *topology.Graph) (most time.Duration) {
+	own, next := map[string]time.Duration{}, map[string][]string{}
+	for i := range graph.Nodes {
+		own[graph.Nodes[i].ID] = graph.Nodes[i].Latency
+	}
+	for i := range graph.Edges {
+		next[graph.Edges[i].From] = append(next[graph.Edges[i].From], graph.Edges[i].To)
+	}
+	sums := map[string]time.Duration{} // from here on; 0 while it is looked at
+	var from func(id string) time.Duration
+	from = func(id string) time.Duration {
+		if sum, seen := sums[id]; seen {
+			return sum
+		}
+		sums[id] = 0
+		after := time.Duration(0)
+		for _, to := range next[id] {
+			after = max(after, from(to))
+		}
+		sums[id] = own[id] + after
+		return sums[id]
+	}
+	for i := range graph.Nodes { // in their order, so that a cycle gives one number
+		most = max(most, from(graph.Nodes[i].ID))
+	}
+	return most
 }
