@@ -122,6 +122,10 @@
     if (el.scrollWidth > el.clientWidth + 1 && el.clientWidth > 0 && getComputedStyle(el).overflowX === "hidden")
       say(`clipped: ${JSON.stringify(node.textContent.trim().slice(0, 40))}`);
   }
+  for (const value of document.querySelectorAll(".fig b")) {
+    const box = value.getBoundingClientRect(), card = value.parentElement.getBoundingClientRect();
+    if (box.right > card.right + 1 || box.bottom > card.bottom + 1) say(`leaves its card: ${quote(value)}`);
+  }
   if (document.documentElement.scrollWidth > innerWidth + 1) say(`the page is ${document.documentElement.scrollWidth} px wide in a window of ${innerWidth}`);
   return problems;
 })()

@@ -42,6 +42,7 @@ func TestReferencePipeline(t *testing.T) {
 	p.wait(`document.querySelector(".pill").classList.contains("on")`)
 	p.wait(`/arrow-analytics-sink is the bottleneck/.test(document.querySelector(".why").textContent)`)
 	p.wait(`+document.querySelector("#when").max >= 15`) // some history for the picture
+	p.wait(`/measured/.test(document.querySelector("[data-s='f.latency']").textContent)`)
 	require.Empty(t, p.problems())
 	p.picture("pipeline-throttled")
 	p.document("live-page")
