@@ -160,7 +160,7 @@ func (s *sample) frame() []byte {
 	s.once.Do(func() {
 		g := s.graph
 		b, err := json.Marshal(frame{
-			g.Time.UnixMilli(), revision(g), g.Pipeline.Load, g.Pipeline.Active, clock(g.Time), newView(g, s.sparks).set,
+			g.Time.UnixMilli(), revision(g), g.Pipeline.Load, g.Pipeline.Active, clock(g.Time), newValues(g, s.sparks),
 		})
 		if err != nil {
 			panic("topology: a frame does not marshal: " + err.Error())

@@ -86,6 +86,18 @@ func BenchmarkLayout(b *testing.B) {
 	}
 }
 
+// TestAFrameHasTheViewsValues: what a frame leaves out is markup alone.
+func TestAFrameHasTheViewsValues(t *testing.T) {
+	for _, nodes := range []int{0, 1, 5, 200} {
+		g := big(nodes, 11).Normalize()
+		sparks := map[string][]float32{}
+		for i := range g.Nodes {
+			sparks[g.Nodes[i].ID] = []float32{0.1, 0.5}
+		}
+		require.Equal(t, newView(g, sparks).set, newValues(g, sparks))
+	}
+}
+
 // BenchmarkSample says what the page costs: once an interval, and once a frame
 // while a browser watches.
 func BenchmarkSample(b *testing.B) {

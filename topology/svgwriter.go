@@ -12,6 +12,7 @@ import (
 type svgWriter struct {
 	strings.Builder
 	live   bool
+	values bool   // set alone is wanted: no markup is written
 	prefix string // of keys: two drawings of one graph have different geometry
 	set    map[string]string
 }
@@ -34,6 +35,12 @@ func escape(s string) string {
 
 // open writes a start tag: pairs are attribute, value.
 func (w *svgWriter) open(name string, pairs []string, bounds ...bound) {
+	if w.values {
+		for _, b := range bounds {
+			w.set[w.prefix+b.key] = b.value
+		}
+		return
+	}
 	w.WriteString("<" + name)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		w.WriteString(" " + pairs[i] + `="` + escape(pairs[i+1]) + `"`)
@@ -52,7 +59,11 @@ func (w *svgWriter) open(name string, pairs []string, bounds ...bound) {
 	w.WriteByte('>')
 }
 
-func (w *svgWriter) end(name string) { w.WriteString("</" + name + ">") }
+func (w *svgWriter) end(name string) {
+	if !w.values {
+		w.WriteString("</" + name + ">")
+	}
+}
 
 // element writes an element without content.
 func (w *svgWriter) element(name string, pairs []string, bounds ...bound) {
@@ -62,6 +73,9 @@ func (w *svgWriter) element(name string, pairs []string, bounds ...bound) {
 
 // text writes an element whose text never changes.
 func (w *svgWriter) text(name string, pairs []string, s string) {
+	if w.values {
+		return
+	}
 	w.open(name, pairs)
 	w.WriteString(escape(s))
 	w.end(name)
@@ -71,6 +85,12 @@ func (w *svgWriter) text(name string, pairs []string, s string) {
 func (w *svgWriter) slot(name string, pairs []string, key, s string, bounds ...bound) {
 	if w.live {
 		w.set[w.prefix+key] = s
+	}
+	if w.values {
+		w.open(name, nil, bounds...)
+		return
+	}
+	if w.live {
 		pairs = append(pairs, "data-s", w.prefix+key)
 	}
 	w.open(name, pairs, bounds...)

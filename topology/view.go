@@ -60,10 +60,19 @@ type cell struct {
 }
 
 // newView renders a normalized graph.
-func newView(g *Graph, sparks map[string][]float32) *view {
-	v := &view{set: map[string]string{}}
+func newView(g *Graph, sparks map[string][]float32) *view { return render(g, sparks, false) }
+
+// newValues are the values that a rendered graph binds, for a page that has the
+// markup already.
+func newValues(g *Graph, sparks map[string][]float32) map[string]string {
+	return render(g, sparks, true).set
+}
+
+func render(g *Graph, sparks map[string][]float32, values bool) *view {
+	const keys = 64 // of a node with its edge, about
+	v := &view{set: make(map[string]string, keys*len(g.Nodes))}
 	draw := func(narrow bool, prefix string) template.HTML {
-		w := &svgWriter{live: true, prefix: prefix, set: v.set}
+		w := &svgWriter{live: true, values: values, prefix: prefix, set: v.set}
 		newScene(g, narrow).draw(w, "", sparks)
 		return template.HTML(w.String()) // every text went through escape
 	}
