@@ -32,7 +32,7 @@ type call struct {
 	context.Context
 	cancel   context.CancelCauseFunc
 	slot     *slot
-	began    time.Time
+	started  int64 // from the slot's creation, plus one
 	phase    atomic.Uint32
 	done     atomic.Bool
 	stop     func() bool // of the watch on the context; nil for unary calls
@@ -59,10 +59,14 @@ func (c *call) Value(key any) any {
 }
 
 func newCall(ctx context.Context, s *slot) *call {
-	c := &call{slot: s, began: time.Now()}
+	c := &call{slot: s, started: int64(time.Since(s.created)) + 1}
 	c.Context, c.cancel = context.WithCancelCause(ctx)
 	s.add(c)
 	return c
+}
+
+func (c *call) age() time.Duration {
+	return time.Since(c.slot.created) - time.Duration(c.started-1)
 }
 
 // finish releases the slot, once, whichever of the ways to end came first:

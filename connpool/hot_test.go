@@ -255,17 +255,18 @@ func BenchmarkLockedLeastLoaded(b *testing.B) {
 	})
 }
 
-// BenchmarkHotCallList is what a call costs beyond its place: it is listed while
-// it runs.
-func BenchmarkHotCallList(b *testing.B) {
-	s := &slot{created: time.Now()}
+// BenchmarkCall is what a call costs from its place to its end: its context, and
+// that it is listed while it runs.
+func BenchmarkCall(b *testing.B) {
+	l := idlePool(RoundRobin, 1, 100)
+	s := (*l.slots.Load())[0]
+	s.created = time.Now()
 	s.calls.prev, s.calls.next = &s.calls, &s.calls
-	c := &call{slot: s, began: s.created}
+	ctx := b.Context()
 	b.ReportAllocs()
 	began := cpuTime()
 	for b.Loop() {
-		s.add(c)
-		s.remove(c)
+		newCall(ctx, l.pick()).end(nil)
 	}
 	b.ReportMetric(float64(cpuTime()-began)/float64(b.N), "cpu-ns/op")
 }

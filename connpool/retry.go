@@ -93,7 +93,7 @@ func (r *retrier) result(ctx context.Context, p *Pool, c *call, err error) error
 	case err == nil:
 		return nil
 	case ctx.Err() != nil && phase == phaseMoved: // gRPC saw only that it was cancelled
-		return c.slot.lane.expired(ctx, time.Since(c.began))
+		return c.slot.lane.expired(ctx, c.age())
 	case phase == phaseTooLate:
 		return &Error{Reason: ReasonMoved, Endpoint: p.target, Lane: c.slot.lane.name}
 	case p.ctx.Err() != nil && ctx.Err() == nil && status.Code(err) == codes.Canceled:

@@ -43,7 +43,7 @@ type slot struct {
 	ctx     context.Context // ends when the connection is being closed
 	cancel  context.CancelFunc
 
-	oldest atomic.Int64 // when the first call of the list began, from created, plus one; 0 = none
+	oldest atomic.Int64 // when the first call of the list started; 0 = none
 
 	mu    sync.Mutex // guards the list of calls; not taken by picks, nor by Stats
 	calls call       // sentinel of a ring
@@ -164,27 +164,18 @@ func (s *slot) add(c *call) {
 	c.prev, c.next = s.calls.prev, &s.calls
 	c.prev.next, c.next.prev = c, c
 	if c.prev == &s.calls {
-		s.publishOldestLocked()
+		s.oldest.Store(c.started)
 	}
 }
 
 func (s *slot) remove(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := c.prev == &s.calls
+	if c.prev == &s.calls {
+		s.oldest.Store(c.next.started) // that of the ring's own element is 0
+	}
 	c.prev.next, c.next.prev = c.next, c.prev
 	c.prev, c.next = nil, nil
-	if first {
-		s.publishOldestLocked()
-	}
-}
-
-func (s *slot) publishOldestLocked() {
-	oldest := int64(0)
-	if c := s.calls.next; c != &s.calls {
-		oldest = int64(c.began.Sub(s.created)) + 1
-	}
-	s.oldest.Store(oldest)
 }
 
 // longest is how long the call runs that runs longest.

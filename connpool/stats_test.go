@@ -26,10 +26,11 @@ func TestStatsWaitForNoCall(t *testing.T) {
 		m.listLocked()
 
 		time.Sleep(time.Second)
-		first := &call{slot: s, began: time.Now()}
+		begin := func() *call { return &call{slot: s, started: int64(time.Since(s.created)) + 1} }
+		first := begin()
 		s.add(first)
 		time.Sleep(time.Second)
-		s.add(&call{slot: s, began: time.Now()})
+		s.add(begin())
 		time.Sleep(time.Second)
 
 		read := func() Stats {
