@@ -151,7 +151,8 @@ func TestEveryReasonIsCounted(t *testing.T) {
 	require.Len(t, reasonIndex, declared+len(flowcontrol.Reasons()), "and no two have one name")
 }
 
-func BenchmarkHotCall(b *testing.B) {
+// BenchmarkCall is what the books of a call cost, and the call itself.
+func BenchmarkCall(b *testing.B) {
 	s, err := NewServer(ServerConfig{})
 	require.NoError(b, err)
 	m := s.method(flightService+"DoGet", false, true)
