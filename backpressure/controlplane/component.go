@@ -148,7 +148,9 @@ func fromV1(in *flowctlv1pb.ComponentInfo) (Component, time.Duration) {
 	if err != nil || heartbeat < 0 {
 		heartbeat = 0
 	}
-	c.Metadata = metadata
+	if len(metadata) > 0 { // most have none beyond ours, and an empty map has its size
+		c.Metadata = metadata
+	}
 	return c, heartbeat
 }
 

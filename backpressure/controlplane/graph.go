@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -14,10 +15,12 @@ const graphAge = 250 * time.Millisecond
 
 // graph makes the topology of what is registered, observed and decided.
 type graph struct {
-	server *Server
+	server  *Server
+	changes atomic.Uint64 // of what is registered and observed
 
-	mu    sync.Mutex
-	made  time.Time // zero: make a new one
+	mu    sync.Mutex // held while a graph is made, which no beat waits for
+	made  time.Time
+	of    uint64 // how many changes it knows of
 	graph *topology.Graph
 	count uint64
 }
@@ -27,18 +30,14 @@ func newGraph(s *Server) *graph { return &graph{server: s} }
 // Topology returns the pipeline's graph; a Server is a [topology.Source].
 func (s *Server) Topology() *topology.Graph { return s.graph.get() }
 
-func (g *graph) changed() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.made = time.Time{}
-}
+func (g *graph) changed() { g.changes.Add(1) }
 
 func (g *graph) get() *topology.Graph {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := time.Now(); g.graph == nil || now.Sub(g.made) > graphAge {
+	if now, of := time.Now(), g.changes.Load(); g.graph == nil || of != g.of || now.Sub(g.made) > graphAge {
 		g.count++
-		g.graph, g.made = g.server.build(now, g.count), now
+		g.graph, g.made, g.of = g.server.build(now, g.count), now, of
 	}
 	return g.graph
 }
@@ -64,9 +63,17 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 			Recover:     snapshot.Recovery,
 		},
 	}
-	s.registry.mu.Lock()
-	for _, e := range s.registry.entries {
-		status := s.registry.statusLocked(e)
+	type component struct {
+		Status
+		edges []Edge // replaced, never changed
+	}
+	var components []component
+	s.registry.each(func(e *entry) {
+		components = append(components, component{s.registry.statusLocked(e), e.edges})
+	})
+	for i := range components {
+		e := &components[i]
+		status := e.Status.clone()
 		node := nodeOf(&status)
 		if measured := endToEnd(&status); measured > 0 && (!g.Pipeline.LatencyMeasured || measured > g.Pipeline.Latency) {
 			g.Pipeline.Latency, g.Pipeline.LatencyMeasured = measured, true
@@ -83,7 +90,6 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 			g.Edges = append(g.Edges, seen)
 		}
 	}
-	s.registry.mu.Unlock()
 	return g.Normalize()
 }
 

@@ -264,20 +264,41 @@ func (r *registry) consumersOf(events []string) []backpressure.Report {
 }
 
 // expire removes what has been stale for as long again as it took to become
-// stale, and returns the ids.
-func (r *registry) expire(now time.Time) (gone []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id, e := range r.entries {
+// stale. It returns the ids of those, and of the merely stale.
+func (r *registry) expire(now time.Time) (gone, stale []string) {
+	r.each(func(e *entry) {
 		silent := now.Sub(e.LastHeartbeat)
 		e.Stale = silent > e.staleAfter()
-		if silent > 2*e.staleAfter() && e.session == nil {
+		switch {
+		case silent > 2*e.staleAfter() && e.session == nil:
 			r.forgetLocked(e)
-			delete(r.entries, id)
-			gone = append(gone, id)
+			delete(r.entries, e.ID)
+			gone = append(gone, e.ID)
+		case e.Stale:
+			stale = append(stale, e.ID)
+		}
+	})
+	return gone, stale
+}
+
+// together is how many entries are looked at under one lock: a look at ten
+// thousand must not hold up their beats for as long.
+const together = 256
+
+// each calls look for every entry, in no order, with the lock held.
+func (r *registry) each(look func(*entry)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := slices.Collect(maps.Values(r.entries))
+	for i, e := range all {
+		if i%together == together-1 {
+			r.mu.Unlock()
+			r.mu.Lock()
+		}
+		if r.entries[e.ID] == e {
+			look(e)
 		}
 	}
-	return gone
 }
 
 func (r *registry) get(id string) (Status, bool) {
@@ -287,27 +308,30 @@ func (r *registry) get(id string) (Status, bool) {
 	if e == nil {
 		return Status{}, false
 	}
-	return r.statusLocked(e), true
+	return r.statusLocked(e).clone(), true
 }
 
 // list returns the components that keep accepts, sorted by id.
 func (r *registry) list(keep func(*Status) bool) []Status {
-	r.mu.Lock()
-	statuses := make([]Status, 0, len(r.entries))
-	for _, e := range r.entries {
+	var statuses []Status
+	r.each(func(e *entry) {
 		if status := r.statusLocked(e); keep == nil || keep(&status) {
 			statuses = append(statuses, status)
 		}
+	})
+	for i := range statuses {
+		statuses[i] = statuses[i].clone()
 	}
-	r.mu.Unlock()
 	slices.SortFunc(statuses, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
 	return statuses
 }
 
+// statusLocked shares its lists and maps with the entry, where they are replaced
+// and never changed.
 func (r *registry) statusLocked(e *entry) Status {
 	status := e.Status
 	status.Stale = time.Since(e.LastHeartbeat) > e.staleAfter()
 	status.Lost = e.session == nil && !e.left.IsZero() && time.Since(e.left) > lostAfter
 	status.Report = r.reportLocked(e)
-	return status.clone()
+	return status
 }

@@ -277,14 +277,12 @@ func (s *Server) janitor() {
 // sweep takes stale components out of the decision, and gone ones out of the
 // registry.
 func (s *Server) sweep(now time.Time) {
-	gone := s.registry.expire(now)
+	gone, stale := s.registry.expire(now)
 	for _, id := range gone {
 		s.log.Warn("component expired", "component", id)
+		s.controller.RemoveService(id)
 	}
-	for _, status := range s.registry.list(func(st *Status) bool { return st.Stale }) {
-		gone = append(gone, status.ID)
-	}
-	for _, id := range gone {
+	for _, id := range stale {
 		s.controller.RemoveService(id)
 	}
 	s.graph.changed()
