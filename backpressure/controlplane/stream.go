@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -35,6 +36,7 @@ type session struct {
 	stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down]
 	id     string
 	quiet  time.Duration // a sign of life is due after so long
+	letter letter        // the handler's
 
 	ended  atomic.Bool // no more beats are taken
 	due    atomic.Bool // there may be something to send
@@ -150,8 +152,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 }
 
 func (s *Server) receiveOne(own *session) error {
-	up, err := own.stream.Recv()
-	if err != nil {
+	if err := own.stream.RecvMsg(&own.letter); err != nil {
 		return err
 	}
 	switch {
@@ -161,6 +162,14 @@ func (s *Server) receiveOne(own *session) error {
 		return errReplaced
 	}
 	id := own.id
+	if report, ok := readBeat(own.letter.bytes()); ok {
+		report.ServiceID = id
+		return s.take(id, HealthUnknown, nil, func(*entry) backpressure.Report { return report })
+	}
+	var up sluicepb.Up
+	if err := proto.Unmarshal(own.letter.bytes(), &up); err != nil {
+		return s.refuse(&Error{Reason: Invalid, What: "message", cause: err})
+	}
 	beat := up.GetBeat()
 	if beat == nil {
 		return s.refuse(refuse(Invalid, "a message after the first is not a Beat"))

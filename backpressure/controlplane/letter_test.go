@@ -1,0 +1,89 @@
+package controlplane
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/withobsrvr/sluice/internal/wire/sluicepb"
+)
+
+func marshal(t testing.TB, beat *sluicepb.Beat) []byte {
+	b, err := proto.Marshal(&sluicepb.Up{Message: &sluicepb.Up_Beat{Beat: beat}})
+	require.NoError(t, err)
+	return b
+}
+
+var beats = []*sluicepb.Beat{
+	{Time: timestamppb.New(time.Unix(1_700_000_000, 5)), Load: &sluicepb.Load{
+		InFlight: 1, MaxInFlight: 2, Load: 0.5, QueueDepth: 3, Throughput: 4, LatencyNanos: 5, ErrorRate: 0.25, Fraction: 0.75,
+	}},
+	{Load: &sluicepb.Load{}},
+	{Load: &sluicepb.Load{InFlight: -1, Load: math.NaN(), LatencyNanos: math.MinInt64}},
+	{Time: &timestamppb.Timestamp{Seconds: -1, Nanos: -1}, Load: &sluicepb.Load{}},
+	{Time: timestamppb.New(time.Unix(1, 1))},
+	{Load: &sluicepb.Load{InFlight: 1}, Metrics: map[string]float64{"a": 1}},
+	{Load: &sluicepb.Load{InFlight: 1}, Edges: []*sluicepb.Edge{{Upstream: "a"}}},
+	{},
+}
+
+func TestTheFrequentBeatIsReadOffTheWire(t *testing.T) {
+	for i, beat := range beats {
+		_, ok := readBeat(marshal(t, beat))
+		require.Equal(t, i < 4, ok, "%v", beat)
+	}
+	frequent := marshal(t, beats[0])
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if _, ok := readBeat(frequent); !ok {
+			panic("not read")
+		}
+	}))
+	var l letter
+	require.NoError(t, proto.Unmarshal(frequent, &l))
+	require.Equal(t, frequent, l.bytes())
+}
+
+// FuzzReadBeat: what readBeat reads, proto.Unmarshal reads the same.
+func FuzzReadBeat(f *testing.F) {
+	for _, beat := range beats {
+		f.Add(marshal(f, beat))
+	}
+	f.Add(append(marshal(f, beats[0]), marshal(f, beats[2])...))
+	f.Add([]byte{0x12, 0x04, 0x12, 0x02, 0x08, 0x80})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, ok := readBeat(b)
+		if !ok {
+			return
+		}
+		var up sluicepb.Up
+		if err := proto.Unmarshal(b, &up); err != nil || up.GetBeat().GetLoad() == nil {
+			t.Fatalf("read %x, which is %v, %v", b, &up, err)
+		}
+		beat := up.GetBeat()
+		if len(beat.GetMetrics())+len(beat.GetEdges()) > 0 {
+			t.Fatalf("left something of %v unread", &up)
+		}
+		want := reportFromBeat(&entry{}, beat)
+		for _, v := range [...][2]*float64{
+			{&got.Load, &want.Load}, {&got.Throughput, &want.Throughput}, {&got.ErrorRate, &want.ErrorRate}, {&got.Fraction, &want.Fraction},
+		} {
+			if math.Float64bits(*v[0]) != math.Float64bits(*v[1]) {
+				t.Fatalf("read %v, want %v", *v[0], *v[1])
+			}
+			*v[0], *v[1] = 0, 0 // NaN is not equal to itself
+		}
+		require.Equal(t, want, got)
+	})
+}
+
+func BenchmarkHotReadBeat(b *testing.B) {
+	frequent := marshal(b, beats[0])
+	b.ReportAllocs()
+	for b.Loop() {
+		readBeat(frequent)
+	}
+}
