@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,9 +44,13 @@ type session struct {
 	busy   atomic.Bool // somebody sends
 	spoken atomic.Int64
 
+	// The signal that was sent last. They change while mu is held; who reads one
+	// signal's fraction with another's activity looks again at the next change.
+	toldFraction atomic.Uint64 // float64 bits
+	toldActive   atomic.Bool
+
 	mu   sync.Mutex // held while sending, and by the handler when it returns
 	gone bool       // the handler has returned
-	sent backpressure.Signal
 }
 
 var (
@@ -62,26 +67,27 @@ func (o *session) end(replaced bool) {
 	}
 }
 
-// tell sends the newest decision, if it is worth it, from a goroutine that
-// lives as long as the sending: a peer that does not read holds up nobody else.
-func (o *session) tell() {
-	o.due.Store(true)
-	if o.busy.CompareAndSwap(false, true) {
-		go o.flush()
-	}
+// news reports whether there is a decision worth sending.
+func (o *session) news() bool {
+	return worthSending(o.told(), o.server.controller.SignalFor(o.id))
 }
 
-func (o *session) flush() {
-	for {
+// told is what the agent was sent last.
+func (o *session) told() backpressure.Signal {
+	return backpressure.Signal{Fraction: math.Float64frombits(o.toldFraction.Load()), Active: o.toldActive.Load()}
+}
+
+// tell sends the newest decision, if it is worth it. One goroutine tells at a
+// time; who comes meanwhile leaves a note.
+func (o *session) tell() {
+	o.due.Store(true)
+	for o.due.Load() && o.busy.CompareAndSwap(false, true) {
 		for o.due.Swap(false) {
 			if signal := o.server.controller.SignalFor(o.id); !o.ended.Load() && o.write(signalDown(signal)) != nil {
 				o.ended.Store(true)
 			}
 		}
 		o.busy.Store(false)
-		if !o.due.Load() || !o.busy.CompareAndSwap(false, true) {
-			return
-		}
 	}
 }
 
@@ -94,10 +100,11 @@ func (o *session) write(down *sluicepb.Down) error {
 	}
 	if s := down.GetSignal(); s != nil {
 		now := backpressure.Signal{Fraction: s.GetFraction(), Active: s.GetActive()}
-		if !worthSending(o.sent, now) {
+		if !worthSending(o.told(), now) {
 			return nil
 		}
-		o.sent = now
+		o.toldFraction.Store(math.Float64bits(now.Fraction))
+		o.toldActive.Store(now.Active)
 	}
 	o.spoken.Store(int64(time.Since(o.server.began)))
 	return o.stream.Send(down)
@@ -118,7 +125,8 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 		return s.refuse(refusal)
 	}
 	heartbeat := min(time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, maxHeartbeat)
-	own := &session{server: s, stream: stream, id: id, quiet: cmp.Or(heartbeat, DefaultHeartbeatInterval), sent: backpressure.Signal{Fraction: -1}}
+	own := &session{server: s, stream: stream, id: id, quiet: cmp.Or(heartbeat, DefaultHeartbeatInterval)}
+	own.toldFraction.Store(math.Float64bits(-1)) // nothing yet
 	if refusal := s.registry.join(id, own, heartbeat, hello.GetUpstreams()); refusal != nil {
 		return s.refuse(refusal)
 	}
@@ -143,7 +151,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 		return errClosing
 	}
 	defer s.dropSession(own)
-	own.tell()
+	go own.tell()
 	for {
 		if err := s.receiveOne(own); err != nil {
 			return endOf(err)
@@ -257,13 +265,11 @@ func moved(sent, now []backpressure.PathState) bool {
 	return false
 }
 
-// tellAll lets every session look whether there is something to say.
+// tellAll tells every session that there is news for.
 func (s *Server) tellAll() {
-	s.sessionsMu.Lock()
-	defer s.sessionsMu.Unlock()
-	for own := range s.sessions {
-		own.tell()
-	}
+	s.sendAll(func(own *session) bool {
+		return own.busy.Load() || own.news()
+	}, (*session).tell)
 }
 
 // pulse sends an empty message to those who heard nothing for a heartbeat: an
@@ -278,14 +284,57 @@ func (s *Server) pulse() {
 		case <-ticker.C:
 		}
 		now := time.Since(s.began)
-		s.sessionsMu.Lock()
-		for own := range s.sessions {
-			if now-time.Duration(own.spoken.Load()) >= own.quiet {
-				own.spoken.Store(int64(now))
-				go own.write(&sluicepb.Down{})
+		s.sendAll(func(own *session) bool {
+			if now-time.Duration(own.spoken.Load()) < own.quiet {
+				return false
 			}
+			own.spoken.Store(int64(now))
+			return true
+		}, func(own *session) { _ = own.write(&sluicepb.Down{}) })
+	}
+}
+
+const (
+	// atOnce is how many sessions are sent to at a time. Ten thousand goroutines
+	// at once would need more memory than all that is kept of their agents.
+	atOnce = 256
+	// patience is how long the next ones wait for these. Who is not done by then
+	// has a peer that does not read, and holds up nobody else.
+	patience = 20 * time.Millisecond
+)
+
+// sendAll calls send for every session that wants it, each in a goroutine that
+// lives as long as the sending.
+func (s *Server) sendAll(want func(*session) bool, send func(*session)) {
+	var chosen []*session
+	s.sessionsMu.Lock()
+	for own := range s.sessions {
+		if want(own) {
+			chosen = append(chosen, own)
 		}
-		s.sessionsMu.Unlock()
+	}
+	s.sessionsMu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for some := range slices.Chunk(chosen, atOnce) {
+		done := make(chan struct{}, len(some)) // each fits, waited for or not
+		for _, own := range some {
+			go func() {
+				send(own)
+				done <- struct{}{}
+			}()
+		}
+		timer.Reset(patience)
+		for waiting := len(some); waiting > 0; waiting-- {
+			select {
+			case <-done:
+				continue
+			case <-s.closing.Done():
+				return
+			case <-timer.C:
+			}
+			break
+		}
 	}
 }
 
