@@ -86,9 +86,14 @@ func (s *grpcStage) serve(t *testing.T) grpc.ClientConnInterface {
 // TestNothingIsWastedUpstreamOverGRPC is the two-stage test with everything on
 // the wire: the stages, the control plane, the agents. Time is the bubble's.
 func TestNothingIsWastedUpstreamOverGRPC(t *testing.T) {
+	for _, overload := range []float64{2, 4} {
+		t.Run(fmt.Sprintf("%vx", overload), func(t *testing.T) { nothingIsWasted(t, overload) })
+	}
+}
+
+func nothingIsWasted(t *testing.T, overload float64) {
 	const (
 		capacity = 400.0
-		overload = 2.0
 		deadline = 200 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
