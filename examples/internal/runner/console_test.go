@@ -133,6 +133,10 @@ func TestSummaryKeys(t *testing.T) {
 	}
 }
 
+func TestTimes(t *testing.T) {
+	require.Equal(t, []string{"0 times", "once", "1,000 times"}, []string{times(0), times(1), times(1000)})
+}
+
 func TestThousands(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 240500: "240,500", 1234567: "1,234,567", -1000: "-1,000", -100: "-100"} {
 		require.Equal(t, want, thousands(n))

@@ -73,8 +73,8 @@ func (s Summary) writeText(w io.Writer, dir string, memory []string) error {
 	line("events", "%s (%s)", thousands(s.Events), strings.Join(kinds, ", "))
 	line("files", "%d in %s, %s", s.Files, dir, size(s.Bytes))
 	line("duration", "%.1f s, %s events/s", s.DurationSeconds, thousands(int64(s.EventsPerSecond)))
-	line("backpressure", "peak load %.0f%%, activated %d times, throttled for %.1f s, fraction %.2f in the end",
-		100*s.PeakLoad, s.Activations, s.ThrottledSeconds, s.FinalFraction)
+	line("backpressure", "peak load %.0f%%, activated %s, throttled for %.1f s, fraction %.2f in the end",
+		100*s.PeakLoad, times(s.Activations), s.ThrottledSeconds, s.FinalFraction)
 	if len(memory) > 0 {
 		line("memory", "most resident, in MiB: %s", strings.Join(memory, ", "))
 	}
@@ -85,6 +85,13 @@ func (s Summary) writeText(w io.Writer, dir string, memory []string) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func times(n int64) string {
+	if n == 1 {
+		return "once"
+	}
+	return thousands(n) + " times"
 }
 
 // thousands groups the digits of n.
