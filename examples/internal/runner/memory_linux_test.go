@@ -21,8 +21,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	text, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	for name, flags := range map[string][]string{
-		"fast sink": {"-ledgers=300"},
-		"slow sink": {"-ledgers=150", "-sink-delay=100ms"},
+		"fast sink": {"-ledgers=200"},
+		"slow sink": {"-ledgers=120", "-sink-delay=100ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := exec.CommandContext(t.Context(), binary, append(flags, "-ports=auto", "-out="+t.TempDir())...)

@@ -63,7 +63,7 @@ type pipeline struct {
 	env    []string
 	last   picture
 	drawn  time.Time // of the last plain line
-	memory []string  // the most that each child had resident
+	memory []string  // the most that each process had resident
 }
 
 // Run runs the pipeline until its input is done and durable, or until it is
@@ -277,6 +277,9 @@ func (p *pipeline) finish(ctx context.Context) error {
 	if p.opts.Summary == "json" {
 		err = summary.writeJSON(p.cfg.Out)
 	} else {
+		if peak := ownPeakMemory(); peak > 0 {
+			p.memory = append(p.memory, fmt.Sprintf("this process %d", peak>>20))
+		}
 		err = summary.writeText(p.cfg.Out, p.dir, p.memory)
 	}
 	if err == nil && found != nil && *summary.Lost+*summary.Duplicates > 0 {
