@@ -42,6 +42,7 @@ func pipeline() int {
 		fmt.Fprintf(os.Stderr, "pipeline: %v\n", err)
 		return 2
 	}
+	component.Warn(os.Stderr, "pipeline", component.Misspelled(os.Environ(), append(programs.Variables(), runner.Twins()...)))
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	err = runner.Run(context.Background(), runner.Config{

@@ -58,6 +58,14 @@ func (e *Env) WriteHelp(w io.Writer) error {
 	return t.Flush()
 }
 
+// Names lists every variable read so far.
+func (e *Env) Names() (names []string) {
+	for _, v := range e.docs {
+		names = append(names, v.name)
+	}
+	return names
+}
+
 // String reads free text.
 func (e *Env) String(name, fallback, help string) string {
 	return read(e, name, fallback, "text", help, fallback, func(s string) (string, bool) { return s, true })

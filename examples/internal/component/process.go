@@ -69,6 +69,9 @@ func Main(name, about string, run Run, describe func(*Env)) int {
 			return 2
 		}
 	}
+	env := NewEnv(os.LookupEnv)
+	describe(env) // what it refuses, run refuses
+	Warn(os.Stderr, name, Misspelled(os.Environ(), env.Names()))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	drain := make(chan struct{})
@@ -81,6 +84,13 @@ func Main(name, about string, run Run, describe func(*Env)) int {
 		stop()
 	}()
 	return Exit(name, os.Stderr, run(ctx, Process{Lookup: os.LookupEnv, Log: os.Stderr, Drain: drain}))
+}
+
+// Warn writes sentences that do not keep the program from running.
+func Warn(w io.Writer, name string, sentences []string) {
+	for _, sentence := range sentences {
+		fmt.Fprintf(w, "%s: warning: %s\n", name, sentence)
+	}
 }
 
 // Exit says on w why the program ends, if it does not end well, and returns its

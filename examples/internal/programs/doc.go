@@ -16,7 +16,11 @@
 // The runner's tests run all of them together.
 package programs
 
-import "github.com/withobsrvr/sluice/examples/internal/component"
+import (
+	"slices"
+
+	"github.com/withobsrvr/sluice/examples/internal/component"
+)
 
 // All is every program by its role.
 func All() map[component.Role]component.Run {
@@ -26,6 +30,18 @@ func All() map[component.Role]component.Run {
 		component.RoleProcessor:    Processor,
 		component.RoleSink:         Sink,
 	}
+}
+
+// Variables are the names of everything that any program reads from its
+// environment.
+func Variables() []string {
+	env := component.NewEnv(func(string) (string, bool) { return "", false })
+	for _, describe := range []func(*component.Env){DescribeSource, DescribeProcessor, DescribeSink} {
+		describe(env)
+	}
+	names := env.Names()
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // usage turns what the environment refused into a usage error.

@@ -94,6 +94,22 @@ func TestStoppedBeforeItsUpstreamIsThere(t *testing.T) {
 	require.ErrorIs(t, programs.Processor(ctx, p), context.Canceled)
 }
 
+// The programs of a pipeline share one environment: what one reads must not look
+// like a mistake to another.
+func TestNoProgramTakesAnothersVariableForAMistake(t *testing.T) {
+	names := programs.Variables()
+	for _, own := range []string{"LEDGER_SOURCE", "SOURCE_ENDPOINT", "SINK_DELAY"} {
+		require.Contains(t, names, own)
+	}
+	for _, describe := range []func(*component.Env){programs.DescribeSource, programs.DescribeProcessor, programs.DescribeSink} {
+		env := component.NewEnv(process(nil).Lookup)
+		describe(env)
+		for _, name := range names {
+			require.Empty(t, component.Misspelled([]string{name + "=x"}, env.Names()))
+		}
+	}
+}
+
 func TestHelpNamesTheHandoffsVariables(t *testing.T) {
 	handoff := []string{
 		"ENABLE_FLOWCTL", "FLOWCTL_ENDPOINT", "FLOWCTL_HEARTBEAT_INTERVAL", "FLOWCTL_COMPONENT_ID",

@@ -58,24 +58,8 @@ the variables that their own -h lists (go run ./examples/stellar-arrow-source -h
 // means that help was asked for and was written to output. Any other error
 // names everything that was refused, and its user should exit with status 2.
 func ParseOptions(args []string, lookup func(string) (string, bool), output io.Writer) (Options, error) {
-	o := Options{Ports: DefaultPorts()}
-	set := flag.NewFlagSet("pipeline", flag.ContinueOnError)
-	set.SetOutput(io.Discard) // errors are returned, once, with all others
-
-	define(set, "ledgers", "`N` ledgers to run", ledgerCount{&o.Ledgers}, "200")
-	set.StringVar(&o.Out, "out", "./sluice-out", "each run writes a new folder below `DIR`")
-	define(set, "format", "`form` of the files: parquet, jsonl or csv", word{&o.Format, sink.Formats}, sink.Parquet)
-	define(set, "source", "`where` ledgers come from: sample (two real ones, shipped), datalake or rpc", word{&o.Source, []string{"sample", "datalake", "rpc"}}, "sample")
-	set.BoolVar(&o.Serve, "serve", false, "stay up after the input ends, until Ctrl-C")
-	define(set, "resume", "continue the last run below -out, or with -resume=DIR that one", resume{&o.Resume}, "")
-	define(set, "summary", "`form` of the summary: text or json", word{&o.Summary, []string{"text", "json"}}, "text")
-	define(set, "ports", "auto for free `ports`, or NAME=PORT,… with the names "+strings.Join(PortNames(), ", "), &o.Ports, "")
-	set.BoolVar(&o.InProcess, "inprocess", false, "run the components in this process instead of as children")
-	define(set, "sink-delay", "let the sink wait this `DURATION` for every batch", delay{&o.SinkDelay}, "0s")
-	set.BoolVar(&o.Verify, "verify", true, "read the files back and compare every event with the SDK run directly")
-	define(set, "log-level", "least `level` that is logged: debug, info, warn or error", word{&o.LogLevel, []string{"debug", "info", "warn", "error"}}, "warn")
-	define(set, "log-format", "`form` of log lines: text or json", word{&o.LogFormat, []string{"text", "json"}}, "text")
-
+	var o Options
+	set := flags(&o)
 	errs := readTwins(set, lookup)
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -94,10 +78,43 @@ func ParseOptions(args []string, lookup func(string) (string, bool), output io.W
 	return o, errors.Join(errs...)
 }
 
+// flags are the pipeline's, with their defaults.
+func flags(o *Options) *flag.FlagSet {
+	o.Ports = DefaultPorts()
+	set := flag.NewFlagSet("pipeline", flag.ContinueOnError)
+	set.SetOutput(io.Discard) // errors are returned, once, with all others
+
+	define(set, "ledgers", "`N` ledgers to run", ledgerCount{&o.Ledgers}, "200")
+	set.StringVar(&o.Out, "out", "./sluice-out", "each run writes a new folder below `DIR`")
+	define(set, "format", "`form` of the files: parquet, jsonl or csv", word{&o.Format, sink.Formats}, sink.Parquet)
+	define(set, "source", "`where` ledgers come from: sample (two real ones, shipped), datalake or rpc", word{&o.Source, []string{"sample", "datalake", "rpc"}}, "sample")
+	set.BoolVar(&o.Serve, "serve", false, "stay up after the input ends, until Ctrl-C")
+	define(set, "resume", "continue the last run below -out, or with -resume=DIR that one", resume{&o.Resume}, "")
+	define(set, "summary", "`form` of the summary: text or json", word{&o.Summary, []string{"text", "json"}}, "text")
+	define(set, "ports", "auto for free `ports`, or NAME=PORT,… with the names "+strings.Join(PortNames(), ", "), &o.Ports, "")
+	set.BoolVar(&o.InProcess, "inprocess", false, "run the components in this process instead of as children")
+	define(set, "sink-delay", "let the sink wait this `DURATION` for every batch", delay{&o.SinkDelay}, "0s")
+	set.BoolVar(&o.Verify, "verify", true, "read the files back and compare every event with the SDK run directly")
+	define(set, "log-level", "least `level` that is logged: debug, info, warn or error", word{&o.LogLevel, []string{"debug", "info", "warn", "error"}}, "warn")
+	define(set, "log-format", "`form` of log lines: text or json", word{&o.LogFormat, []string{"text", "json"}}, "text")
+	return set
+}
+
+// Twins are the environment variables that the pipeline itself reads.
+func Twins() (names []string) {
+	flags(new(Options)).VisitAll(func(f *flag.Flag) { names = append(names, twin(f.Name)) })
+	return names
+}
+
+// twin is the environment variable of a flag.
+func twin(flag string) string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
 // readTwins sets each flag from its environment twin.
 func readTwins(set *flag.FlagSet, lookup func(string) (string, bool)) (errs []error) {
 	set.VisitAll(func(f *flag.Flag) {
-		name := EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := twin(f.Name)
 		if text, ok := lookup(name); ok && text != "" {
 			if err := set.Set(f.Name, text); err != nil {
 				errs = append(errs, &component.EnvError{Name: name, Value: text, Accepted: "what -" + f.Name + " takes: " + err.Error()})
