@@ -40,7 +40,7 @@ func newBreaker(cfg Breaker, logger *slog.Logger) *breaker { return &breaker{cfg
 // enter lets a call pass, as a probe or not, or says how long to stay away.
 func (b *breaker) enter() (probing bool, wait time.Duration) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock(b.state)
 	switch b.state {
 	case BreakerClosed:
 		return false, 0
@@ -74,7 +74,7 @@ func (b *breaker) done(err error, probing bool) {
 		errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled
 	failed := err != nil && !mine && b.cfg.IsFailure(err)
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock(b.state)
 	if probing {
 		b.probing = false
 	}
@@ -95,8 +95,16 @@ func (b *breaker) done(err error, probing bool) {
 	}
 }
 
+// unlock tells of a change, outside of the lock: the log is the user's code.
+func (b *breaker) unlock(was BreakerState) {
+	is, cause := b.state, b.last
+	b.mu.Unlock()
+	if is != was {
+		b.logger.Warn("circuit breaker", "from", was.String(), "to", is.String(), "cause", cause)
+	}
+}
+
 func (b *breaker) toLocked(s BreakerState) {
-	b.logger.Warn("circuit breaker", "from", b.state.String(), "to", s.String(), "cause", b.last)
 	b.state, b.fails, b.probes, b.probing = s, 0, 0, false
 	b.seen.Store(&sight{s, b.until})
 }
