@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -38,13 +39,13 @@ func (h *history) add(s *Snapshot) {
 	}
 	p := Point{Time: s.Time, Fraction: 1, Services: make([]ServicePoint, len(s.Services))}
 	if s.Pipeline != nil {
-		p.Load, p.Throughput = float32(s.Pipeline.Load), float32(s.Pipeline.Throughput)
-		p.Latency, p.Fraction = float32(s.Pipeline.Latency.Seconds()), float32(s.Pipeline.Fraction)
+		p.Load, p.Throughput = small(s.Pipeline.Load), small(s.Pipeline.Throughput)
+		p.Latency, p.Fraction = small(s.Pipeline.Latency.Seconds()), small(s.Pipeline.Fraction)
 		p.Active = s.Pipeline.Active
 	}
 	for i := range s.Services {
 		v := &s.Services[i]
-		p.Services[i] = ServicePoint{ID: v.ID, Load: float32(v.Load), Throughput: float32(v.Throughput)}
+		p.Services[i] = ServicePoint{ID: v.ID, Load: small(v.Load), Throughput: small(v.Throughput)}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,6 +56,9 @@ func (h *history) add(s *Snapshot) {
 	h.points[h.next] = p
 	h.next = (h.next + 1) % h.size
 }
+
+// small is v in half of its size, and finite: JSON knows no infinity.
+func small(v float64) float32 { return float32(min(v, math.MaxFloat32)) }
 
 // History returns the points that are kept, the oldest first. They are shared:
 // do not change what they hold.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -122,6 +123,25 @@ func TestHandlerAnywhere(t *testing.T) {
 	var r monitor.Report
 	require.NoError(t, json.Unmarshal([]byte(body), &r))
 	require.Equal(t, 2, r.Pipeline.TotalServices)
+}
+
+// TestHistoryOfHostileFigures is JSON all the same.
+func TestHistoryOfHostileFigures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Interval: time.Second})
+		m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+			d.Pipeline().Throughput = math.Inf(1)
+			d.Service("a").Load = 1e300
+		}))
+		m.Start()
+		defer m.Stop()
+		pass(time.Second)
+		code, body, _ := get(t, m.Handler(nil), "/history")
+		require.Equal(t, 200, code)
+		var points []monitor.Point
+		require.NoError(t, json.Unmarshal([]byte(body), &points))
+		require.Len(t, points, 2)
+	})
 }
 
 func TestGRPCHealthFollows(t *testing.T) {
