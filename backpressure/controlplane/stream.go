@@ -125,7 +125,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 		return s.refuse(refusal)
 	}
 	heartbeat := min(time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, maxHeartbeat)
-	own := &session{server: s, stream: stream, id: id, quiet: cmp.Or(heartbeat, DefaultHeartbeatInterval)}
+	own := &session{server: s, stream: stream, id: id, quiet: quietFor(cmp.Or(heartbeat, DefaultHeartbeatInterval))}
 	own.toldFraction.Store(math.Float64bits(-1)) // nothing yet
 	if refusal := s.registry.join(id, own, heartbeat, hello.GetUpstreams()); refusal != nil {
 		return s.refuse(refusal)
@@ -272,10 +272,18 @@ func (s *Server) tellAll() {
 	}, (*session).tell)
 }
 
-// pulse sends an empty message to those who heard nothing for a heartbeat: an
+const pulseInterval = time.Second
+
+// quietFor is how long an agent may hear nothing: with the pulse's own interval
+// one and a half of its heartbeats, of which it waits three.
+func quietFor(heartbeat time.Duration) time.Duration {
+	return max(heartbeat*3/2-pulseInterval, heartbeat)
+}
+
+// pulse sends an empty message to those who heard nothing for that long: an
 // agent that hears nothing takes the control plane for lost.
 func (s *Server) pulse() {
-	ticker := time.NewTicker(time.Second)
+	ticker := time.NewTicker(pulseInterval)
 	defer ticker.Stop()
 	for {
 		select {

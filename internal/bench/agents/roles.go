@@ -73,7 +73,7 @@ func (c meteredConn) Write(p []byte) (int, error) {
 }
 
 func server(mode, profile string) error {
-	debug.SetGCPercent(50) // as cmd/sluice-controlplane does
+	debug.SetGCPercent(25) // as cmd/sluice-controlplane does
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
