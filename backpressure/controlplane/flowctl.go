@@ -15,6 +15,9 @@ import (
 // flowctlService is the older flowctl service over the server's registry.
 type flowctlService struct{ s *Server }
 
+// Undecoded implements wire.Undecoded.
+func (f flowctlService) Undecoded(err error) { f.s.undecoded(err) }
+
 func (f flowctlService) Register(ctx context.Context, in *flowctlpb.ServiceInfo) (*flowctlpb.RegistrationAck, error) {
 	c := fromFlowctl(in)
 	if err := f.s.register(ctx, c, 0); err != nil {
@@ -59,6 +62,9 @@ func statusToFlowctl(status Status) *flowctlpb.ServiceStatus {
 
 // flowctlV1Service is the newer flowctl service over the server's registry.
 type flowctlV1Service struct{ s *Server }
+
+// Undecoded implements wire.Undecoded.
+func (f flowctlV1Service) Undecoded(err error) { f.s.undecoded(err) }
 
 func (f flowctlV1Service) RegisterComponent(ctx context.Context, in *flowctlv1pb.RegisterRequest) (*flowctlv1pb.RegisterResponse, error) {
 	c, heartbeat := fromV1(in.GetComponent())

@@ -71,6 +71,27 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		"NaN on the stream": {func(c *caller) error {
 			return c.stream("sink", &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100, Throughput: math.NaN()}})
 		}, codes.InvalidArgument},
+		"5 MB, beyond what gRPC takes": {metrics(strings.Repeat("x", 5<<20), 1), codes.ResourceExhausted},
+		"5 MB on the stream": {func(c *caller) error {
+			return c.stream("sink", &sluicepb.Beat{Metrics: map[string]float64{strings.Repeat("x", 5<<20): 1}})
+		}, codes.ResourceExhausted},
+		"noise in a beat": {func(c *caller) error {
+			noise := &sluicepb.Beat{}
+			noise.ProtoReflect().SetUnknown([]byte{0x12, 0x7f, 0x01}) // a load of 127 bytes, of which one comes
+			return c.stream("sink", noise)
+		}, codes.InvalidArgument},
+		"a beat that is none": {func(c *caller) error {
+			stream, err := c.own.Coordinate(c.ctx)
+			require.NoError(c.t, err)
+			for range 2 {
+				require.NoError(c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}))
+			}
+			for {
+				if _, err := stream.Recv(); err != nil {
+					return err
+				}
+			}
+		}, codes.InvalidArgument},
 		"10,000 edges": {func(c *caller) error {
 			return c.stream("sink", &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 90}, Edges: make([]*sluicepb.Edge, 10_000)})
 		}, codes.ResourceExhausted},

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/internal/wire/flowctlpb"
@@ -253,6 +255,17 @@ func (s *Server) place(events []string) {
 		if err := s.controller.Report(report); err != nil {
 			s.log.Warn("component misplaced", "component", report.ServiceID, "error", err)
 		}
+	}
+}
+
+// undecoded counts what gRPC has refused for us, and leaves the other ends of a
+// stream alone.
+func (s *Server) undecoded(err error) {
+	switch status.Code(err) {
+	case codes.ResourceExhausted:
+		s.refused[TooMany].Add(1)
+	case codes.Internal:
+		s.refused[Invalid].Add(1)
 	}
 }
 

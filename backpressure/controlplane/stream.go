@@ -114,6 +114,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 	s := c.server
 	first, err := stream.Recv()
 	if err != nil {
+		s.undecoded(err)
 		return err
 	}
 	hello := first.GetHello()
@@ -161,6 +162,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 
 func (s *Server) receiveOne(own *session) error {
 	if err := own.stream.RecvMsg(&own.letter); err != nil {
+		s.undecoded(err)
 		return err
 	}
 	switch {

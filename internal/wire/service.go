@@ -19,6 +19,10 @@ type Message[T any] interface {
 	proto.Message
 }
 
+// Undecoded is a server that counts the requests that gRPC refuses before it
+// sees them: too large, or no message.
+type Undecoded interface{ Undecoded(err error) }
+
 // Unary describes one unary method of service for a server that implements S.
 func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](service, method string, call func(S, context.Context, Req) (Resp, error)) grpc.MethodDesc {
 	full := FullMethod(service, method)
@@ -27,6 +31,9 @@ func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](service, method s
 		Handler: func(server any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 			request := Req(new(In))
 			if err := decode(request); err != nil {
+				if s, ok := server.(Undecoded); ok {
+					s.Undecoded(err)
+				}
 				return nil, err
 			}
 			handle := func(ctx context.Context, request any) (any, error) {
