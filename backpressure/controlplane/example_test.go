@@ -43,6 +43,7 @@ func Example() {
 		},
 		Report:  func() backpressure.Report { return backpressure.Report{InFlight: 90, MaxInFlight: 100} },
 		Targets: []backpressure.FractionSetter{throttler},
+		Local:   backpressure.Config{Policy: backpressure.Step{}}, // while no control plane answers
 	})
 	if err != nil {
 		panic(err)
