@@ -171,13 +171,17 @@ func (s *Server) receiveOne(own *session) error {
 	case own.ended.Load():
 		return errReplaced
 	}
-	id := own.id
-	if report, ok := readBeat(own.letter.bytes()); ok {
+	return s.takeBeat(own.id, own.letter.bytes())
+}
+
+// takeBeat takes what the stream of id has brought.
+func (s *Server) takeBeat(id string, message []byte) error {
+	if report, ok := readBeat(message); ok {
 		report.ServiceID = id
 		return s.take(id, HealthUnknown, nil, func(*entry) backpressure.Report { return report })
 	}
 	var up sluicepb.Up
-	if err := proto.Unmarshal(own.letter.bytes(), &up); err != nil {
+	if err := proto.Unmarshal(message, &up); err != nil {
 		return s.refuse(&Error{Reason: Invalid, What: "message", cause: err})
 	}
 	beat := up.GetBeat()
