@@ -1,9 +1,11 @@
 package program_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
@@ -32,11 +35,13 @@ func TestProgram(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	ready := make(chan struct{})
+	var said bytes.Buffer
 	go func() {
 		ended <- program.Run(ctx, program.Config{
 			GRPC: services, HTTP: web, Interval: 50 * time.Millisecond,
 			Server: controlplane.ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{}, Learn: -1}},
 			Ready:  func(*controlplane.Server) { close(ready) },
+			Logger: slog.New(slog.NewTextHandler(&said, nil)),
 		})
 	}()
 	<-ready
@@ -82,10 +87,29 @@ func TestProgram(t *testing.T) {
 	health, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
 	require.NoError(t, err)
 	require.Equal(t, grpc_health_v1.HealthCheckResponse_SERVING, health.GetStatus())
+	require.Subset(t, reflected(t, conn), []string{
+		"flowctl.ControlPlane", "flowctl.v1.ControlPlaneService", "sluice.controlplane.v1.Coordination", "grpc.health.v1.Health",
+	})
 
 	cancel()
 	require.NoError(t, <-ended)
+	require.Contains(t, said.String(), "gRPC is plaintext, on loopback only")
 	require.Equal(t, 0.5, agent.Fraction(), "the component goes on without it")
 	stopAgent()
 	require.NoError(t, <-agentEnded)
+}
+
+// reflected asks the reflection service what there is.
+func reflected(t *testing.T, conn *grpc.ClientConn) (names []string) {
+	stream, err := grpc_reflection_v1.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, stream.Send(&grpc_reflection_v1.ServerReflectionRequest{
+		MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
+	}))
+	response, err := stream.Recv()
+	require.NoError(t, err)
+	for _, service := range response.GetListServicesResponse().GetService() {
+		names = append(names, service.GetName())
+	}
+	return names
 }
