@@ -82,6 +82,7 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 		"server down": {run: func(e env) {
 			require.NoError(e, connpooltest.Call(e.Context(), e.pool))
 			e.server.Stop()
+			synctest.Wait() // the client has noticed
 			_, err := connpooltest.OpenServerStream(e.Context(), e.pool)
 			require.Equal(e, codes.Unavailable, status.Code(err))
 		}},
