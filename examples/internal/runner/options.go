@@ -61,15 +61,20 @@ func ParseOptions(args []string, lookup func(string) (string, bool), output io.W
 	var o Options
 	set := flags(&o)
 	errs := readTwins(set, lookup)
-	switch err := set.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(output, usage)
-		set.SetOutput(output)
-		set.PrintDefaults()
-		return o, flag.ErrHelp
-	case err != nil:
+	for rest := args; ; rest = set.Args() { // after a mistake, Parse goes on behind it
+		err := set.Parse(rest)
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(output, usage)
+			set.SetOutput(output)
+			set.PrintDefaults()
+			return o, flag.ErrHelp
+		}
+		if err == nil {
+			break
+		}
 		errs = append(errs, err)
-	case set.NArg() > 0:
+	}
+	if set.NArg() > 0 {
 		errs = append(errs, fmt.Errorf("unexpected argument %q: every option is a flag, see -h", set.Arg(0)))
 	}
 	_, inEnv := lookup(EnvPrefix + "LEDGERS")
