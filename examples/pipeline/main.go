@@ -46,13 +46,14 @@ func pipeline() int {
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	err = runner.Run(context.Background(), runner.Config{
-		Options:    options,
-		Env:        os.Environ(),
-		Programs:   programs.All(),
-		Open:       programs.OpenLedgers,
-		Interrupts: interrupts,
-		Out:        os.Stdout,
-		Logs:       os.Stderr,
+		Options:      options,
+		Env:          os.Environ(),
+		Programs:     programs.All(),
+		Descriptions: programs.Descriptions(),
+		Open:         programs.OpenLedgers,
+		Interrupts:   interrupts,
+		Out:          os.Stdout,
+		Logs:         os.Stderr,
 	})
 	if errors.Is(err, runner.ErrInterrupted) {
 		fmt.Fprintf(os.Stderr, "pipeline: %v\n", err)

@@ -42,6 +42,9 @@ func NewEnv(lookup func(string) (string, bool)) *Env { return &Env{lookup: looku
 // Err returns everything refused so far, joined, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
+// Refused lists what Err joins.
+func (e *Env) Refused() []error { return e.errs }
+
 // Reject records that a variable's value cannot be used, for checks across
 // several variables.
 func (e *Env) Reject(name, value, accepted string) {

@@ -10,6 +10,9 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
+// DescribeControlPlane reads the control plane's variables.
+func DescribeControlPlane(e *component.Env) { component.ReadConfig(e, component.RoleControlPlane) }
+
 // ControlPlane is the same control plane as the program sluice-controlplane.
 func ControlPlane(ctx context.Context, p component.Process) error {
 	env := component.NewEnv(p.Lookup)

@@ -32,11 +32,21 @@ func All() map[component.Role]component.Run {
 	}
 }
 
+// Descriptions read every program's variables, and do nothing else.
+func Descriptions() map[component.Role]func(*component.Env) {
+	return map[component.Role]func(*component.Env){
+		component.RoleControlPlane: DescribeControlPlane,
+		component.RoleSource:       DescribeSource,
+		component.RoleProcessor:    DescribeProcessor,
+		component.RoleSink:         DescribeSink,
+	}
+}
+
 // Variables are the names of everything that any program reads from its
 // environment.
 func Variables() []string {
 	env := component.NewEnv(func(string) (string, bool) { return "", false })
-	for _, describe := range []func(*component.Env){DescribeSource, DescribeProcessor, DescribeSink} {
+	for _, describe := range Descriptions() {
 		describe(env)
 	}
 	names := env.Names()

@@ -101,7 +101,7 @@ func TestNoProgramTakesAnothersVariableForAMistake(t *testing.T) {
 	for _, own := range []string{"LEDGER_SOURCE", "SOURCE_ENDPOINT", "SINK_DELAY"} {
 		require.Contains(t, names, own)
 	}
-	for _, describe := range []func(*component.Env){programs.DescribeSource, programs.DescribeProcessor, programs.DescribeSink} {
+	for _, describe := range programs.Descriptions() {
 		env := component.NewEnv(process(nil).Lookup)
 		describe(env)
 		for _, name := range names {

@@ -22,8 +22,10 @@ type Config struct {
 	Options Options
 	// Env is what the components' environment starts from.
 	Env []string
-	// Programs are the components.
-	Programs map[component.Role]component.Run
+	// Programs are the components, and Descriptions what each reads from its
+	// environment.
+	Programs     map[component.Role]component.Run
+	Descriptions map[component.Role]func(*component.Env)
 	// Open returns the ledgers of the source, for the comparison, from the
 	// environment that the source gets.
 	Open func(ctx context.Context, lookup func(string) (string, bool)) (ledgers.Source, error)
@@ -144,6 +146,9 @@ func (p *pipeline) prepare(ctx context.Context) error {
 		}
 	}
 	p.env = p.environment()
+	if err := p.checkEnvironment(); err != nil {
+		return err
+	}
 	src, err := p.cfg.Open(ctx, lookupIn(p.env))
 	if err != nil {
 		return err
@@ -167,6 +172,27 @@ func (p *pipeline) prepare(ctx context.Context) error {
 	p.console.say("ledgers %d to %d into %s", bounds.First, bounds.Last, p.dir)
 	if p.before.Ledgers > 0 {
 		p.console.say("continuing at ledger %d: %d ledgers are there", p.before.Next, p.before.Ledgers)
+	}
+	return nil
+}
+
+// checkEnvironment refuses what the components would refuse, before any of them
+// is started, and each variable once though several read it.
+func (p *pipeline) checkEnvironment() error {
+	var refused []error
+	said := map[string]bool{}
+	for _, role := range component.Roles {
+		env := component.NewEnv(lookupIn(p.environmentOf(role)))
+		p.cfg.Descriptions[role](env)
+		for _, err := range env.Refused() {
+			if !said[err.Error()] {
+				said[err.Error()] = true
+				refused = append(refused, err)
+			}
+		}
+	}
+	if len(refused) > 0 {
+		return &component.UsageError{Err: errors.Join(refused...)}
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		options, err := runner.ParseOptions(strings.Fields(arguments), os.LookupEnv, os.Stderr)
 		if err == nil {
 			err = runner.Run(context.Background(), runner.Config{
-				Options: options, Env: os.Environ(), Programs: programs.All(), Open: programs.OpenLedgers, Out: os.Stdout, Logs: os.Stderr,
+				Options: options, Env: os.Environ(), Programs: programs.All(), Descriptions: programs.Descriptions(), Open: programs.OpenLedgers, Out: os.Stdout, Logs: os.Stderr,
 			})
 		}
 		os.Exit(component.Exit("test pipeline", os.Stderr, err))
@@ -68,7 +68,7 @@ func start(t *testing.T, out string, programsOf map[component.Role]component.Run
 	tr := &trial{out: out, printed: printed, interrupts: make(chan os.Signal, 2), done: make(chan error, 1)}
 	go func() {
 		tr.done <- runner.Run(context.Background(), runner.Config{
-			Options: options, Env: append(os.Environ(), env...), Programs: programsOf, Open: programs.OpenLedgers,
+			Options: options, Env: append(os.Environ(), env...), Programs: programsOf, Descriptions: programs.Descriptions(), Open: programs.OpenLedgers,
 			Interrupts: tr.interrupts, Out: printed, Logs: &tr.logs,
 		})
 	}()
@@ -307,11 +307,19 @@ func TestAComponentFails(t *testing.T) {
 	require.ErrorContains(t, err, "arrow-analytics-sink ended: the disk is on fire")
 }
 
+// Every mistake at once, each one once, and before anything is started: a child
+// could say no more than that it ended with status 2.
 func TestAMistakeInTheEnvironmentIsAUsageError(t *testing.T) {
-	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=many"}, "-ledgers=2", "-inprocess")
+	out := t.TempDir()
+	tr := start(t, out, programs.All(), []string{"STAGE_MAX_BATCHES=many", "FLUSH_INTERVAL=5", "PROCESSOR_WORKERS=-1"}, "-ledgers=2")
 	err := <-tr.done
-	require.ErrorContains(t, err, `STAGE_MAX_BATCHES="many" is not accepted: want a whole number`)
 	require.Equal(t, 2, component.ExitCode(err))
+	for _, want := range []string{`STAGE_MAX_BATCHES="many" is not accepted: want a whole number`, `FLUSH_INTERVAL="5"`, `PROCESSOR_WORKERS="-1"`} {
+		require.Equal(t, 1, strings.Count(err.Error(), want), "%v", err)
+	}
+	left, err := os.ReadDir(out)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
