@@ -10,9 +10,10 @@ import (
 
 // dieWithParent lets the kernel kill the child when the thread that started it
 // ends, however that happens. The closed standard input, which works
-// everywhere, is the second way.
+// everywhere, is the second way. A terminal's Ctrl-C is for the parent alone: a
+// child in the same group would get it too, perhaps before it ignores it.
 func dieWithParent(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
 // peakMemory is the largest resident set of an ended process.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,6 +63,7 @@ type pipeline struct {
 	dir    string
 	before sink.Checkpoint // of the folder when the run began
 	src    ledgers.Source
+	bounds ledgers.Range
 	env    []string
 	last   picture
 	drawn  time.Time // of the last plain line
@@ -112,11 +114,14 @@ func (p *pipeline) run(ctx context.Context, drain <-chan struct{}) error {
 	if err := p.prepare(ctx); err != nil {
 		return err
 	}
-	if err := p.start(ctx, drain); err != nil {
+	switch err := p.start(ctx, drain); {
+	case errors.Is(err, errDraining): // what is up is drained, and what the folder holds is summed up
+	case err != nil:
 		return err
-	}
-	if err := p.work(ctx, drain); err != nil {
-		return err
+	default:
+		if err := p.work(ctx, drain); err != nil {
+			return err
+		}
 	}
 	if err := p.stop(ctx); err != nil {
 		return err
@@ -158,7 +163,7 @@ func (p *pipeline) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.meter.total = int64(bounds.Len())
+	p.bounds, p.meter.total = bounds, int64(bounds.Len())
 	// A source that grows offers more by the time that the component asks.
 	p.env = append(p.env, fmt.Sprintf("START_LEDGER=%d", bounds.First), fmt.Sprintf("END_LEDGER=%d", bounds.Last))
 	if p.dir == "" { // last, so that a run that cannot start leaves nothing behind
@@ -280,6 +285,9 @@ func (p *pipeline) show(interval time.Duration) {
 // finish compares and sums up. It reads the folder, not what anybody said.
 func (p *pipeline) finish(ctx context.Context) error {
 	cp, err := sink.ReadCheckpoint(p.dir)
+	if errors.Is(err, fs.ErrNotExist) { // interrupted before the sink was up
+		cp, err = sink.Checkpoint{Range: p.bounds, Next: p.bounds.First}, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -298,7 +306,7 @@ func (p *pipeline) finish(ctx context.Context) error {
 	p.console.draw("")
 	summary := summarize(cp, p.last, p.before, p.last.sink.Seconds, found)
 	if !cp.Done() {
-		p.console.say("ended at ledger %d of %d; -resume continues", cp.Next-1, cp.Range.Last)
+		p.console.say("ended with %d of %d ledgers on disk; -resume continues", cp.Ledgers, cp.Range.Len())
 	}
 	if p.opts.Summary == "json" {
 		err = summary.writeJSON(p.cfg.Out)

@@ -322,6 +322,30 @@ func TestAMistakeInTheEnvironmentIsAUsageError(t *testing.T) {
 	require.Empty(t, left)
 }
 
+// Interrupted before it is up, the pipeline ends as cleanly as later: with a
+// summary of what there is, and it can be resumed.
+func TestInterruptBeforeItIsUp(t *testing.T) {
+	out := t.TempDir()
+	halted := programs.All()
+	halted[component.RoleSink] = func(ctx context.Context, p component.Process) error {
+		select { // never up
+		case <-p.Drain:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	tr := start(t, out, halted, nil, "-inprocess", "-ledgers=2")
+	tr.said(t, "ttp-arrow-processor at")
+	tr.interrupts <- os.Interrupt
+	s := tr.wait(t)
+	require.Zero(t, s.Ledgers)
+	require.Zero(t, *s.Lost)
+	require.Contains(t, tr.output(t), "0 of 2 ledgers on disk; -resume continues")
+	again := start(t, out, programs.All(), nil, "-inprocess", "-resume", "-ledgers=2")
+	requireTruthOfTwo(t, again.wait(t), 1)
+}
+
 func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
 	taken, err := net.Listen("tcp", "localhost:0")
 	require.NoError(t, err)
