@@ -69,6 +69,9 @@ func (p *pipeline) await(ctx context.Context, role component.Role, drain <-chan 
 			ready = nil
 			if ok { // otherwise it ended, which the next look finds
 				at = a
+				if role == component.RoleSink {
+					p.up = time.Now()
+				}
 				p.follow.urls[role] = "http://" + at.HTTP
 			}
 		case <-poll.C:

@@ -66,6 +66,7 @@ type pipeline struct {
 	bounds ledgers.Range
 	env    []string
 	last   picture
+	up     time.Time // of the sink, which then asks for events
 	drawn  time.Time // of the last plain line
 	memory []string  // the most that each process had resident
 }
@@ -304,7 +305,7 @@ func (p *pipeline) finish(ctx context.Context) error {
 		found = &verify.Result{} // nothing was written, nothing is missing
 	}
 	p.console.draw("")
-	summary := summarize(cp, p.last, p.before, p.last.sink.Seconds, found)
+	summary := summarize(cp, p.last, p.before, p.seconds(), found)
 	if !cp.Done() {
 		p.console.say("ended with %d of %d ledgers on disk; -resume continues", cp.Ledgers, cp.Range.Len())
 	}
@@ -320,6 +321,16 @@ func (p *pipeline) finish(ctx context.Context) error {
 		err = fmt.Errorf("the files are not what the SDK finds: %d events lost, %d too many", *summary.Lost, *summary.Duplicates)
 	}
 	return err
+}
+
+// seconds is from the first request for events to the last durable one. What a
+// drain still makes durable, the sink is no longer there to tell.
+func (p *pipeline) seconds() float64 {
+	seconds := p.last.sink.Seconds
+	if durable, err := sink.LastDurable(p.dir); err == nil && !p.last.sink.Done && !p.up.IsZero() {
+		seconds = max(seconds, durable.Sub(p.up).Seconds())
+	}
+	return seconds
 }
 
 // verifying shows the comparison's progress on a terminal.

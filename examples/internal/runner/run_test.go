@@ -196,6 +196,8 @@ func TestInterruptAndResume(t *testing.T) {
 	require.Contains(t, tr.output(t), "-resume continues")
 	require.Positive(t, first.Ledgers)
 	require.Less(t, first.Ledgers, int64(20))
+	require.Positive(t, first.DurationSeconds, "all that is durable was made so by the drain")
+	require.Positive(t, first.EventsPerSecond)
 	require.Zero(t, *first.Lost)
 	require.Zero(t, *first.Duplicates)
 	left, err := os.ReadDir(filepath.Join(tr.dir(t), ".partial"))

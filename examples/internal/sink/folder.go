@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 )
@@ -53,6 +54,15 @@ func ReadCheckpoint(dir string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("sink: %s: next ledger %d does not belong to the range %v", path, c.Next, c.Range)
 	}
 	return c, nil
+}
+
+// LastDurable says when the checkpoint of a run folder was replaced last.
+func LastDurable(dir string) (time.Time, error) {
+	info, err := os.Stat(filepath.Join(dir, checkpointName))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("sink: %w", err)
+	}
+	return info.ModTime(), nil
 }
 
 // A File is one complete output file.
