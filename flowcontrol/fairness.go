@@ -21,6 +21,7 @@ type tenant struct {
 type tenants struct {
 	mu      sync.RWMutex
 	known   map[string]*tenant
+	size    atomic.Int64 // of known, for who only reads
 	rest    tenant
 	active  atomic.Int64
 	counted atomic.Int64 // when active was counted
@@ -52,6 +53,7 @@ func (ts *tenants) of(key string, most int) *tenant {
 	}
 	t = new(tenant)
 	ts.known[key] = t
+	ts.size.Add(1)
 	ts.active.Add(1)
 	return t
 }
@@ -72,6 +74,7 @@ func (ts *tenants) count(now int64) int64 {
 			active++
 		default:
 			delete(ts.known, key)
+			ts.size.Add(-1)
 		}
 	}
 	if ts.rest.seen.Swap(false) {

@@ -152,9 +152,7 @@ func (t *Throttler) Stats() Stats {
 	for r := range st.Refused {
 		st.Refused[r], st.WouldRefuse[r] = t.counters.refused[r].Load(), t.counters.would[r].Load()
 	}
-	t.tenants.mu.RLock()
-	st.Keys = len(t.tenants.known)
-	t.tenants.mu.RUnlock()
+	st.Keys = int(t.tenants.size.Load())
 	if s.cfg.WatchdogAge > 0 {
 		st.Overdue, st.Oldest = t.watch.scan(&t.flight, t.now(), int64(s.cfg.WatchdogAge))
 	}
