@@ -331,3 +331,53 @@ func TestSlowCredentialsAreNoLimit(t *testing.T) {
 		})
 	}
 }
+
+// tokenFunc runs between the pick of a transport and the wait for a stream.
+type tokenFunc func()
+
+func (f tokenFunc) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	f()
+	return nil, nil
+}
+
+func (tokenFunc) RequireTransportSecurity() bool { return false }
+
+// When a transport goes while a stream is being made on it, gRPC begins an
+// attempt that it never ends. That one neither is a call that waits, nor keeps
+// its connection from being closed.
+func TestAttemptThatNeverEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := connpooltest.NewServer(connpooltest.Behavior{})
+		defer server.Stop()
+		var wire net.Conn
+		var once sync.Once
+		dial := func(ctx context.Context, address string) (_ net.Conn, err error) {
+			wire, err = server.Dial(ctx, address)
+			return wire, err
+		}
+		cut := tokenFunc(func() {
+			once.Do(func() {
+				_ = wire.Close()
+				time.Sleep(time.Millisecond)
+			})
+		})
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{
+			DialOptions:    append(server.DialOptions(), grpc.WithContextDialer(dial), grpc.WithPerRPCCredentials(cut)),
+			MinConnections: 1, MaxConnections: 1, HealthCheckInterval: -1,
+		})
+		require.NoError(t, err)
+		defer pool.Close()
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		require.NoError(t, connpooltest.Recv(s))
+		require.Equal(t, 2, server.Counts().Accepted)
+		time.Sleep(time.Minute)
+		require.Zero(t, pool.Stats().LearnedLimit)
+		server.Release()
+		_, err = connpooltest.ReadAll(s)
+		require.NoError(t, err)
+		began := time.Now()
+		require.NoError(t, pool.Shutdown(t.Context()))
+		require.Zero(t, time.Since(began))
+	})
+}

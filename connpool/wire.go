@@ -20,7 +20,7 @@ import (
 type wire struct {
 	slot    *slot
 	inbound atomic.Uint64 // signs of life of the server
-	open    atomic.Int64  // attempts that have not ended, waiting or not
+	open    atomic.Int64  // attempts that wait for a stream or have one
 
 	mu        sync.Mutex
 	waiting   int
@@ -34,7 +34,7 @@ type attemptKey struct{}
 type attempt struct {
 	call      *call // nil when an interceptor made its own context
 	transport uint64
-	waiting   bool // for a stream; sent is what comes after it
+	counted   bool // it waits for a stream, or has one
 	sent      bool
 }
 
@@ -60,19 +60,14 @@ func (w *wire) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 	switch s.(type) {
 	case *stats.Begin:
-		w.begin(a)
+		if a.call != nil {
+			a.call.begun()
+		}
 	case *stats.OutHeader:
 		w.out(a)
 	case *stats.End:
 		w.end(a)
 	}
-}
-
-func (w *wire) begin(a *attempt) {
-	if a.call != nil {
-		a.call.begun()
-	}
-	w.open.Add(1)
 }
 
 // GetRequestMetadata adds nothing to an attempt: it is where the waiting begins,
@@ -112,10 +107,13 @@ func (c *call) watchToken(opts []grpc.CallOption) []grpc.CallOption {
 	return opts
 }
 
+// wait counts an attempt. Before this it may come to nothing: when a transport
+// goes at the wrong moment, gRPC begins one attempt more than it ends.
 func (w *wire) wait(a *attempt) {
 	w.mu.Lock()
-	if !a.waiting {
-		a.waiting = true
+	if !a.counted {
+		a.counted = true
+		w.open.Add(1)
 		w.waiting++
 	}
 	w.mu.Unlock()
@@ -129,8 +127,11 @@ func (w *wire) out(a *attempt) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a.sent, a.transport = true, w.transport
-	if a.waiting {
+	if a.counted {
 		w.waiting--
+	} else { // a dialer of the user's has left our credentials out
+		a.counted = true
+		w.open.Add(1)
 	}
 	w.onWire++
 	w.progress++
@@ -139,14 +140,15 @@ func (w *wire) out(a *attempt) {
 func (w *wire) end(a *attempt) {
 	w.mu.Lock()
 	switch {
-	case !a.sent && a.waiting:
+	case !a.counted:
+	case !a.sent:
 		w.waiting--
-	case a.sent && a.transport == w.transport:
+	case a.transport == w.transport:
 		w.onWire--
 		w.progress++
 	}
 	w.mu.Unlock()
-	if w.open.Add(-1) == 0 && w.slot.has(flagClosed) {
+	if a.counted && w.open.Add(-1) == 0 && w.slot.has(flagClosed) {
 		w.slot.lane.pool.wake()
 	}
 }
