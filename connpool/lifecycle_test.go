@@ -2,6 +2,7 @@ package connpool_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -423,5 +424,47 @@ func TestShutdownOfAnUnreachablePool(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, pool.Shutdown(t.Context()))
 		require.Zero(t, time.Since(began))
+	})
+}
+
+// A call that waits for a connection waits for any of the pool's, not for the
+// one that it was given, when that one does not come back.
+func TestWaitingCallLeavesALostConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := connpooltest.NewServer(connpooltest.Behavior{})
+		defer server.Stop()
+		var wire net.Conn
+		var once sync.Once
+		only := func(ctx context.Context, address string) (_ net.Conn, err error) {
+			if wire != nil {
+				return nil, errors.New("its address is gone")
+			}
+			wire, err = server.Dial(ctx, address)
+			return wire, err
+		}
+		cut := tokenFunc(func() {
+			once.Do(func() {
+				_ = wire.Close()
+				time.Sleep(time.Second)
+			})
+		})
+		dials := 0
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{
+			DialOptions:    append(server.DialOptions(), grpc.WithPerRPCCredentials(cut)),
+			MinConnections: 1, HealthCheckInterval: -1,
+			Dial: func(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+				if dials++; dials <= 2 { // New tries the options, and then comes the first connection
+					opts = append(opts, grpc.WithContextDialer(only))
+				}
+				return grpc.NewClient(target, opts...)
+			},
+		})
+		require.NoError(t, err)
+		defer pool.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		require.NoError(t, connpooltest.Call(ctx, pool, grpc.WaitForReady(true)))
+		require.Less(t, time.Since(began), 10*time.Second)
 	})
 }

@@ -87,6 +87,12 @@ func (p *Pool) look(s *slot, now time.Time) (waiting bool) {
 	p.hint.Store(int32(c.onWire))
 	l.probeAt = now.Add(probeInterval)
 	s.setLimit(c.onWire)
+	p.takeBack(s)
+	return true
+}
+
+// takeBack sends elsewhere what waits on a slot and has sent nothing.
+func (p *Pool) takeBack(s *slot) {
 	var calls []*call
 	s.each(func(c *call) bool {
 		calls = append(calls, c)
@@ -97,7 +103,6 @@ func (p *Pool) look(s *slot, now time.Time) (waiting bool) {
 			p.counters.moved.Add(1)
 		}
 	}
-	return true
 }
 
 // grow opens a connection where one is due: to the minimum, beyond the target

@@ -81,7 +81,7 @@ type Stats struct {
 	ScaleEvents map[ScaleReason]uint64
 	// Counters of what happened so far.
 	Dials, DialFailures, Drains, DrainsForced, Ejections uint64
-	// Moved calls were taken back from a full connection before they were sent;
+	// Moved calls were taken back from a full or lost connection before they were sent;
 	// Retries were sent again; Saturated, Unreachable and BreakerOpen are calls
 	// refused for that reason; Abandoned streams were dropped without an end.
 	Moved, Retries, Saturated, Unreachable, BreakerOpen, Abandoned uint64

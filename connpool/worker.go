@@ -199,8 +199,8 @@ func (s *slot) pause(d time.Duration) bool {
 }
 
 // dropLost drains the slots that could not get their transport back: dialing is
-// the pool's affair, one at a time and with one backoff, and what still runs on
-// an old transport goes on.
+// the pool's affair, one at a time and with one backoff. What still runs on an
+// old transport goes on, and what waits for a new one waits for the pool's.
 func (p *Pool) dropLost(now time.Time) {
 	for _, s := range p.slots {
 		lost := s.lost.Swap(nil)
@@ -208,6 +208,7 @@ func (p *Pool) dropLost(now time.Time) {
 			continue
 		}
 		p.drain(s, DownLost, now)
+		p.takeBack(s)
 		if !s.lane.reachable() && !p.shutting && !now.Before(p.retry.next) {
 			p.failed(lost.err, now)
 		}
