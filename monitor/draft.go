@@ -158,11 +158,14 @@ func labelValue(s string) string {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
 	}
-	for len(s) > maxLabel {
-		_, size := utf8.DecodeLastRuneInString(s[:maxLabel+1])
-		s = s[:maxLabel+1-size]
+	if len(s) <= maxLabel {
+		return s
 	}
-	return s
+	end := maxLabel
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // endpointName takes the resolver's scheme and authority off a gRPC target.

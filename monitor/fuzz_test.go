@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -18,6 +19,10 @@ import (
 func FuzzIDs(f *testing.F) {
 	for _, id := range []string{"", "a", "dns:///host:1", "\xff\xfe", "end\n", `"><script>`, "passthrough:///bufnet", "unix://", "://"} {
 		f.Add(id, id)
+	}
+	for pad := range 5 { // a rune of four bytes across the bound
+		long := strings.Repeat("a", 124+pad) + "\U0001F600b"
+		f.Add(long, long)
 	}
 	f.Fuzz(func(t *testing.T, id, endpoint string) {
 		m, err := monitor.New(monitor.Config{})
