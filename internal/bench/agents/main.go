@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -31,19 +32,21 @@ func main() {
 	address := flag.String("address", "", "the server's, for -role agents")
 	first := flag.Int("first", 0, "number of the first agent, for -role agents")
 	profile := flag.String("profile", "", "`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost")
+	procs := flag.Int("procs", 0, "GOMAXPROCS of the server; 0: as in any program")
 	flag.Parse()
 	var err error
 	switch *role {
 	case "server":
+		runtime.GOMAXPROCS(*procs)
 		err = server(*mode, *profile)
 	case "agents":
 		err = agents(*mode, *address, *first, *count, *rounds)
 	default:
 		switch *mode {
 		case "latency":
-			err = latency(*count, *rounds)
+			err = latency(*count, *rounds, *procs)
 		case "cost":
-			err = cost(*count, *lasting, *profile)
+			err = cost(*count, *lasting, *profile, *procs)
 		default:
 			err = fmt.Errorf("-mode is %q, want latency or cost", *mode)
 		}
@@ -98,8 +101,8 @@ func (c *child) stop() {
 	c.cmd.Wait()
 }
 
-func latency(count, rounds int) error {
-	server, err := start("-role", "server", "-mode", "latency")
+func latency(count, rounds, procs int) error {
+	server, err := start("-role", "server", "-mode", "latency", "-procs", fmt.Sprint(procs))
 	if err != nil {
 		return err
 	}
@@ -147,8 +150,8 @@ func sum(groups []*child) (all traffic, err error) {
 	return all, nil
 }
 
-func cost(count int, lasting time.Duration, profile string) error {
-	server, err := start("-role", "server", "-mode", "cost", "-profile", profile)
+func cost(count int, lasting time.Duration, profile string, procs int) error {
+	server, err := start("-role", "server", "-mode", "cost", "-profile", profile, "-procs", fmt.Sprint(procs))
 	if err != nil {
 		return err
 	}
