@@ -154,16 +154,20 @@ func (m *meter) add(p picture) {
 // rates returns events a second and the time left; left is negative when it
 // cannot be known.
 func (m *meter) rates() (eventsPerSecond float64, left time.Duration) {
-	if len(m.samples) < 2 {
+	if len(m.samples) == 0 {
 		return 0, -1
 	}
 	first, last := m.samples[0], m.samples[len(m.samples)-1]
+	left = -1
+	if last.ledgers >= m.total {
+		left = 0
+	}
 	seconds := last.at.Sub(first.at).Seconds()
 	if seconds <= 0 || last.ledgers <= first.ledgers {
-		return 0, -1
+		return 0, left
 	}
 	ledgers := float64(last.ledgers-first.ledgers) / seconds
-	return float64(last.events-first.events) / seconds, time.Duration(float64(m.total-last.ledgers) / ledgers * float64(time.Second))
+	return float64(last.events-first.events) / seconds, time.Duration(float64(max(m.total-last.ledgers, 0)) / ledgers * float64(time.Second))
 }
 
 // render draws the block of a terminal.

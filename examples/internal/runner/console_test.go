@@ -101,6 +101,10 @@ func TestRenderFitsTheTerminal(t *testing.T) {
 		require.Contains(t, block, want)
 	}
 	require.Contains(t, m.line(p), "87 of 200 ledgers, 41852 events")
+	p.sink.Ledgers = 200
+	all := meter{total: 200}
+	all.add(p)
+	require.Contains(t, all.line(p), "0s left", "also where it was so quick that there is no rate")
 	p.sink.Ledgers = 250 // more than was expected must not break the bar
 	require.NotPanics(t, func() { m.render(p, 80) })
 }

@@ -68,6 +68,7 @@ type pipeline struct {
 	last   picture
 	up     time.Time // of the sink, which then asks for events
 	drawn  time.Time // of the last plain line
+	idle   bool      // only serving
 	memory []string  // the most that each process had resident
 }
 
@@ -258,7 +259,9 @@ func (p *pipeline) work(ctx context.Context, drain <-chan struct{}) error {
 		}
 		p.last = p.follow.look(ctx, p.last)
 		p.meter.add(p.last)
-		p.show(interval)
+		if !p.idle || p.console.live { // nothing new in a log
+			p.show(interval)
+		}
 		if !p.last.sink.Done {
 			continue
 		}
@@ -268,6 +271,10 @@ func (p *pipeline) work(ctx context.Context, drain <-chan struct{}) error {
 		recovered := p.last.decision.Fraction >= 1 || time.Since(doneAt) > recoveryTimeout
 		if recovered && !p.opts.Serve {
 			return nil
+		}
+		if recovered && !p.idle {
+			p.idle = true
+			p.console.say("the input is on disk; serving until Ctrl-C")
 		}
 	}
 }
