@@ -30,7 +30,7 @@ func TestAbandonedUploads(t *testing.T) {
 	require.Zero(t, server.Counts().Cancelled, "the server finished its work")
 	drop(false)
 	gone(t, pool)
-	require.Eventually(t, func() bool { return server.Counts().Cancelled == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return server.Counts().Cancelled == 1 }, time.Minute, time.Millisecond)
 	require.EqualValues(t, 2, pool.Stats().Abandoned)
 
 	// A stream that nobody holds does not keep Shutdown waiting either.
@@ -40,7 +40,7 @@ func TestAbandonedUploads(t *testing.T) {
 	require.Eventually(t, func() bool {
 		runtime.GC()
 		return len(done) == 1
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	require.NoError(t, <-done)
 }
 
@@ -49,7 +49,7 @@ func gone(t *testing.T, pool *connpool.Pool) {
 	require.Eventually(t, func() bool {
 		runtime.GC()
 		return pool.Stats().Streams == 0
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 }
 
 // Nothing is left after Close: on real time too, where no bubble looks.
@@ -68,7 +68,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	require.NoError(t, pool.Close())
 	server.Stop()
 	for began := time.Now(); runtime.NumGoroutine() > before; runtime.Gosched() { // gRPC's own end a moment later
-		require.Less(t, time.Since(began), 10*time.Second, "goroutines are left")
+		require.Less(t, time.Since(began), time.Minute, "goroutines are left")
 	}
 	runtime.KeepAlive(held)
 }

@@ -59,7 +59,7 @@ func TestPlainGRPC(t *testing.T) {
 	}
 	require.NoError(t, stream.CloseSend())
 	require.ErrorIs(t, stream.RecvMsg(&wrapperspb.BytesValue{}), io.EOF)
-	require.Eventually(t, func() bool { return governor.Stats().ActiveCalls == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return governor.Stats().ActiveCalls == 0 }, time.Minute, time.Millisecond)
 	want := interceptors.Traffic{Messages: 10, Bytes: 1020, Uncompressed: 1020}
 	require.Equal(t, want, governor.Stats().Class(interceptors.ClassStream).Received)
 	require.Equal(t, want, client.Stats().Class(interceptors.ClassStream).Received)
