@@ -340,13 +340,22 @@ func (p *pipeline) seconds() float64 {
 	return seconds
 }
 
-// verifying shows the comparison's progress on a terminal.
+// verifying shows the comparison's progress.
 func (p *pipeline) verifying(r ledgers.Range) func(uint32) {
-	var drawn time.Time
+	drawn, interval := time.Now(), plainInterval
+	if p.console.live {
+		interval = liveInterval
+	}
 	return func(ledger uint32) {
-		if p.console.live && time.Since(drawn) > liveInterval {
-			drawn = time.Now()
-			p.console.draw(fmt.Sprintf(" reading the files back: %d of %d ledgers\n", ledger-r.First+1, r.Len()))
+		if time.Since(drawn) < interval {
+			return
+		}
+		drawn = time.Now()
+		text := fmt.Sprintf("reading the files back: %d of %d ledgers", ledger-r.First+1, r.Len())
+		if p.console.live {
+			p.console.draw(" " + text + "\n")
+		} else {
+			p.console.say("%s", text)
 		}
 	}
 }
