@@ -258,6 +258,10 @@ func (t *Throttler) undo(p Permit) {
 	t.release(p, Success, 0)
 }
 
+// maxUnlimited is the most that one cost counts for in flight: two of it fit
+// nowhere, but one leaves room for others.
+const maxUnlimited = 1 << 62
+
 // fitting returns c as the limits see it: an oversized cost shrinks to the
 // whole limit, so that it runs alone, or never fits.
 func fitting(s *settings, c, limit Cost) (fit Cost, w Weight, never bool) {
@@ -271,9 +275,8 @@ func fitting(s *settings, c, limit Cost) (fit Cost, w Weight, never bool) {
 	if limit.Bytes >= 0 && c.Bytes > limit.Bytes {
 		fit.Bytes, w, never = limit.Bytes, Bytes, true
 	}
-	if fit.Messages > MaxMessages {
-		fit.Messages = MaxMessages
-	}
+	// Where nothing limits a weight, what can be counted does.
+	fit = Cost{min(fit.Messages, MaxMessages), min(fit.Rows, maxUnlimited), min(fit.Bytes, maxUnlimited)}
 	never = never && s.cfg.Oversized == RefuseOversized
 	if !never && s.rated && s.cfg.Oversized == RefuseOversized {
 		for i, t := range s.tariffs {

@@ -2,6 +2,7 @@ package flowcontrol
 
 import (
 	"context"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -102,4 +103,21 @@ func TestCancelledWhileQueuedLeavesAtOnce(t *testing.T) {
 		p.Release(Success)
 		require.Equal(t, uint64(1), th.Stats().Admitted)
 	})
+}
+
+// A weight without a limit has room for whatever its counter can hold.
+func TestAnEnormousCostPassesWhereNothingLimitsIt(t *testing.T) {
+	for _, policy := range []Oversized{RunAlone, RefuseOversized} {
+		th := newTest(t, Config{Oversized: policy})
+		huge := Cost{Messages: 1, Rows: math.MaxInt64, Bytes: math.MaxInt64}
+		p, err := th.TryAcquire(t.Context(), huge)
+		require.NoError(t, err)
+		small, err := th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 100, Bytes: 1 << 40})
+		require.NoError(t, err, "and leaves room for others")
+		_, err = th.TryAcquire(t.Context(), huge)
+		require.ErrorIs(t, err, ErrRefused, "two are more than can be counted")
+		p.Release(Success)
+		small.Release(Success)
+		require.Zero(t, th.InFlight())
+	}
 }
