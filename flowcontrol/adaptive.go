@@ -158,8 +158,8 @@ func (a *adaptive) started(inFlight int64) {
 	}
 }
 
-// finished takes one service time; inFlight is what was in flight with it.
-func (a *adaptive) finished(now, service, inFlight int64, o Outcome) {
+// finished takes one service time.
+func (a *adaptive) finished(now, service int64, o Outcome) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.began == 0 {

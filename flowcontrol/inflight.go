@@ -156,7 +156,7 @@ func (f *inflight) acquire(home *stripe, c, limit Cost) (s *slot, gen uint64, w 
 
 // takeSlot takes n messages and a slot, in one step where the stripe has both.
 func (f *inflight) takeSlot(home *stripe, n, limit int64) (*slot, uint64, bool) {
-	if limit < 0 || limit > MaxMessages {
+	if uint64(limit) > MaxMessages { // or negative: none
 		limit = MaxMessages
 	}
 	for lost := 1; ; {

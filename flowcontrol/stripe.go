@@ -90,7 +90,10 @@ func (s *stripes) spend(w Weight, n int64) bool {
 
 // lose is for a call that lost a word to another one, for the lost-th time in a row.
 func (s *stripes) lose(lost int) {
-	if !s.fixed && s.more.Load() == nil && s.lost.Add(1) == fights {
+	switch {
+	case s.more.Load() != nil:
+		move() // two processors have met in one stripe
+	case !s.fixed && s.lost.Add(1) == fights:
 		s.spread(2 * runtime.GOMAXPROCS(0))
 	}
 	yield(lost)
@@ -130,6 +133,13 @@ func processor() uint32 {
 	n := *t
 	tickets.Put(t)
 	return n
+}
+
+// move gives the processor of this moment another number.
+func move() {
+	t := tickets.Get().(*uint32)
+	*t = issued.Add(1)
+	tickets.Put(t)
 }
 
 var (

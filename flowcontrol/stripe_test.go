@@ -31,6 +31,10 @@ func TestCallsThatFightGetStripes(t *testing.T) {
 	require.GreaterOrEqual(t, th.stripes.count(), 2*runtime.GOMAXPROCS(0))
 	require.Equal(t, th.stripes.count()&-th.stripes.count(), th.stripes.count(), "a power of two")
 
+	before := issued.Load()
+	th.stripes.lose(1)
+	require.Greater(t, issued.Load(), before, "who meets another in its stripe takes another one")
+
 	seeded := newTest(t, Config{Seed: 1})
 	for range 2 * fights {
 		seeded.stripes.lose(1)

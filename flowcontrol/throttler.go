@@ -225,7 +225,6 @@ func (t *Throttler) release(p Permit, o Outcome, now int64) {
 	} else {
 		key, start, paced, c := s.key, s.start, s.paced, s.cost
 		s.key, s.start, s.paced = nil, 0, false
-		before := t.flight.messages()
 		t.flight.giveBack(s, p.gen, word)
 		key.leave(c)
 		if start != 0 || paced {
@@ -233,7 +232,7 @@ func (t *Throttler) release(p Permit, o Outcome, now int64) {
 				now = t.now()
 			}
 			if start != 0 {
-				t.adapt.finished(now, now-start, before, o)
+				t.adapt.finished(now, now-start, o)
 			}
 			if paced {
 				t.pacer.done(now)
