@@ -9,15 +9,10 @@ func benchTry(b *testing.B, cfg Config, fraction float64) {
 	th := newTest(b, cfg)
 	th.SetFraction(fraction)
 	ctx := context.Background()
-	b.ReportAllocs()
-	cpu := startCPU()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			p, _ := th.TryAcquire(ctx, one)
-			p.Release(Success)
-		}
+	parallel(b, func() {
+		p, _ := th.TryAcquire(ctx, one)
+		p.Release(Success)
 	})
-	cpu.report(b)
 }
 
 func BenchmarkHotLimit(b *testing.B) {
@@ -41,15 +36,10 @@ func BenchmarkHotLimitTokensNoLease(b *testing.B) {
 func BenchmarkHotAllWeights(b *testing.B) {
 	th := newTest(b, Config{Limit: Cost{64, 1 << 20, 1 << 30}})
 	ctx := context.Background()
-	b.ReportAllocs()
-	cpu := startCPU()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			p, _ := th.TryAcquire(ctx, Cost{1, 100, 10000})
-			p.Release(Success)
-		}
+	parallel(b, func() {
+		p, _ := th.TryAcquire(ctx, Cost{1, 100, 10000})
+		p.Release(Success)
 	})
-	cpu.report(b)
 }
 
 func BenchmarkHotAdaptive(b *testing.B) {

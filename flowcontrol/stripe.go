@@ -17,7 +17,7 @@ type stripe struct {
 	word   atomic.Uint64         // spare messages and free slots, see inflight
 	draws  atomic.Uint64         // where the sampler's sequence stands
 	credit [weights]atomic.Int64 // tokens already paid for by a lease
-	_      [24]byte
+	_      [88]byte              // processors fetch lines in pairs
 }
 
 // stripes are the stripes of one Throttler, one or a power of two.
@@ -129,20 +129,25 @@ func (s *stripes) spread(n int) {
 // same processor, and another one on others. The only thing in Go that is kept
 // for a processor is what lies in a sync.Pool.
 func processor() uint32 {
-	t := tickets.Get().(*uint32)
-	n := *t
+	t := tickets.Get().(*ticket)
+	n := t.number
 	tickets.Put(t)
 	return n
 }
 
 // move gives the processor of this moment another number.
 func move() {
-	t := tickets.Get().(*uint32)
-	*t = issued.Add(1)
+	t := tickets.Get().(*ticket)
+	t.number = issued.Add(1)
 	tickets.Put(t)
+}
+
+type ticket struct {
+	number uint32
+	_      [124]byte // or it shares its line with who knows what
 }
 
 var (
 	issued  atomic.Uint32
-	tickets = sync.Pool{New: func() any { return new(issued.Add(1)) }}
+	tickets = sync.Pool{New: func() any { return &ticket{number: issued.Add(1)} }}
 )
