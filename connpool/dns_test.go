@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/withobsrvr/sluice/connpool"
+	"github.com/withobsrvr/sluice/internal/testenv"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -90,7 +91,7 @@ type backend struct {
 func newBackend(t *testing.T, address string) (*backend, net.Listener) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skipf("no second loopback address here: %v", err)
+		testenv.Skip(t, "no second loopback address here: "+err.Error())
 	}
 	b := &backend{}
 	b.Server = grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -11,8 +11,9 @@ import (
 // A stripe is the part of a Throttler that one processor has mostly to itself.
 // Processors that write to one cache line for each call cost each other more
 // than all the rest of the gate; so a Throttler begins with one stripe, and
-// gets one for each processor once calls are seen to fight. Everything that a
-// call writes to stands in one line.
+// gets two for each processor, which then seldom meet, once calls are seen to
+// fight. What every call writes to stands in one line. Rows and bytes are counted
+// in one place for all.
 type stripe struct {
 	word   atomic.Uint64         // spare messages and free slots, see inflight
 	draws  atomic.Uint64         // where the sampler's sequence stands
