@@ -39,11 +39,8 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, v *visit) (Permit, erro
 	v.home = t.stripes.mine()
 	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
 		if c.Messages|c.Rows|c.Bytes >= 0 {
-			if slot, gen, _, ok := t.flight.acquire(v.home, c, s.limit); ok {
-				if s.cfg.WatchdogAge > 0 {
-					t.watch.begin(slot, gen)
-				}
-				return Permit{slot, gen}, nil
+			if p, _, ok := t.flight.acquire(v.home, c, s.limit); ok {
+				return p, nil
 			}
 		}
 	}
@@ -57,7 +54,7 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, v *visit) (Permit, erro
 	}
 	until := t.deadline(s, v)
 	enforced := s.rated && t.enforcesTokens(s)
-	paced, err := t.pass(ctx, s, c, until, enforced, false, v)
+	counted, err := t.pass(ctx, s, c, until, enforced, false, v)
 	if err != nil {
 		return Permit{}, err
 	}
@@ -66,7 +63,7 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, v *visit) (Permit, erro
 		if enforced {
 			t.refundTokens(s, c)
 		}
-		if paced {
+		if counted {
 			t.pacer.done(t.now())
 		}
 		return Permit{}, err
@@ -74,7 +71,9 @@ func (t *Throttler) acquire(ctx context.Context, c Cost, v *visit) (Permit, erro
 	if s.rated && !enforced {
 		t.chargeTokens(s, c)
 	}
-	p.slot.paced = paced
+	if counted {
+		p.gen |= pacedBit
+	}
 	return p, nil
 }
 
@@ -147,9 +146,9 @@ func (t *Throttler) deadline(s *settings, v *visit) int64 {
 
 const forever = 1<<63 - 1
 
-// pass waits for the fraction, and for tokens if it must. paced reports that the pacer
-// counts the caller.
-func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool, v *visit) (paced bool, err error) {
+// pass waits for the fraction, and for tokens if it must. counted reports that the
+// pacer counts the caller.
+func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, tokens, virtual bool, v *visit) (counted bool, err error) {
 	if t.sampler.engaged.Load() {
 		// A request with a deadline that waits long for the fraction is admitted
 		// only to be late: its work would be wasted in every stage.
@@ -161,7 +160,7 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 				}
 			}
 		}
-		paced, err = t.pacer.wait(ctx, last, virtual, v)
+		counted, err = t.pacer.wait(ctx, last, virtual, v)
 		if hurry && err == error(waitError(ReasonMaxWait)) {
 			err = waitError(ReasonFraction)
 		}
@@ -170,15 +169,15 @@ func (t *Throttler) pass(ctx context.Context, s *settings, c Cost, until int64, 
 		}
 	}
 	if !tokens {
-		return paced, nil
+		return counted, nil
 	}
 	if err := t.waitTokens(ctx, s, c, until, v); err != nil {
-		if paced && !virtual {
+		if counted && !virtual {
 			t.pacer.done(t.now())
 		}
 		return false, err
 	}
-	return paced, nil
+	return counted, nil
 }
 
 func (t *Throttler) waitTokens(ctx context.Context, s *settings, c Cost, until int64, v *visit) error {

@@ -104,9 +104,9 @@ func (k *tenant) join(t *Throttler, c, limit Cost) bool {
 	return true
 }
 
-// leave takes c back. A nil tenant is none.
-func (k *tenant) leave(c Cost) {
+// leave takes n messages back. A nil tenant is none.
+func (k *tenant) leave(n int64) {
 	if k != nil {
-		k.inFlight.Add(-c.Messages)
+		k.inFlight.Add(-n)
 	}
 }

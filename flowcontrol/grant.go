@@ -29,9 +29,9 @@ func (q *queue) grantLocked(s *settings, now int64) {
 				continue // others of the line are not held up by its share
 			}
 			fit, _, _ := fitting(s, w.cost, limit)
-			slot, gen, _, ok := q.owner.flight.acquire(home, fit, limit)
+			p, _, ok := q.owner.flight.acquire(home, fit, limit)
 			if !ok {
-				w.key.leave(w.cost)
+				w.key.leave(w.cost.Messages)
 				if fit.Messages <= 1 && fit.Rows == 0 && fit.Bytes == 0 {
 					return // nothing smaller can follow
 				}
@@ -42,9 +42,7 @@ func (q *queue) grantLocked(s *settings, now int64) {
 				blocked--
 				q.passLocked(w)
 			}
-			slot.key = w.key
-			q.owner.begin(s, slot, gen, now)
-			q.answerLocked(w, Permit{slot, gen}, ReasonNone, now)
+			q.answerLocked(w, q.owner.begin(s, p, w.key, now), ReasonNone, now)
 		}
 	}
 }
@@ -120,7 +118,7 @@ func (q *queue) answerLocked(w *waiter, p Permit, r Reason, now int64) {
 
 // overtake takes room for a caller who will not wait, if those who wait are
 // waiting for more room than there is and may still be passed.
-func (q *queue) overtake(home *stripe, c, limit Cost) (*slot, uint64, Weight, bool) {
+func (q *queue) overtake(home *stripe, c, limit Cost) (Permit, Weight, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	passes, barred := q.owner.settings.Load().cfg.Queue.Passes, false
@@ -129,11 +127,11 @@ func (q *queue) overtake(home *stripe, c, limit Cost) (*slot, uint64, Weight, bo
 		return !barred
 	})
 	if barred {
-		return nil, 0, Messages, false
+		return Permit{}, Messages, false
 	}
-	s, gen, w, ok := q.owner.flight.acquire(home, c, limit)
+	p, w, ok := q.owner.flight.acquire(home, c, limit)
 	if ok {
 		q.allLocked(func(w *waiter) bool { w.passed++; return true })
 	}
-	return s, gen, w, ok
+	return p, w, ok
 }

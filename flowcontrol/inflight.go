@@ -37,9 +37,10 @@ func packWord(spare int64, head, tag uint64) uint64 {
 //
 //	in flight = reserved - the spare of every stripe
 //
-// A release leaves its messages spare where they were admitted, and the next
-// call there finds them without a look at anybody else. Who finds none takes
-// those of another stripe, and only where none has any are more reserved. So
+// A release leaves its messages spare where they were admitted, in the stripe's
+// word or with a slot at hand, and the next call there finds them without a look
+// at anybody else. Who finds none takes those of another stripe, and only where
+// none has any are more reserved. So
 // reserved, which never exceeds the limit, is also the most that was in flight
 // since the spare ones were last gathered, and costs no word of its own.
 type inflight struct {
@@ -108,23 +109,39 @@ func (f *inflight) permits() int64 {
 // completed returns how many permits have been released: each slot counts its own.
 func (f *inflight) completed() uint64 {
 	total := f.overflowed.Load()
-	if chunks := f.chunks.Load(); chunks != nil {
-		for _, chunk := range *chunks {
-			for i := range chunk {
-				total += chunk[i].word.Load() >> headBits
-			}
-		}
+	for s := range f.slots {
+		total += s.word.Load() >> genShift
 	}
 	return total
 }
 
+// slots yields every slot.
+func (f *inflight) slots(yield func(*slot) bool) {
+	for home := range f.owner.stripes.all {
+		for i := range home.hand {
+			if !yield(&home.hand[i]) {
+				return
+			}
+		}
+	}
+	if chunks := f.chunks.Load(); chunks != nil {
+		for _, chunk := range *chunks {
+			for i := range chunk {
+				if !yield(&chunk[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // acquire takes all of c within limit, or nothing. On failure w is the first
 // weight that did not fit.
-func (f *inflight) acquire(home *stripe, c, limit Cost) (s *slot, gen uint64, w Weight, ok bool) {
+func (f *inflight) acquire(home *stripe, c, limit Cost) (p Permit, w Weight, ok bool) {
 	if c.Rows > 0 {
 		now, ok := f.rows.take(c.Rows, limit.Rows)
 		if !ok {
-			return nil, 0, Rows, false
+			return Permit{}, Rows, false
 		}
 		f.peaked(Rows, now)
 	}
@@ -132,11 +149,11 @@ func (f *inflight) acquire(home *stripe, c, limit Cost) (s *slot, gen uint64, w 
 		now, ok := f.bytes.take(c.Bytes, limit.Bytes)
 		if !ok {
 			f.rows.acquired.Add(-c.Rows)
-			return nil, 0, Bytes, false
+			return Permit{}, Bytes, false
 		}
 		f.peaked(Bytes, now)
 	}
-	s, gen, ok = f.takeSlot(home, c.Messages, limit.Messages)
+	s, gen, ok := f.takeSlot(home, c.Messages, limit.Messages)
 	if !ok {
 		if c.Rows > 0 {
 			f.rows.acquired.Add(-c.Rows)
@@ -144,20 +161,28 @@ func (f *inflight) acquire(home *stripe, c, limit Cost) (s *slot, gen uint64, w 
 		if c.Bytes > 0 {
 			f.bytes.acquired.Add(-c.Bytes)
 		}
-		return nil, 0, Messages, false
+		return Permit{}, Messages, false
 	}
-	s.cost = c
+	p = Permit{s, gen, c.Rows, c.Bytes}
 	if c.Messages != 1 {
 		f.oddPermits.Add(1)
 		f.oddMessages.Add(c.Messages)
+		p = p.noted()
+		p.slot.notes.messages = c.Messages
 	}
-	return s, gen, 0, true
+	return p, 0, true
 }
 
 // takeSlot takes n messages and a slot, in one step where the stripe has both.
-func (f *inflight) takeSlot(home *stripe, n, limit int64) (*slot, uint64, bool) {
+func (f *inflight) takeSlot(home *stripe, n, limit int64) (s *slot, gen uint64, ok bool) {
 	if uint64(limit) > MaxMessages { // or negative: none
 		limit = MaxMessages
+	}
+	mark := f.owner.watch.mark()
+	if n == 1 && f.reserved.Load() <= limit {
+		if s, gen, ok = f.pick(home, parked, mark); ok {
+			return s, gen, true
+		}
 	}
 	for lost := 1; ; {
 		word := home.word.Load()
@@ -165,6 +190,11 @@ func (f *inflight) takeSlot(home *stripe, n, limit int64) (*slot, uint64, bool) 
 		if n > spare || f.reserved.Load() > limit {
 			if !f.find(n, limit) {
 				return nil, 0, false
+			}
+			if n == 1 {
+				if s, gen, ok = f.pick(home, bare, mark); ok {
+					return s, gen, true
+				}
 			}
 			n, limit = 0, math.MaxInt64 // they are ours, what is left is the slot
 			continue
@@ -176,18 +206,33 @@ func (f *inflight) takeSlot(home *stripe, n, limit int64) (*slot, uint64, bool) 
 			}
 			// The table is full: a slot of its own, left to the collector.
 			if home.word.CompareAndSwap(word, packWord(spare-n, 0, word+1)) {
-				return &slot{owner: f.owner, home: home}, 0, true
+				return &slot{home: home, index: outside}, 0, true
 			}
 		} else {
-			s := f.slotAt(head)
+			s = f.slotAt(head)
 			link := s.word.Load()
-			if home.word.CompareAndSwap(word, packWord(spare-n, link&headMask, word+1)) {
-				return s, link >> headBits, true
+			if home.word.CompareAndSwap(word, packWord(spare-n, link>>stateBits&headMask, word+1)) {
+				s.word.Store(link&^(1<<genShift-1) | mark)
+				return s, link >> genShift, true
 			}
 		}
 		f.owner.stripes.lose(lost)
 		lost++
 	}
+}
+
+// pick takes a slot at hand that is in the state.
+func (f *inflight) pick(home *stripe, state, mark uint64) (s *slot, gen uint64, ok bool) {
+	for i := range home.hand {
+		s = &home.hand[i]
+		if word := s.word.Load(); word&stateMask == state {
+			if s.word.CompareAndSwap(word, word&^stateMask|mark) {
+				return s, word >> genShift, true
+			}
+			f.owner.stripes.lose(1)
+		}
+	}
+	return nil, 0, false
 }
 
 // find takes n messages from wherever there is room, or sees that there is none.
@@ -213,9 +258,12 @@ func (f *inflight) find(n, limit int64) bool {
 
 // steal takes n messages that one stripe has to spare.
 func (f *inflight) steal(n int64) bool {
-	for s := range f.owner.stripes.all {
-		word := s.word.Load()
-		if spare := int64(word >> msgShift); spare >= n && s.word.CompareAndSwap(word, packWord(spare-n, word>>tagBits&headMask, word+1)) {
+	for home := range f.owner.stripes.all {
+		word := home.word.Load()
+		if spare := int64(word >> msgShift); spare >= n && home.word.CompareAndSwap(word, packWord(spare-n, word>>tagBits&headMask, word+1)) {
+			return true
+		}
+		if n == 1 && home.strip(1) == 1 {
 			return true
 		}
 	}
@@ -237,6 +285,7 @@ func (f *inflight) gather(n, limit int64) bool {
 				break
 			}
 		}
+		spare += s.strip(hands)
 	}
 	for {
 		reserved := f.reserved.Load()
@@ -274,6 +323,13 @@ func (v *view) add(s *stripe) {
 	word := s.word.Load()
 	v.spare += int64(word >> msgShift)
 	v.changes += word & tagMask
+	for i := range s.hand {
+		word := s.hand[i].word.Load()
+		if word&stateMask == parked {
+			v.spare++
+		}
+		v.changes += word>>genShift<<stateBits | word&stateMask
+	}
 }
 
 // still reports that nothing moved between the look and this one, so that all
@@ -315,53 +371,75 @@ func (f *inflight) glance() Cost {
 // full reports that n messages do not fit; false may mean that it cannot tell.
 // It looks at other stripes only where its own has nothing to spare.
 func (f *inflight) full(home *stripe, n, limit int64) bool {
-	if n <= int64(home.word.Load()>>msgShift) && f.reserved.Load() <= limit {
+	if f.reserved.Load() <= limit && home.has(n) {
 		return false
 	}
 	v := f.look()
 	return limit >= 0 && v.reserved-v.spare > limit-n && f.still(v)
 }
 
-// close ends a slot's generation. Only one call for a generation succeeds, and
-// giveBack must follow it.
-func (f *inflight) close(s *slot, gen uint64) (word uint64, ok bool) {
-	link := s.word.Load()
-	if link>>headBits != gen {
-		return 0, false
+// release ends a permit's generation, gives back what it holds, and returns the
+// notes on it. Only the first call for a generation succeeds.
+func (f *inflight) release(p Permit) (n notes, ok bool) {
+	s, gen, noted := p.slot, p.generation(), p.gen&notedBit != 0
+	free := (gen + 1) << genShift // at hand: parked, with its message
+	var word uint64               // the home's, where the slot goes back to a stack
+	for {
+		old := s.word.Load()
+		if old>>genShift != gen || old&stateMask == ending {
+			return n, false
+		}
+		next := free
+		if s.index != atHand {
+			word = s.home.word.Load()
+			next |= word>>tagBits&headMask<<stateBits | bare
+		} else if noted {
+			next = old | ending
+		}
+		if s.word.CompareAndSwap(old, next) {
+			break
+		}
 	}
-	word = s.home.word.Load()
-	return word, s.word.CompareAndSwap(link, (gen+1)<<headBits|word>>tagBits&headMask)
+	n.messages = 1
+	if noted {
+		n = *s.notes
+		s.notes.key = nil
+	}
+	if p.rows > 0 {
+		f.rows.released.Add(p.rows)
+	}
+	if p.bytes > 0 {
+		f.bytes.released.Add(p.bytes)
+	}
+	if s.index != atHand {
+		f.putBack(s, gen, n.messages, word)
+	} else if noted {
+		s.word.Store(free)
+	}
+	return n, true
 }
 
-// giveBack returns what the slot holds; the caller has closed its generation
-// and passes on the word that it found.
-func (f *inflight) giveBack(s *slot, gen, word uint64) {
-	c, index, home := s.cost, uint64(s.index), s.home
-	if c.Rows > 0 {
-		f.rows.released.Add(c.Rows)
-	}
-	if c.Bytes > 0 {
-		f.bytes.released.Add(c.Bytes)
-	}
-	if c.Messages != 1 {
-		f.oddMessages.Add(-c.Messages)
+// putBack puts a slot on its stack, beside the n messages that it was held with.
+func (f *inflight) putBack(s *slot, gen uint64, n int64, word uint64) {
+	if n != 1 {
+		f.oddMessages.Add(-n)
 		f.oddPermits.Add(-1)
 	}
 	for lost := 1; ; lost++ {
-		head := index
-		if index == 0 { // not in the table
+		head := uint64(s.index)
+		if s.index == outside {
 			head = word >> tagBits & headMask
 		}
-		if home.word.CompareAndSwap(word, packWord(int64(word>>msgShift)+c.Messages, head, word+1)) {
+		if s.home.word.CompareAndSwap(word, packWord(int64(word>>msgShift)+n, head, word+1)) {
 			break
 		}
 		f.owner.stripes.lose(lost)
-		word = home.word.Load()
-		if index != 0 {
-			s.word.Store((gen+1)<<headBits | word>>tagBits&headMask)
+		word = s.home.word.Load()
+		if s.index != outside {
+			s.word.Store((gen+1)<<genShift | word>>tagBits&headMask<<stateBits | bare)
 		}
 	}
-	if index == 0 {
+	if s.index == outside {
 		f.overflowed.Add(1)
 	}
 }

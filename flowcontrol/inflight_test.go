@@ -76,6 +76,40 @@ func TestWaitingCallersNeverExceedTheLimit(t *testing.T) {
 	require.Equal(t, uint64(2000), th.Stats().Succeeded)
 }
 
+// Copies of a permit that are released at the same moment, with everything that
+// a permit can hold, wherever its slot lies.
+func TestCopiesReleasedTogetherCountOnce(t *testing.T) {
+	th := newTest(t, Config{
+		Limit: Cost{Messages: 1000, Rows: 1000, Bytes: 1000}, MaxKeys: 3,
+		Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Min: 1000, Max: 1000},
+	})
+	ctx := WithKey(t.Context(), "k")
+	const rounds, copies = 2000, 3
+	for range rounds {
+		var wg sync.WaitGroup
+		for i := range int64(hands + 2) {
+			p, err := th.TryAcquire(ctx, Cost{1 + i%2, i, i})
+			require.NoError(t, err)
+			for range copies {
+				wg.Go(func() { p.Release(Success) })
+			}
+			// While the copies end it, others take what it leaves.
+			wg.Go(func() {
+				q, err := th.TryAcquire(ctx, Cost{1, 1, 1})
+				require.NoError(t, err)
+				q.Release(Dropped)
+			})
+		}
+		wg.Wait()
+		require.Zero(t, th.InFlight())
+	}
+	st := th.Stats()
+	require.Zero(t, st.Permits)
+	require.Equal(t, uint64(rounds*(hands+2)), st.Succeeded)
+	require.Equal(t, uint64(rounds*(hands+2)), st.Dropped)
+	require.Zero(t, th.tenants.of("k", 3).inFlight.Load())
+}
+
 func TestStatsStayRightWhileEverythingIsRefused(t *testing.T) {
 	th := newTest(t, Config{Limit: Cost{Messages: 4}})
 	held := make([]Permit, 4)

@@ -129,6 +129,33 @@ func TestWatchdogSeesPermitsThatAreNeverReleased(t *testing.T) {
 	})
 }
 
+// The numbers of the snapshots go round after 65,536: what was held all the
+// time must not look young again, wherever its slot lies.
+func TestWatchdogSeesPermitsThatAreHeldForDays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{WatchdogAge: 10 * time.Second})
+		held := make([]Permit, hands+2)
+		for i := range held {
+			held[i], _ = th.TryAcquire(t.Context(), one)
+		}
+		for i := range 70_000 {
+			st := th.Stats()
+			if i > 12 {
+				require.Equal(t, len(held), st.Overdue, "after %d s", i)
+			}
+			if i > 2*epochs {
+				require.GreaterOrEqual(t, st.Oldest, (epochs-2)*time.Second)
+			}
+			time.Sleep(time.Second)
+		}
+		for _, p := range held {
+			p.Release(Success)
+		}
+		require.Zero(t, th.Stats().Overdue)
+		require.Equal(t, uint64(len(held)), th.Stats().Completed)
+	})
+}
+
 func TestTenantsAreBoundedAndForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newTest(t, Config{Limit: Cost{Messages: 10}, MaxKeys: 2})

@@ -12,19 +12,64 @@ import (
 // Processors that write to one cache line for each call cost each other more
 // than all the rest of the gate; so a Throttler begins with one stripe, and
 // gets two for each processor, which then seldom meet, once calls are seen to
-// fight. What every call writes to stands in one line. Rows and bytes are counted
+// fight. What every call writes to stands in two lines. Rows and bytes are counted
 // in one place for all.
 type stripe struct {
 	word   atomic.Uint64         // spare messages and free slots, see inflight
 	draws  atomic.Uint64         // where the sampler's sequence stands
 	credit [weights]atomic.Int64 // tokens already paid for by a lease
-	_      [88]byte              // processors fetch lines in pairs
+	owner  *Throttler
+	hand   [hands]slot
+	_      [16]byte // processors fetch lines in pairs
+}
+
+// hands is how many slots a stripe has at hand, which is what its lines have room
+// for. Each can keep the one message that it was last held with, and so a
+// permit for one message is one compare-and-swap, and its release is one more.
+const hands = 2
+
+func (s *stripe) init(owner *Throttler, draws uint64) {
+	s.owner = owner
+	s.draws.Store(draws)
+	for i := range s.hand {
+		s.hand[i].home = s
+		s.hand[i].word.Store(bare)
+	}
+}
+
+// has reports that n messages are there without a look at other stripes.
+func (s *stripe) has(n int64) bool {
+	if n == 1 {
+		for i := range s.hand {
+			if s.hand[i].word.Load()&stateMask == parked {
+				return true
+			}
+		}
+	}
+	return n <= int64(s.word.Load()>>msgShift)
+}
+
+// strip takes up to n messages that are parked at hand.
+func (s *stripe) strip(n int) (taken int64) {
+	for i := range s.hand {
+		for taken < int64(n) {
+			word := s.hand[i].word.Load()
+			if word&stateMask != parked {
+				break
+			}
+			if s.hand[i].word.CompareAndSwap(word, word|bare) {
+				taken++
+			}
+		}
+	}
+	return taken
 }
 
 // stripes are the stripes of one Throttler, one or a power of two.
 type stripes struct {
 	first *stripe
 	more  atomic.Pointer[[]*stripe] // nil as long as there is one
+	owner *Throttler
 	seed  uint64
 	fixed bool // never more: a seed that is set makes draws repeatable
 
@@ -37,9 +82,9 @@ const (
 	maxStripes = 64
 )
 
-func (s *stripes) init(seed uint64, fixed bool) {
-	s.seed, s.fixed, s.first = seed, fixed, new(stripe)
-	s.first.draws.Store(seed)
+func (s *stripes) init(owner *Throttler, seed uint64, fixed bool) {
+	s.owner, s.seed, s.fixed, s.first = owner, seed, fixed, new(stripe)
+	s.first.init(owner, seed)
 }
 
 // mine returns the stripe for a call of this moment.
@@ -121,7 +166,7 @@ func (s *stripes) spread(n int) {
 	more := make([]*stripe, min(1<<bits.Len(uint(n-1)), maxStripes)-1)
 	for i := range more {
 		more[i] = new(stripe)
-		more[i].draws.Store(rand.NewPCG(s.seed, uint64(i)).Uint64())
+		more[i].init(s.owner, rand.NewPCG(s.seed, uint64(i)).Uint64())
 	}
 	s.more.Store(&more)
 }

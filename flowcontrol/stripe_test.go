@@ -114,6 +114,7 @@ func TestSpreadRoomFollowsTheLimit(t *testing.T) {
 				case <-stop:
 					return
 				default:
+					runtime.Gosched() // on a single processor nobody else would get on
 				}
 				c := Cost{Messages: 1 + r.Int64N(3)}
 				settled := low.Load()
@@ -158,24 +159,24 @@ func TestSpareRoomIsGatheredForALargeCall(t *testing.T) {
 	require.Len(t, all, 4)
 	var held []Permit
 	for i := range 8 {
-		slot, gen, _, ok := th.flight.acquire(all[i%4], one, s.limit)
+		p, _, ok := th.flight.acquire(all[i%4], one, s.limit)
 		require.True(t, ok)
-		held = append(held, Permit{slot, gen})
+		held = append(held, p)
 	}
-	_, _, w, ok := th.flight.acquire(all[0], one, s.limit)
+	_, w, ok := th.flight.acquire(all[0], one, s.limit)
 	require.False(t, ok)
 	require.Equal(t, Messages, w)
 	for _, p := range held[:6] {
 		p.Release(Success)
 	}
 	require.Equal(t, int64(2), th.InFlight().Messages)
-	_, _, _, ok = th.flight.acquire(all[0], Cost{Messages: 7}, s.limit)
+	_, _, ok = th.flight.acquire(all[0], Cost{Messages: 7}, s.limit)
 	require.False(t, ok, "nothing has changed after it")
 	require.Equal(t, int64(2), th.InFlight().Messages)
-	slot, gen, _, ok := th.flight.acquire(all[0], Cost{Messages: 6}, s.limit)
+	big, _, ok := th.flight.acquire(all[0], Cost{Messages: 6}, s.limit)
 	require.True(t, ok)
 	require.Equal(t, int64(8), th.InFlight().Messages)
-	Permit{slot, gen}.Release(Success)
+	big.Release(Success)
 	require.NoError(t, th.Reconfigure(Config{Limit: Cost{Messages: 4}}))
 	p, err := th.TryAcquire(t.Context(), one)
 	require.NoError(t, err, "below a limit that went down, which gathers too")
@@ -190,32 +191,67 @@ func TestSpareRoomIsGatheredForALargeCall(t *testing.T) {
 	require.Zero(t, th.InFlight())
 }
 
+// A message that lies with a slot at hand serves a call of another stripe, and
+// the slot serves the next call that brings its own.
+func TestMessagesAtHandServeOtherStripes(t *testing.T) {
+	th := newSpread(t, Config{Limit: Cost{Messages: hands}}, 2)
+	s, first, second := th.settings.Load(), th.stripes.first, (*th.stripes.more.Load())[0]
+	take := func(home *stripe) Permit {
+		p, _, ok := th.flight.acquire(home, one, s.limit)
+		require.True(t, ok)
+		return p
+	}
+	var held []Permit
+	for range hands {
+		held = append(held, take(first))
+	}
+	for _, p := range held {
+		p.Release(Success)
+	}
+	require.True(t, first.has(1))
+	held = held[:0]
+	for range hands {
+		held = append(held, take(second))
+	}
+	require.False(t, first.has(1))
+	_, _, ok := th.flight.acquire(first, one, s.limit)
+	require.False(t, ok)
+	held[0].Release(Success)
+	require.True(t, second.has(1))
+	p := take(first)
+	require.Equal(t, &first.hand[0], p.slot)
+	p.Release(Success)
+	q := take(first)
+	require.Equal(t, p.slot, q.slot)
+	require.Equal(t, p.gen+1, q.gen)
+}
+
 // What a look found was true at one instant only if nothing moved since: room
 // that went from a stripe not yet looked at to one already looked at is in
 // neither, and a caller would be refused with room to spare.
 func TestALookKnowsWhetherAnythingMoved(t *testing.T) {
 	th := newSpread(t, Config{Limit: Cost{Messages: 2}}, 2)
 	f, s := &th.flight, th.settings.Load()
-	slot, gen, _, ok := f.acquire(th.stripes.first, one, s.limit)
+	p, _, ok := f.acquire(th.stripes.first, one, s.limit)
 	require.True(t, ok)
 	v := f.look()
 	require.Equal(t, int64(1), v.reserved-v.spare)
 	require.True(t, f.still(v))
-	Permit{slot, gen}.Release(Success)
+	p.Release(Success)
 	require.False(t, f.still(v), "released")
 	v = f.look()
-	slot, gen, _, ok = f.acquire((*th.stripes.more.Load())[0], one, s.limit)
+	p, _, ok = f.acquire((*th.stripes.more.Load())[0], one, s.limit)
 	require.True(t, ok)
 	require.False(t, f.still(v), "taken by another stripe")
 	v = f.look()
-	Permit{slot, gen}.Release(Success)
-	slot, gen, _, ok = f.acquire((*th.stripes.more.Load())[0], one, s.limit)
+	p.Release(Success)
+	p, _, ok = f.acquire((*th.stripes.more.Load())[0], one, s.limit)
 	require.True(t, ok)
 	require.False(t, f.still(v), "the same numbers as before, but everything has moved")
 	v = f.look()
 	f.gather(0, MaxMessages)
 	require.False(t, f.still(v), "gathered")
-	Permit{slot, gen}.Release(Success)
+	p.Release(Success)
 	v = f.look()
 	f.moves.Add(1) // as in the middle of a gathering
 	require.False(t, f.still(f.look()))

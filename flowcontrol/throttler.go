@@ -53,14 +53,13 @@ func New(cfg Config) (*Throttler, error) {
 	if cfg.Seed != 0 {
 		seed = rand.NewPCG(cfg.Seed, golden).Uint64() // neighbouring seeds start far apart
 	}
-	t.stripes.init(seed, cfg.Seed != 0)
+	t.stripes.init(t, seed, cfg.Seed != 0)
 	t.sampler.set(1)
 	t.flight.owner = t
 	t.queue.owner = t
 	t.pacer.owner = t
 	t.settings.Store(s)
 	t.adapt.configure(s.cfg.Adaptive)
-	t.watch.epoch.Store(1) // so that no mark is zero
 	return t, nil
 }
 
@@ -88,11 +87,8 @@ func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
 	}
 	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
 		if c.Messages|c.Rows|c.Bytes >= 0 {
-			if slot, gen, _, ok := t.flight.acquire(t.stripes.mine(), c, s.limit); ok {
-				if s.cfg.WatchdogAge > 0 {
-					t.watch.begin(slot, gen)
-				}
-				return Permit{slot, gen}, nil
+			if p, _, ok := t.flight.acquire(t.stripes.mine(), c, s.limit); ok {
+				return p, nil
 			}
 		}
 	}
@@ -151,33 +147,33 @@ func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now i
 			return Permit{}, ReasonShare, Messages
 		}
 	}
-	var slot *slot
-	var gen uint64
+	var p Permit
 	var w Weight
 	ok := false
 	if t.queue.waiting.Load() > 0 {
-		slot, gen, w, ok = t.queue.overtake(home, c, limit)
+		p, w, ok = t.queue.overtake(home, c, limit)
 	} else {
-		slot, gen, w, ok = t.flight.acquire(home, c, limit)
+		p, w, ok = t.flight.acquire(home, c, limit)
 	}
 	if !ok {
-		who.leave(c)
+		who.leave(c.Messages)
 		return Permit{}, ReasonInFlight, w
 	}
-	slot.key = who
-	t.begin(s, slot, gen, now)
-	return Permit{slot, gen}, ReasonNone, 0
+	return t.begin(s, p, who, now), ReasonNone, 0
 }
 
-// begin marks the start of the work that a slot stands for.
-func (t *Throttler) begin(s *settings, slot *slot, gen uint64, now int64) {
+// begin notes whose work a permit stands for, if anybody's, and when it began.
+func (t *Throttler) begin(s *settings, p Permit, who *tenant, now int64) Permit {
+	if who != nil {
+		p = p.noted()
+		p.slot.notes.key = who
+	}
 	if s.timed {
-		slot.start = now
+		p = p.noted()
+		p.slot.notes.start = now
 		t.adapt.started(t.flight.messages())
 	}
-	if s.cfg.WatchdogAge > 0 {
-		t.watch.begin(slot, gen)
-	}
+	return p
 }
 
 // observe admits c whatever the gates say, and counts what they would have said.
@@ -199,44 +195,36 @@ func (t *Throttler) observe(ctx context.Context, s *settings, c Cost, home *stri
 	if f := t.flight.cost(); over(f.Messages, c.Messages, limit.Messages) || over(f.Rows, c.Rows, limit.Rows) || over(f.Bytes, c.Bytes, limit.Bytes) {
 		t.counters.would[ReasonInFlight].Add(1)
 	}
-	slot, gen, _, ok := t.flight.acquire(home, c, Cost{-1, -1, -1})
+	p, _, ok := t.flight.acquire(home, c, Cost{-1, -1, -1})
 	if !ok {
 		return Permit{} // beyond what can be counted
 	}
+	var who *tenant
 	if s.cfg.MaxKeys > 0 {
-		slot.key = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
-		slot.key.inFlight.Add(c.Messages)
+		who = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
+		who.inFlight.Add(c.Messages)
 	}
-	t.begin(s, slot, gen, t.now())
-	return Permit{slot, gen}
+	return t.begin(s, p, who, t.now())
 }
 
 func over(inFlight, n, limit int64) bool { return limit >= 0 && n > 0 && inFlight > limit-n }
 
 // release is Permit.Release at a time that is known, or 0.
 func (t *Throttler) release(p Permit, o Outcome, now int64) {
-	word, ok := t.flight.close(p.slot, p.gen)
+	notes, ok := t.flight.release(p)
 	if !ok {
 		return
 	}
-	s := p.slot
-	if s.key == nil && s.start == 0 && !s.paced {
-		t.flight.giveBack(s, p.gen, word)
-	} else {
-		key, start, paced, c := s.key, s.start, s.paced, s.cost
-		s.key, s.start, s.paced = nil, 0, false
-		t.flight.giveBack(s, p.gen, word)
-		key.leave(c)
-		if start != 0 || paced {
-			if now == 0 {
-				now = t.now()
-			}
-			if start != 0 {
-				t.adapt.finished(now, now-start, o)
-			}
-			if paced {
-				t.pacer.done(now)
-			}
+	notes.key.leave(notes.messages)
+	if notes.start != 0 || p.gen&pacedBit != 0 {
+		if now == 0 {
+			now = t.now()
+		}
+		if notes.start != 0 {
+			t.adapt.finished(now, now-notes.start, o)
+		}
+		if p.gen&pacedBit != 0 {
+			t.pacer.done(now)
 		}
 	}
 	if o != Success {
@@ -253,7 +241,9 @@ func (t *Throttler) release(p Permit, o Outcome, now int64) {
 // undo takes back an admission that nobody used.
 func (t *Throttler) undo(p Permit) {
 	t.counters.undone.Add(1)
-	p.slot.start = 0
+	if p.gen&notedBit != 0 {
+		p.slot.notes.start = 0
+	}
 	t.release(p, Success, 0)
 }
 
