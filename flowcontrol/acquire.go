@@ -18,11 +18,11 @@ func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
 }
 
 // AcquireAt is Acquire for a caller that has just read the clock for itself,
-// as now, and saves the gate from reading it again. waited reports whether
-// there was a wait, so that the clock has moved on; without one the call has
-// taken less than a reading is worth.
-func (t *Throttler) AcquireAt(ctx context.Context, c Cost, now time.Time) (p Permit, waited bool, err error) {
-	v := visit{at: t.instant(now)}
+// as now on the Throttler's [Throttler.Clock], and saves the gate from reading
+// it again. waited reports whether there was a wait, so that the clock has moved
+// on; without one the call has taken less than a reading is worth.
+func (t *Throttler) AcquireAt(ctx context.Context, c Cost, now time.Duration) (p Permit, waited bool, err error) {
+	v := visit{at: max(int64(now), 1)}
 	p, err = t.acquire(ctx, c, &v)
 	return p, v.waited, err
 }
@@ -86,8 +86,8 @@ func (t *Throttler) Pace(ctx context.Context, c Cost) error {
 }
 
 // PaceAt is to Pace what AcquireAt is to Acquire.
-func (t *Throttler) PaceAt(ctx context.Context, c Cost, now time.Time) (waited bool, err error) {
-	v := visit{at: t.instant(now)}
+func (t *Throttler) PaceAt(ctx context.Context, c Cost, now time.Duration) (waited bool, err error) {
+	v := visit{at: max(int64(now), 1)}
 	err = t.pace(ctx, c, &v)
 	return v.waited, err
 }

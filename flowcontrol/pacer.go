@@ -225,6 +225,11 @@ func (p *pacer) wait(ctx context.Context, until int64, virtual bool, v *visit) (
 		p.mu.Unlock()
 		return true, nil
 	}
+	return p.lineUpAndUnlock(ctx, until, virtual, v, now)
+}
+
+// lineUpAndUnlock is wait for a caller that may not go at once.
+func (p *pacer) lineUpAndUnlock(ctx context.Context, until int64, virtual bool, v *visit, now int64) (paced bool, err error) {
 	g := p.free
 	if g == nil {
 		g = &pacing{wake: make(chan struct{}, 1)}

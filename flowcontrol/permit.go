@@ -147,9 +147,10 @@ func (p Permit) Release(o Outcome) {
 	}
 }
 
-// ReleaseAt is Release for a caller that has just read the clock for itself, as now.
-func (p Permit) ReleaseAt(o Outcome, now time.Time) {
+// ReleaseAt is Release for a caller that has just read the clock for itself, as
+// now on the [Throttler.Clock] of the Throttler that gave the permit.
+func (p Permit) ReleaseAt(o Outcome, now time.Duration) {
 	if p.slot != nil {
-		p.slot.home.owner.release(p, o, p.slot.home.owner.instant(now))
+		p.slot.home.owner.release(p, o, max(int64(now), 1))
 	}
 }

@@ -298,8 +298,10 @@ func (t *Throttler) messageLimit() int64 {
 // now is the throttler's monotonic clock in nanoseconds, at least 1.
 func (t *Throttler) now() int64 { return max(int64(time.Since(t.base)), 0) + 1 }
 
-// instant is now on the throttler's clock.
-func (t *Throttler) instant(now time.Time) int64 { return max(int64(now.Sub(t.base)), 0) + 1 }
+// Clock returns what the Throttler's own clock shows at the time now. It only
+// ever goes forward, at the pace of time.Now, so a caller can go on from there by
+// itself: [Throttler.AcquireAt], [Throttler.PaceAt] and [Permit.ReleaseAt] take such times.
+func (t *Throttler) Clock(now time.Time) time.Duration { return max(now.Sub(t.base), 0) + 1 }
 
 // SetFraction sets the share of the work that is admitted, 0..1. Values
 // outside are taken as the nearest end; NaN is ignored.

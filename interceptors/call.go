@@ -12,9 +12,9 @@ import (
 // is gRPC's own rule for SendMsg and RecvMsg; any goroutine reads it. It is
 // written for each message, so every word here has to earn its two nanoseconds.
 type half struct {
-	messages, rows, bytes atomic.Int64
-	expansion             atomic.Int64 // what compressed bodies claim to be beyond what they are
-	waited                atomic.Int64 // nanoseconds spent at the gate
+	moved     tally
+	expansion atomic.Int64 // what compressed bodies claim to be beyond what they are
+	waited    atomic.Int64 // nanoseconds spent at the gate
 	// visits sums the time spent in the transport: entering takes the time off,
 	// leaving adds it. So it is negative while inside, and the same negative
 	// number as long as it is the same visit.
@@ -49,9 +49,10 @@ func (h *half) transport(now int64) time.Duration {
 // pack keeps the rows and bytes of one message in one word, so that a reader
 // never sees half of it. Zero is no message in flight.
 const (
-	rowBits  = 27
+	rowBits  = 26
 	byteBits = 36
-	present  = 1 << 63
+	holds    = 1 << 62 // the message holds the call's permit
+	present  = 1 << 63 // it counts as a message in flight
 )
 
 func pack(rows, bytes int64) uint64 {
@@ -59,56 +60,51 @@ func pack(rows, bytes int64) uint64 {
 }
 
 func unpack(w uint64) flowcontrol.Cost {
-	if w == 0 {
+	if w&present == 0 {
 		return flowcontrol.Cost{}
 	}
 	return flowcontrol.Cost{Messages: 1, Rows: int64(w >> byteBits & (1<<rowBits - 1)), Bytes: int64(w & (1<<byteBits - 1))}
 }
 
 func (h *half) count(w *weight) {
-	h.messages.Add(1)
-	h.bytes.Add(w.bytes)
-	if w.rows != 0 {
-		h.rows.Add(w.rows)
-	}
+	h.moved.add(w.rows, w.bytes)
 	if w.expansion != 0 {
 		h.expansion.Add(w.expansion)
 	}
 }
 
 func (h *half) traffic() Traffic {
-	bytes := h.bytes.Load()
-	return Traffic{Messages: h.messages.Load(), Rows: h.rows.Load(), Bytes: bytes, Uncompressed: bytes + h.expansion.Load()}
+	messages, rows, bytes := h.moved.read()
+	return Traffic{Messages: messages, Rows: rows, Bytes: bytes, Uncompressed: bytes + h.expansion.Load()}
 }
 
-// A room is what the message being handled holds of the gate. It is swapped by
-// whoever gives it back, the next RecvMsg or the call's end, so that exactly one
-// of them does; permit is valid while held is 1.
-type room struct {
-	permit flowcontrol.Permit
-	held   atomic.Uint32
-}
-
-func (r *room) release(o flowcontrol.Outcome) {
-	if r.held.Swap(0) == 1 {
-		r.permit.Release(o)
-	}
-}
-
-// release is room.release at a time that has been read already.
-func (c *call) release(o flowcontrol.Outcome, now int64) {
-	if c.room.held.Swap(0) == 1 {
-		c.room.permit.ReleaseAt(o, c.at(now))
-	}
-}
-
-// hold keeps the permit until release. A call that ended meanwhile, while
-// another goroutine was still in RecvMsg, gives it back at once.
-func (c *call) hold(permit flowcontrol.Permit) {
-	c.room.permit = permit
-	c.room.held.Store(1)
+// hold keeps the permit of the message that is handed over until release. Once
+// the call is over nobody would give it back, and one that ends meanwhile, while
+// another goroutine is still in RecvMsg, finds it, or is found here.
+func (c *call) hold(permit flowcontrol.Permit, w *weight) {
 	if c.isOver() {
-		c.room.release(flowcontrol.Ignored)
+		permit.Release(flowcontrol.Ignored)
+		return
+	}
+	c.permit = permit
+	c.recv.last.Store(w.packed() | holds)
+	if c.isOver() {
+		c.giveBack(flowcontrol.Ignored)
+	}
+}
+
+// release gives back what the message that was handed over holds of the gate,
+// now that the next one is asked for.
+func (c *call) release(o flowcontrol.Outcome, now int64) {
+	if c.recv.last.Load()&holds != 0 && c.recv.last.Swap(0)&holds != 0 {
+		c.permit.ReleaseAt(o, c.at(now))
+	}
+}
+
+// giveBack is release at the call's end.
+func (c *call) giveBack(o flowcontrol.Outcome) {
+	if c.recv.last.Swap(0)&holds != 0 {
+		c.permit.Release(o)
 	}
 }
 
@@ -118,6 +114,7 @@ type call struct {
 	method *method
 	tenant *tenant
 	start  time.Time
+	opened time.Duration // start on the gate's clock, if there is a gate
 	class  atomic.Uint32
 	stream bool
 
@@ -134,7 +131,10 @@ type call struct {
 	admitted atomic.Bool  // before that it is not counted, only found
 	over     atomic.Int64 // the time of its end plus one; 0 while it is open
 	ending   ending       // written before it is handed to the shard
-	room     room
+	// permit is what the message being handled holds of the gate. It is valid
+	// while recv.last says so, and goes to whoever takes that back: the next
+	// RecvMsg or the call's end, exactly one of them.
+	permit flowcontrol.Permit
 
 	shard      *shard
 	prev, next *call // next is the shard's stack of new calls first, then its list
@@ -153,8 +153,8 @@ func (c *call) age() int64 {
 	return c.now()
 }
 
-// at is the time of a reading of now.
-func (c *call) at(now int64) time.Time { return c.start.Add(time.Duration(now)) }
+// at is a reading of now on the gate's clock.
+func (c *call) at(now int64) time.Duration { return c.opened + time.Duration(now) }
 
 func (c *call) kind() Class { return Class(c.class.Load()) }
 

@@ -211,8 +211,7 @@ func (c *Client) end(cl *call, err error) {
 	if !c.close(cl, endingOf(err)) {
 		return
 	}
-	cl.room.release(outcome(err))
-	cl.recv.last.Store(0)
+	cl.giveBack(outcome(err))
 	cl.stop(errEnded)
 }
 

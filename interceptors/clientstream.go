@@ -84,7 +84,7 @@ func (s *clientStream) SendMsg(m any) error {
 	if !s.method.clientStream {
 		s.request = m
 	}
-	if s.method.refine && a.send.messages.Load() == 0 {
+	if s.method.refine && a.send.moved.empty() {
 		a.class.Store(uint32(classify(s.method, m)))
 		s.paced.Store(s.client.throttler != nil && s.client.policy[a.kind()] == PolicyPaced)
 	}
@@ -145,34 +145,38 @@ func (s *clientStream) recv(a *attempt, m any) error {
 	a.recv.enter(now)
 	err := a.ClientStream.RecvMsg(m)
 	now = a.now()
-	a.recv.last.Store(0)
 	if err != nil {
+		a.recv.last.Store(0)
 		a.recv.leave(now)
 		return s.ended(a, err)
 	}
 	c := &s.client.core
 	var w weight
 	if e := c.weigh(a.call, m, true, &w); e != nil {
+		a.recv.last.Store(0)
 		a.recv.leave(now)
 		traceRefusal(s.ctx, e)
 		return a.fail(e)
 	}
 	a.recv.count(&w)
-	a.recv.leave(now)
 	if !s.method.serverStream {
+		a.recv.leave(now)
 		s.client.end(a.call, nil) // the one answer is the end: nobody reads further
 		return nil
 	}
 	if s.paced.Load() {
+		a.recv.leave(now) // nothing was handed over yet: what was is released
 		permit, then, err := c.acquire(s.patient, a.call, c.cost(&w), now)
 		a.waited(s.ctx, &a.recv, then-now)
 		if err != nil {
 			a.stop(err)
 			return statusOf(s.ctx, err)
 		}
-		a.hold(permit)
+		a.hold(permit, &w)
+		return nil
 	}
 	a.recv.hand(&w)
+	a.recv.leave(now)
 	return nil
 }
 

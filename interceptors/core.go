@@ -155,6 +155,9 @@ func (c *core) method(name string, clientStream, serverStream bool) *method {
 func (c *core) newCall(m *method, stream bool) *call {
 	cl := &call{core: c, method: m, start: time.Now(), stream: stream}
 	cl.class.Store(uint32(m.class))
+	if c.throttler != nil {
+		cl.opened = c.throttler.Clock(cl.start)
+	}
 	return cl
 }
 

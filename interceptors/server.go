@@ -148,7 +148,8 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		return handler(ctx, req)
 	}
 	cl := s.newCall(m, false)
-	cl.recv.count(&weight{bytes: sizeOf(req)})
+	size := sizeOf(req)
+	cl.recv.count(&weight{bytes: size})
 	ctx, e := s.begin(ctx, cl)
 	if e != nil {
 		_ = grpc.SetTrailer(ctx, e.trailer())
@@ -159,7 +160,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	cl.stop = cancel
 	defer cancel(nil)
 	s.enlist(cl)
-	permit, err := s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: cl.recv.bytes.Load()})
+	permit, err := s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: size})
 	if err != nil {
 		s.finish(cl, err)
 		if e, ok := errors.AsType[*Error](err); ok {
@@ -167,7 +168,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		}
 		return nil, err
 	}
-	cl.recv.last.Store(pack(0, cl.recv.bytes.Load()))
+	cl.recv.last.Store(pack(0, size))
 	panicked := true
 	defer func() {
 		if panicked {
@@ -271,7 +272,7 @@ func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler
 		}
 		// Ended first: a RecvMsg that another goroutine is still in gives back by itself what it takes now.
 		s.finish(cl, err)
-		cl.room.release(outcome(err))
+		cl.giveBack(outcome(err))
 		cl.stop(nil)
 	}()
 	s.load.touch(stream.ctx)

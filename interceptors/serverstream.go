@@ -65,9 +65,7 @@ func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(
 // counts as in flight from the moment that the visit to the transport ends.
 func (s *serverStream) RecvMsg(m any) error {
 	now := s.now()
-	if s.paced.Load() {
-		s.release(flowcontrol.Success, now)
-	}
+	s.release(flowcontrol.Success, now)
 	if e := s.failure.Load(); e != nil {
 		return e
 	}
@@ -100,13 +98,8 @@ func (s *serverStream) RecvMsg(m any) error {
 		s.recv.leave(now)
 		return nil
 	}
-	s.recv.last.Store(0)
-	s.recv.leave(now)
-	err = s.take(c.cost(&w), now)
-	if err == nil {
-		s.recv.hand(&w)
-	}
-	return err
+	s.recv.leave(now) // nothing was handed over yet: what was is released
+	return s.take(&w, now)
 }
 
 // refine classes the call by its first message, which tells more than its method.
@@ -119,13 +112,13 @@ func (s *serverStream) refine(m any) {
 }
 
 // take waits for the message's room.
-func (s *serverStream) take(cost flowcontrol.Cost, now int64) error {
-	permit, then, err := s.core.acquire(s.patient, s.call, cost, now)
+func (s *serverStream) take(w *weight, now int64) error {
+	permit, then, err := s.core.acquire(s.patient, s.call, s.core.cost(w), now)
 	s.waited(s.ctx, &s.recv, then-now)
 	if err != nil {
 		return statusOf(s.ctx, err)
 	}
-	s.hold(permit)
+	s.hold(permit, w)
 	return nil
 }
 
