@@ -18,7 +18,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -32,12 +31,11 @@ func main() {
 	address := flag.String("address", "", "the server's, for -role agents")
 	first := flag.Int("first", 0, "number of the first agent, for -role agents")
 	profile := flag.String("profile", "", "`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost")
-	procs := flag.Int("procs", 0, "GOMAXPROCS of the server; 0: as in any program")
+	procs := flag.Int("procs", 0, "GOMAXPROCS of the server; 0: as the program sets it")
 	flag.Parse()
 	var err error
 	switch *role {
 	case "server":
-		runtime.GOMAXPROCS(*procs)
 		err = server(*mode, *profile)
 	case "agents":
 		err = agents(*mode, *address, *first, *count, *rounds)
@@ -65,12 +63,15 @@ type child struct {
 	out *bufio.Reader
 }
 
-func start(args ...string) (*child, error) {
+func start(procs int, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	c := &child{cmd: exec.Command(self, args...)}
+	if procs > 0 {
+		c.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", procs))
+	}
 	c.cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (c *child) stop() {
 }
 
 func latency(count, rounds, procs int) error {
-	server, err := start("-role", "server", "-mode", "latency", "-procs", fmt.Sprint(procs))
+	server, err := start(procs, "-role", "server", "-mode", "latency")
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func latency(count, rounds, procs int) error {
 	if err := server.ask("", &address); err != nil {
 		return err
 	}
-	group, err := start("-role", "agents", "-mode", "latency", "-address", address, "-agents", fmt.Sprint(count), "-rounds", fmt.Sprint(rounds))
+	group, err := start(0, "-role", "agents", "-mode", "latency", "-address", address, "-agents", fmt.Sprint(count), "-rounds", fmt.Sprint(rounds))
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func sum(groups []*child) (all traffic, err error) {
 }
 
 func cost(count int, lasting time.Duration, profile string, procs int) error {
-	server, err := start("-role", "server", "-mode", "cost", "-profile", profile, "-procs", fmt.Sprint(procs))
+	server, err := start(procs, "-role", "server", "-mode", "cost", "-profile", profile)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func cost(count int, lasting time.Duration, profile string, procs int) error {
 	const processes = 2
 	var groups []*child
 	for i := range processes {
-		group, err := start("-role", "agents", "-mode", "cost", "-address", address, "-agents", fmt.Sprint(count/processes), "-first", fmt.Sprint(i*count/processes))
+		group, err := start(0, "-role", "agents", "-mode", "cost", "-address", address, "-agents", fmt.Sprint(count/processes), "-first", fmt.Sprint(i*count/processes))
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/cmd/program"
 )
 
 func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
@@ -72,8 +73,8 @@ func (c meteredConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// server is cmd/sluice-controlplane without its HTTP.
 func server(mode, profile string) error {
-	debug.SetGCPercent(25) // as cmd/sluice-controlplane does
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -82,14 +83,22 @@ func server(mode, profile string) error {
 	if mode == "latency" {
 		cfg.Decision.Policy = backpressure.Step{}
 	}
-	s, err := controlplane.NewServer(cfg)
-	if err != nil {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ready := make(chan *controlplane.Server, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- program.Run(ctx, program.Config{
+			GRPC: listener, Server: cfg, Alone: true,
+			Ready: func(s *controlplane.Server) { ready <- s },
+		})
+	}()
+	var s *controlplane.Server
+	select {
+	case s = <-ready:
+	case err := <-ended:
 		return err
 	}
-	services := grpc.NewServer(controlplane.ServerOptions()...)
-	s.Register(services)
-	ended := make(chan error, 1)
-	go func() { ended <- services.Serve(listener) }()
 	if err := say(listener.Addr().String()); err != nil {
 		return err
 	}
@@ -110,8 +119,7 @@ func server(mode, profile string) error {
 			return err
 		}
 	}
-	s.Close()
-	services.Stop()
+	stop()
 	return <-ended
 }
 

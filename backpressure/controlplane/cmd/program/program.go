@@ -48,6 +48,10 @@ type Config struct {
 	Interval time.Duration
 	// Grace bounds the orderly end of open calls. Default 2 s.
 	Grace time.Duration
+	// Alone says that the process is a control plane and nothing else. Then Run
+	// sets its runtime up for that: a smaller heap, and one processor as long as
+	// that is enough. GOGC and GOMAXPROCS in the environment come first.
+	Alone bool
 	// Ready, if not nil, is called once everything serves.
 	Ready func(*controlplane.Server)
 	// Logger hears of what the program does. Default: silence.
@@ -79,6 +83,11 @@ func Run(ctx context.Context, cfg Config) error {
 	failed := make(chan error, 2)
 	var running sync.WaitGroup
 	defer running.Wait()
+	if cfg.Alone {
+		until, settle := context.WithCancel(ctx)
+		defer settle()
+		running.Go(func() { alone(until, server.Controller().Changed) })
+	}
 	running.Go(func() {
 		if err := services.Serve(cfg.GRPC); err != nil {
 			failed <- fmt.Errorf("program: gRPC on %s: %w", cfg.GRPC.Addr(), err)

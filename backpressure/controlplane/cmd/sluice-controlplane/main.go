@@ -21,7 +21,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -31,13 +30,6 @@ import (
 )
 
 func main() {
-	// Most of what the program holds is one connection for each agent, with the
-	// stacks of four goroutines, and does not move. The collector's goal is a share
-	// of the stacks too: with 10,000 agents each quarter lets 50 MiB of garbage
-	// stand, and a quarter is collected every 15 s.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stderr))
@@ -115,6 +107,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		HTTP:   listeners["http"],
 		Server: server,
 		TLS:    secure,
+		Alone:  true,
 		Logger: logger,
 	})
 	if err != nil {
