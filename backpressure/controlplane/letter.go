@@ -4,6 +4,8 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -17,6 +19,22 @@ type letter struct{ emptypb.Empty }
 
 // bytes are valid until the next message is received.
 func (l *letter) bytes() []byte { return l.ProtoReflect().GetUnknown() }
+
+// letterCodec is protobuf's, and puts a letter where the last one was.
+type letterCodec struct{ encoding.CodecV2 }
+
+func (c letterCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	l, ok := v.(*letter)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	message := l.bytes()[:0]
+	for _, part := range data {
+		message = append(message, part.ReadOnlyData()...)
+	}
+	l.ProtoReflect().SetUnknown(message)
+	return nil
+}
 
 // The numbers of the fields that readBeat knows, as in controlplane.proto.
 const (

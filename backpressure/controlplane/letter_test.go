@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -86,4 +88,28 @@ func BenchmarkHotReadBeat(b *testing.B) {
 	for b.Loop() {
 		readBeat(frequent)
 	}
+}
+
+// A session receives into the same letter again and again.
+func TestALetterIsReceivedWithoutAllocating(t *testing.T) {
+	codec := letterCodec{encoding.GetCodecV2("proto")}
+	long := marshal(t, &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 1 << 40, MaxInFlight: 1 << 50, Throughput: 1, ErrorRate: 0.5}})
+	short := marshal(t, beats[2])
+	var l letter
+	in := mem.BufferSlice{nil, nil}
+	parts := map[string][2]mem.Buffer{}
+	for _, message := range [][]byte{long, short, nil} {
+		parts[string(message)] = [2]mem.Buffer{mem.SliceBuffer(message[:len(message)/2]), mem.SliceBuffer(message[len(message)/2:])}
+	}
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		for message, halves := range parts {
+			in[0], in[1] = halves[0], halves[1]
+			if err := codec.Unmarshal(in, &l); err != nil || string(l.bytes()) != message {
+				t.Fatalf("received %x, sent %x: %v", l.bytes(), message, err)
+			}
+		}
+	}))
+	var up sluicepb.Up
+	require.NoError(t, codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(short)}, &up))
+	require.EqualValues(t, -1, up.GetBeat().GetLoad().GetInFlight(), "anything else is protobuf's")
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -16,6 +18,7 @@ const window = 64 << 10
 // and keepalive pings that find half-open connections.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(letterCodec{encoding.GetCodecV2(proto.Name)}),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.ReadBufferSize(1 << 10),
 		grpc.WriteBufferSize(2 << 10),

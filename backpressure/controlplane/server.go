@@ -233,12 +233,12 @@ func (s *Server) beat(ctx context.Context, id string, health Health, metrics map
 	if refusal := s.mayFor(ctx, id); refusal != nil {
 		return s.refuse(refusal)
 	}
-	return s.take(id, health, metrics, report)
+	return s.take(id, nil, health, metrics, report)
 }
 
-// take is beat of one who may speak for id.
-func (s *Server) take(id string, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
-	told, refusal := s.registry.beat(id, health, metrics, report, s.controller.Check)
+// take is beat of one who may speak for id, through the stream own if not nil.
+func (s *Server) take(id string, own *session, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
+	told, refusal := s.registry.beat(id, own, health, metrics, report, s.controller.Check)
 	if refusal != nil {
 		return s.refuse(refusal)
 	}

@@ -38,6 +38,7 @@ type session struct {
 	id     string
 	quiet  time.Duration // a sign of life is due after so long
 	letter letter        // the handler's
+	entry  *entry        // set by join: what it speaks for, as long as that says so too
 
 	ended  atomic.Bool // no more beats are taken
 	due    atomic.Bool // there may be something to send
@@ -171,14 +172,14 @@ func (s *Server) receiveOne(own *session) error {
 	case own.ended.Load():
 		return errReplaced
 	}
-	return s.takeBeat(own.id, own.letter.bytes())
+	return s.takeBeat(own.id, own, own.letter.bytes())
 }
 
-// takeBeat takes what the stream of id has brought.
-func (s *Server) takeBeat(id string, message []byte) error {
+// takeBeat takes what own, the stream of id, has brought.
+func (s *Server) takeBeat(id string, own *session, message []byte) error {
 	if report, ok := readBeat(message); ok {
 		report.ServiceID = id
-		return s.take(id, HealthUnknown, nil, func(*entry) backpressure.Report { return report })
+		return s.take(id, own, HealthUnknown, nil, func(*entry) backpressure.Report { return report })
 	}
 	var up sluicepb.Up
 	if err := proto.Unmarshal(message, &up); err != nil {
@@ -195,7 +196,7 @@ func (s *Server) takeBeat(id string, message []byte) error {
 	if refusal := s.cfg.Limits.checkEdges(edges); refusal != nil {
 		return s.refuse(refusal)
 	}
-	if err := s.take(id, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
+	if err := s.take(id, own, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
 		return reportFromBeat(e, beat)
 	}); err != nil {
 		return err
@@ -281,9 +282,9 @@ func (s *Server) tellAll() {
 const pulseInterval = time.Second
 
 // quietFor is how long an agent may hear nothing: with the pulse's own interval
-// one and a half of its heartbeats, of which it waits three.
+// two of its heartbeats, of which it waits three.
 func quietFor(heartbeat time.Duration) time.Duration {
-	return max(heartbeat*3/2-pulseInterval, heartbeat)
+	return max(2*heartbeat-pulseInterval, heartbeat)
 }
 
 // pulse sends an empty message to those who heard nothing for that long: an
@@ -426,7 +427,7 @@ func (r *registry) join(id string, own *session, heartbeat time.Duration, upstre
 		e.session.replaced()
 	}
 	e.Component = changed
-	e.session = own
+	e.session, own.entry = own, e
 	e.heartbeat = heartbeat
 	e.LastHeartbeat = time.Now()
 	return nil
