@@ -111,8 +111,8 @@ const (
 // to grow. A windowed minimum, never an average: an average learns the
 // overload itself as normal.
 type adaptive struct {
-	limit atomic.Int64
-	peak  atomic.Int64
+	limit  atomic.Int64
+	flight *inflight
 
 	mu       sync.Mutex
 	cfg      AdaptiveConfig
@@ -151,13 +151,6 @@ func (a *adaptive) setLocked(size float64) {
 	a.limit.Store(int64(math.Round(a.size)))
 }
 
-// started notes how much was in flight.
-func (a *adaptive) started(inFlight int64) {
-	if inFlight > a.peak.Load() {
-		a.peak.Store(inFlight) // a lost race loses one of many notes
-	}
-}
-
 // finished takes one service time.
 func (a *adaptive) finished(now, service int64, o Outcome) {
 	a.mu.Lock()
@@ -180,7 +173,7 @@ func (a *adaptive) finished(now, service int64, o Outcome) {
 }
 
 func (a *adaptive) stepLocked(now int64) {
-	peak := float64(a.peak.Swap(0))
+	peak := float64(a.flight.takeRecent())
 	drops, all, count := a.drops, a.drops+a.count, min(a.count, keptSamples)
 	a.drops, a.count, a.began = 0, 0, now
 	if drops > 0 {

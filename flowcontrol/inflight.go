@@ -52,7 +52,8 @@ type inflight struct {
 	rows  meter
 	bytes meter
 
-	peak [weights]atomic.Int64 // of messages until the latest gathering
+	peak   [weights]atomic.Int64 // of messages until the latest gathering
+	recent atomic.Int64          // the same of messages, for the adaptive limit
 	// Permits with other than one message are counted here, so that the number
 	// of permits follows from the messages and needs no word of its own.
 	oddPermits, oddMessages atomic.Int64
@@ -143,7 +144,7 @@ func (f *inflight) acquire(home *stripe, c, limit Cost) (p Permit, w Weight, ok 
 		if !ok {
 			return Permit{}, Rows, false
 		}
-		f.peaked(Rows, now)
+		raise(&f.peak[Rows], now)
 	}
 	if c.Bytes > 0 {
 		now, ok := f.bytes.take(c.Bytes, limit.Bytes)
@@ -151,7 +152,7 @@ func (f *inflight) acquire(home *stripe, c, limit Cost) (p Permit, w Weight, ok 
 			f.rows.acquired.Add(-c.Rows)
 			return Permit{}, Bytes, false
 		}
-		f.peaked(Bytes, now)
+		raise(&f.peak[Bytes], now)
 	}
 	s, gen, ok := f.takeSlot(home, c.Messages, limit.Messages)
 	if !ok {
@@ -295,7 +296,8 @@ func (f *inflight) gather(n, limit int64) bool {
 			left += n
 		}
 		if f.reserved.CompareAndSwap(reserved, left) {
-			f.peaked(Messages, reserved)
+			raise(&f.peak[Messages], reserved)
+			raise(&f.recent, reserved)
 			return fits
 		}
 	}
@@ -444,8 +446,7 @@ func (f *inflight) putBack(s *slot, gen uint64, n int64, word uint64) {
 	}
 }
 
-func (f *inflight) peaked(w Weight, now int64) {
-	p := &f.peak[w]
+func raise(p *atomic.Int64, now int64) {
 	for old := p.Load(); now > old; old = p.Load() {
 		if p.CompareAndSwap(old, now) {
 			return
@@ -472,4 +473,10 @@ func (f *inflight) takePeaks() Cost {
 		max(now.Rows, f.peak[Rows].Swap(now.Rows)),
 		max(now.Bytes, f.peak[Bytes].Swap(now.Bytes)),
 	}
+}
+
+// takeRecent returns the most messages in flight since its last call.
+func (f *inflight) takeRecent() int64 {
+	f.gather(0, MaxMessages)
+	return f.recent.Swap(0)
 }

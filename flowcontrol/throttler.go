@@ -58,6 +58,7 @@ func New(cfg Config) (*Throttler, error) {
 	t.flight.owner = t
 	t.queue.owner = t
 	t.pacer.owner = t
+	t.adapt.flight = &t.flight
 	t.settings.Store(s)
 	t.adapt.configure(s.cfg.Adaptive)
 	return t, nil
@@ -171,7 +172,6 @@ func (t *Throttler) begin(s *settings, p Permit, who *tenant, now int64) Permit 
 	if s.timed {
 		p = p.noted()
 		p.slot.notes.start = now
-		t.adapt.started(t.flight.messages())
 	}
 	return p
 }
