@@ -126,7 +126,7 @@ func (a *Agent) coordinate(ctx context.Context) error {
 		reporter.run(ctx)
 	}()
 	defer func() { cancel(); <-sent }()
-	// The control plane speaks once in one and a half heartbeats. One that does not may be gone
+	// The control plane speaks once in two heartbeats. One that does not may be gone
 	// without a trace, as behind a firewall that forgot the connection.
 	silence := 3 * a.cfg.HeartbeatInterval
 	silent := time.AfterFunc(silence, cancel)
