@@ -44,6 +44,7 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 		delete(p.clients, changed)
 	}()
 
+	p.want()
 	control := http.NewResponseController(w)
 	send := func(format string, args ...any) bool {
 		// A wrapper without Unwrap cannot set deadlines: then the server's

@@ -18,10 +18,11 @@ import (
 type HandlerConfig struct {
 	// Title is the page's heading. Default: the graph's name.
 	Title string
-	// Interval is the time between two samples. Default 1 s.
+	// Interval is the time between two samples. Default 1 s. While nobody watches,
+	// sampling a large graph rests until it takes a fiftieth of the time.
 	Interval time.Duration
-	// History is how far one can look back. Default 10 min, at most 3600 samples.
-	// BenchmarkSample says what a sample costs.
+	// History is how far one can look back. Default 10 min, at most 3600 samples
+	// and 16 MiB. BenchmarkSample says what a sample costs.
 	History time.Duration
 	// MaxStreams bounds the browsers that are kept up to date at once; further
 	// ones get 503 and try again. Default 64. Negative: no bound.
@@ -42,10 +43,12 @@ type Page struct {
 	close  sync.Once
 	closed chan struct{}
 	done   chan struct{}
+	wanted chan struct{} // somebody begins to watch
 
 	mu      sync.Mutex
 	history history
 	latest  *sample
+	fresh   chan struct{} // closed by the next sample
 	clients map[chan struct{}]struct{}
 }
 
@@ -65,9 +68,9 @@ func Handler(src Source, cfg HandlerConfig) *Page {
 	cfg.History = cmp.Or(max(cfg.History, 0), 10*time.Minute)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 64)
 	p := &Page{
-		src: src, cfg: cfg, closed: make(chan struct{}), done: make(chan struct{}),
-		history: history{size: min(max(int(cfg.History/cfg.Interval), 2), 3600), loads: map[string][]float32{}},
-		clients: map[chan struct{}]struct{}{},
+		src: src, cfg: cfg, closed: make(chan struct{}), done: make(chan struct{}), wanted: make(chan struct{}, 1),
+		history: newHistory(min(max(int(cfg.History/cfg.Interval), 2), 3600), historyBytes),
+		clients: map[chan struct{}]struct{}{}, fresh: make(chan struct{}),
 	}
 	go p.run()
 	return p
@@ -81,45 +84,81 @@ func (p *Page) Close() error {
 	return nil
 }
 
+// rest is how many times as long as a sample took nobody needs another.
+const rest = 50
+
 func (p *Page) run() {
 	defer close(p.done)
-	ticker := time.NewTicker(p.cfg.Interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
+		began := time.Now()
 		p.sample()
+		took, pause := time.Since(began), p.cfg.Interval
+		if !p.watched() {
+			pause = max(pause, rest*took)
+		}
+		timer.Reset(pause - took)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
+		case <-p.wanted:
 		case <-p.closed:
 			return
 		}
 	}
 }
 
+func (p *Page) watched() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.clients) > 0
+}
+
 // sample takes the present graph into the history and tells the streams.
-func (p *Page) sample() *sample {
+func (p *Page) sample() {
 	g := p.src.Topology().Normalize()
 	g.Time = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.history.add(g)
 	p.latest = &sample{graph: g, sparks: p.history.sparks(len(p.history.moments) - 1)}
+	close(p.fresh)
+	p.fresh = make(chan struct{})
 	for c := range p.clients {
 		select {
 		case c <- struct{}{}:
 		default: // it is behind, and will read the newest
 		}
 	}
-	return p.latest
 }
 
+// want ends the rest of the sampling.
+func (p *Page) want() {
+	select {
+	case p.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// now returns the newest sample. Where that is old, because the page rested, it
+// waits for a new one.
 func (p *Page) now() *sample {
 	p.mu.Lock()
 	s := p.latest
-	p.mu.Unlock()
-	if s == nil {
-		s = p.sample()
+	if s != nil && time.Since(s.graph.Time) < 2*p.cfg.Interval {
+		p.mu.Unlock()
+		return s
 	}
-	return s
+	fresh := p.fresh
+	p.mu.Unlock()
+	p.want()
+	select {
+	case <-fresh:
+	case <-p.done: // it has sampled at least once
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.latest
 }
 
 // then returns the sample at a time in milliseconds, the newest for "".

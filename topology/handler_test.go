@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,6 +235,40 @@ func TestLookingBack(t *testing.T) {
 		require.Equal(t, "active", at(began.Add(5 * time.Second).UnixMilli()).Set["f.active"])
 		time.Sleep(10 * time.Second)
 		require.Equal(t, http.StatusNotFound, get(p, "/frame?at="+itoa(began.UnixMilli())).Code, "it is forgotten")
+	})
+}
+
+// A graph of ten thousand nodes takes a tenth of a second to look at. Nobody
+// pays for that while nobody watches, and who begins to watch sees the present.
+func TestAPageThatNobodyWatchesRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var taken atomic.Int64
+		src := topology.SourceFunc(func() *topology.Graph {
+			time.Sleep(100 * time.Millisecond)
+			taken.Add(1)
+			return &topology.Graph{Nodes: []topology.Node{{ID: "a"}}}
+		})
+		client := pipeServer(t, newPage(t, src, topology.HandlerConfig{}), func(*http.Server) {})
+		looks := func() int64 { return taken.Load() }
+		time.Sleep(time.Minute)
+		require.InDelta(t, 12, looks(), 1, "two hundredths of the time")
+
+		before := looks()
+		response, err := client.Get("http://pipe/events")
+		require.NoError(t, err)
+		stream := bufio.NewReader(response.Body)
+		readFrame(t, stream)
+		require.Greater(t, looks(), before, "the first frame is of now")
+		before = looks()
+		for range 10 {
+			readFrame(t, stream)
+		}
+		require.InDelta(t, 10, looks()-before, 1, "one each interval")
+		response.Body.Close()
+		time.Sleep(10 * time.Second)
+		before = looks()
+		time.Sleep(time.Minute)
+		require.InDelta(t, 12, looks()-before, 1)
 	})
 }
 

@@ -10,13 +10,22 @@ import (
 )
 
 // history keeps the last samples, so that one can see what happened just
-// before. It is bounded: each moment is kept compressed, the loads of each node
-// as numbers.
+// before. It is bounded in number and in bytes: each moment is kept compressed,
+// the loads of each node as numbers.
 type history struct {
-	size    int
+	size    int                  // how many moments
+	room    int                  // how many bytes of them
+	bytes   int                  // that they take
 	moments []moment             // the newest last
 	loads   map[string][]float32 // by node id, the newest last
 	packer  *flate.Writer        // kept: a new one costs a megabyte
+}
+
+// historyBytes are enough for 3600 moments of a hundred nodes, or 60 of ten thousand.
+const historyBytes = 16 << 20
+
+func newHistory(size, room int) history {
+	return history{size: size, room: room, loads: map[string][]float32{}}
 }
 
 type moment struct {
@@ -27,23 +36,23 @@ type moment struct {
 }
 
 func (h *history) add(g *Graph) {
-	if len(h.moments) == h.size {
-		h.moments = slices.Delete(h.moments, 0, 1)
-	}
 	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, h.pack(g)})
+	h.bytes += len(h.moments[len(h.moments)-1].packed)
+	old := 0
+	for last := len(h.moments) - 1; old < last && (len(h.moments)-old > h.size || h.bytes > h.room); old++ {
+		h.bytes -= len(h.moments[old].packed)
+	}
+	h.moments = slices.Delete(h.moments, 0, old)
 	present := make(map[string]bool, len(g.Nodes))
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
 		present[n.ID] = true
-		list := h.loads[n.ID]
-		if len(list) == h.size {
-			list = slices.Delete(list, 0, 1)
-		}
 		load := float32(n.Load)
 		if n.Health.Gone() {
 			load = 0
 		}
-		h.loads[n.ID] = append(list, load)
+		list := append(h.loads[n.ID], load)
+		h.loads[n.ID] = slices.Delete(list, 0, max(len(list)-len(h.moments), 0))
 	}
 	for id := range h.loads {
 		if !present[id] {

@@ -3,6 +3,7 @@ package topology
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -100,6 +101,32 @@ func TestAFrameHasTheViewsValues(t *testing.T) {
 
 // BenchmarkSample says what the page costs: once an interval, and once a frame
 // while a browser watches.
+// However large the pipeline, the past of it is not allowed to grow with it.
+func TestHistoryIsBoundedInBytes(t *testing.T) {
+	const room = 1 << 16
+	g := big(100, 40)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range g.Nodes {
+		g.Nodes[i].Endpoint = strconv.FormatUint(r.Uint64(), 36) + strconv.FormatUint(r.Uint64(), 36)
+	}
+	g = g.Normalize()
+	h := newHistory(3600, room)
+	for range 100 {
+		h.add(g)
+		kept := 0
+		for _, m := range h.moments {
+			kept += len(m.packed)
+		}
+		require.LessOrEqual(t, kept, room)
+		require.Equal(t, kept, h.bytes)
+	}
+	require.InDelta(t, 15, len(h.moments), 10)
+	for _, loads := range h.loads {
+		require.Len(t, loads, len(h.moments))
+	}
+	require.NotNil(t, h.sparks(0))
+}
+
 func BenchmarkSample(b *testing.B) {
 	for _, nodes := range []int{5, 200} {
 		g := big(nodes, 11)
@@ -110,7 +137,7 @@ func BenchmarkSample(b *testing.B) {
 		}
 		g = g.Normalize()
 		b.Run(fmt.Sprintf("keep/%d", nodes), func(b *testing.B) {
-			h := history{size: 600, loads: map[string][]float32{}}
+			h := newHistory(600, historyBytes)
 			for b.Loop() {
 				h.add(g)
 			}
