@@ -2,6 +2,7 @@ package backpressure
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -120,7 +121,9 @@ func (c *Controller) Snapshot() Snapshot {
 		snap.Load = max(snap.Load, state.Load)
 	}
 	var inFlight int64
-	for _, s := range c.services.all() {
+	all := c.services.all()
+	snap.Services = slices.Grow(snap.Services, len(all))
+	for _, s := range all {
 		state, updated := s.state(c.base)
 		inFlight += counted(&state.Report)
 		snap.ServiceLimits += state.MaxInFlight

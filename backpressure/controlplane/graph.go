@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,9 +46,9 @@ func (g *graph) get() *topology.Graph {
 func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 	snapshot := s.controller.Snapshot()
 	metrics := snapshot.Metrics()
-	admitted := make(map[string]backpressure.ServiceState, len(snapshot.Services))
-	for _, service := range snapshot.Services {
-		admitted[service.ServiceID] = service
+	admitted := make(map[string]*backpressure.ServiceState, len(snapshot.Services))
+	for i := range snapshot.Services {
+		admitted[snapshot.Services[i].ServiceID] = &snapshot.Services[i]
 	}
 	g := &topology.Graph{
 		Version: version,
@@ -67,10 +68,11 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 		Status
 		edges []Edge // replaced, never changed
 	}
-	var components []component
+	components := make([]component, 0, len(snapshot.Services))
 	s.registry.each(func(e *entry) {
 		components = append(components, component{s.registry.statusLocked(e), e.edges})
 	})
+	g.Nodes = slices.Grow(g.Nodes, len(components))
 	for i := range components {
 		e := &components[i]
 		status := e.Status.clone()
@@ -78,7 +80,7 @@ func (s *Server) build(now time.Time, version uint64) *topology.Graph {
 		if measured := endToEnd(&status); measured > 0 && (!g.Pipeline.LatencyMeasured || measured > g.Pipeline.Latency) {
 			g.Pipeline.Latency, g.Pipeline.LatencyMeasured = measured, true
 		}
-		if service, ok := admitted[e.ID]; ok {
+		if service := admitted[e.ID]; service != nil {
 			node.Load = service.Load
 			node.Fraction = service.Admitted
 		}

@@ -31,12 +31,13 @@ func main() {
 	address := flag.String("address", "", "the server's, for -role agents")
 	first := flag.Int("first", 0, "number of the first agent, for -role agents")
 	profile := flag.String("profile", "", "`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost")
+	web := flag.Bool("http", false, "the server serves HTTP too: metrics, health and the live page, which nobody watches")
 	procs := flag.Int("procs", 0, "GOMAXPROCS of the server; 0: as the program sets it")
 	flag.Parse()
 	var err error
 	switch *role {
 	case "server":
-		err = server(*mode, *profile)
+		err = server(*mode, *profile, *web)
 	case "agents":
 		err = agents(*mode, *address, *first, *count, *rounds)
 	default:
@@ -44,7 +45,7 @@ func main() {
 		case "latency":
 			err = latency(*count, *rounds, *procs)
 		case "cost":
-			err = cost(*count, *lasting, *profile, *procs)
+			err = cost(*count, *lasting, *profile, *procs, *web)
 		default:
 			err = fmt.Errorf("-mode is %q, want latency or cost", *mode)
 		}
@@ -151,8 +152,8 @@ func sum(groups []*child) (all traffic, err error) {
 	return all, nil
 }
 
-func cost(count int, lasting time.Duration, profile string, procs int) error {
-	server, err := start(procs, "-role", "server", "-mode", "cost", "-profile", profile)
+func cost(count int, lasting time.Duration, profile string, procs int, web bool) error {
+	server, err := start(procs, "-role", "server", "-mode", "cost", "-profile", profile, fmt.Sprintf("-http=%v", web))
 	if err != nil {
 		return err
 	}

@@ -73,11 +73,17 @@ func (c meteredConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// server is cmd/sluice-controlplane without its HTTP.
-func server(mode, profile string) error {
+// server is cmd/sluice-controlplane, with its HTTP or without.
+func server(mode, profile string, web bool) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
+	}
+	var pages net.Listener
+	if web {
+		if pages, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return err
+		}
 	}
 	cfg := controlplane.ServerConfig{Decision: backpressure.Config{Learn: -1, MaxInFlight: -1}}
 	if mode == "latency" {
@@ -89,7 +95,7 @@ func server(mode, profile string) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- program.Run(ctx, program.Config{
-			GRPC: listener, Server: cfg, Alone: true,
+			GRPC: listener, HTTP: pages, Server: cfg, Alone: true,
 			Ready: func(s *controlplane.Server) { ready <- s },
 		})
 	}()

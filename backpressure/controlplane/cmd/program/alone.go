@@ -44,11 +44,12 @@ const (
 	settled  = 2 * time.Second
 	relieved = time.Minute
 
-	// One processor is not enough when so many looks in a row came so late: it is
-	// never free. A collection or a neighbour delays one of them.
+	// One processor is not enough when so many looks in a row came so late: it has
+	// not been free for half a second. What is collected for the monitor, or a
+	// neighbour, delays a few of them.
 	look      = 20 * time.Millisecond
 	lateness  = 5 * time.Millisecond
-	lateLooks = 3
+	lateLooks = 25
 )
 
 // spare keeps the process on one processor while that is enough.
