@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	httpAddress := flags.String("http", "127.0.0.1:8087", "HTTP `address` of metrics, health and the live page; empty: none")
 	activation := flags.Float64("activation", backpressure.DefaultActivation, "`load` (0..1) at which backpressure begins")
 	recovery := flags.Float64("recovery", backpressure.DefaultRecovery, "`load` (0..1) down to which it must come to end")
+	maxInFlight := flags.Int64("max-in-flight", backpressure.DefaultMaxInFlight, "`messages` in flight over all components that count as a load of 1; 0: no limit")
 	policy := flags.String("policy", "gradual", "`name` of the policy: gradual, or step (half while active)")
 	driver := flags.String("driver", backpressure.WorstStage.String(), "`load` that drives: worst_stage or aggregate")
 	certificate := flags.String("tls-cert", "", "PEM `file` of the server's certificate; switches TLS on")
@@ -55,6 +56,13 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		return 2
 	}
 	decision := backpressure.Config{Activation: *activation, Recovery: *recovery}
+	switch decision.MaxInFlight = *maxInFlight; {
+	case *maxInFlight == 0:
+		decision.MaxInFlight = -1
+	case *maxInFlight < 0:
+		fmt.Fprintf(stderr, "sluice-controlplane: -max-in-flight is %d, want a number of messages, or 0 for no limit\n", *maxInFlight)
+		return 2
+	}
 	switch *policy {
 	case "gradual":
 	case "step":

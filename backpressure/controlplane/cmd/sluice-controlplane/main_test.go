@@ -17,6 +17,7 @@ func TestBadFlagsAreNamed(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	for want, args := range map[string][]string{
+		"want a number":          {"-max-in-flight", "-1"},
 		"-policy is \"linear\"":  {"-policy", "linear"},
 		"-driver is \"mean\"":    {"-driver", "mean"},
 		"-tls-cert and -tls-key": {"-tls-client-ca", "ca.pem"},
