@@ -31,8 +31,8 @@ func alone(ctx context.Context, changed func() <-chan struct{}) {
 
 // processors are those of the process. A report is a few microseconds of work in
 // two goroutines: with more than one processor, each report wakes a second one
-// that comes too late to help, and that is a fifth of what a report costs. A
-// wave of signals to all agents is what the others are for.
+// that comes too late to help, and a tenth of the time is spent on that. A wave
+// of signals to all agents is what the others are for.
 type processors struct {
 	one, all func()
 	late     func(due time.Time) time.Duration
