@@ -2,7 +2,6 @@ package backpressure
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -72,8 +71,11 @@ type Snapshot struct {
 	// one took their place.
 	SignalsDropped uint64
 	Rejected       map[Reason]uint64
-	Services       []ServiceState // in order of their ids
-	Paths          []PathState
+	// TotalThroughput and EndToEndLatency are those of [PipelineMetrics].
+	TotalThroughput float64
+	EndToEndLatency time.Duration
+	Services        []ServiceState // in order of their ids
+	Paths           []PathState
 }
 
 // PipelineLoad returns the load that drives the decision, the largest over the
@@ -99,7 +101,43 @@ func (c *Controller) Loads() map[string]float64 {
 // service and each path is consistent in itself, and while reports come in one
 // may be a report older than the next.
 func (c *Controller) Snapshot() Snapshot {
-	now, cfg, v := c.now(), c.cfg.Load(), &c.view
+	now, all := c.now(), c.services.all()
+	snap := c.overview(now)
+	snap.Services = make([]ServiceState, 0, len(all))
+	for _, s := range all {
+		snap.Services = append(snap.Services, c.stateOf(s, now))
+	}
+	snap.sum(newStages(len(all), func(i int) stage { return snap.Services[i].stage() }))
+	return snap
+}
+
+// Overview returns a snapshot without the services. It looks at each of them,
+// but allocates for none unless they name their upstreams.
+func (c *Controller) Overview() Snapshot {
+	all := c.services.all()
+	snap := c.overview(c.now())
+	snap.sum(newStages(len(all), func(i int) stage { return all[i].stage() }))
+	return snap
+}
+
+// Service returns the state of one service, and whether it is known.
+func (c *Controller) Service(id string) (ServiceState, bool) {
+	if s := c.services.find(id); s != nil {
+		return c.stateOf(s, c.now()), true
+	}
+	return ServiceState{}, false
+}
+
+func (c *Controller) stateOf(s *service, now time.Duration) ServiceState {
+	state, updated := s.state(c.base)
+	p := s.path()
+	state.Path, state.Admitted, state.Age = p.name, c.admitted(s, p), max(0, now-updated)
+	return state
+}
+
+// overview is what a snapshot says of the decision.
+func (c *Controller) overview(now time.Duration) Snapshot {
+	cfg, v := c.cfg.Load(), &c.view
 	snap := Snapshot{
 		Time: c.base.Add(now), Fraction: c.Fraction(), Learning: v.learning.Load(),
 		InFlight: v.inFlight.Load(), MaxInFlight: cfg.MaxInFlight,
@@ -120,21 +158,16 @@ func (c *Controller) Snapshot() Snapshot {
 		}
 		snap.Load = max(snap.Load, state.Load)
 	}
-	var inFlight int64
-	all := c.services.all()
-	snap.Services = slices.Grow(snap.Services, len(all))
-	for _, s := range all {
-		state, updated := s.state(c.base)
-		inFlight += counted(&state.Report)
-		snap.ServiceLimits += state.MaxInFlight
-		p := s.path()
-		state.Path, state.Admitted, state.Age = p.name, c.admitted(s, p), max(0, now-updated)
-		snap.Services = append(snap.Services, state)
-	}
-	if snap.ServiceLimits > 0 {
-		snap.AggregateLoad = float64(inFlight) / float64(snap.ServiceLimits)
-	}
 	return snap
+}
+
+// sum fills in what is made of all services.
+func (s *Snapshot) sum(g *stages) {
+	var inFlight int64
+	if inFlight, s.ServiceLimits = g.fill(); s.ServiceLimits > 0 {
+		s.AggregateLoad = float64(inFlight) / float64(s.ServiceLimits)
+	}
+	s.TotalThroughput, s.EndToEndLatency = g.throughput(), g.longest()
 }
 
 // Paths returns the paths' decisions alone, whose cost does not grow with the
@@ -177,14 +210,16 @@ func (c *Controller) Metrics() PipelineMetrics {
 
 // Metrics works out the pipeline's figures from the snapshot.
 func (s Snapshot) Metrics() PipelineMetrics {
+	n := len(s.Services)
 	m := PipelineMetrics{
-		ServiceThroughput: map[string]float64{},
-		ServiceLatency:    map[string]time.Duration{},
-		QueueDepths:       map[string]int64{},
-		ErrorRates:        map[string]float64{},
+		ServiceThroughput: make(map[string]float64, n),
+		ServiceLatency:    make(map[string]time.Duration, n),
+		QueueDepths:       make(map[string]int64, n),
+		ErrorRates:        make(map[string]float64, n),
 	}
-	g := newStages(s.Services)
-	for _, v := range s.Services {
+	m.TotalThroughput, m.EndToEndLatency = s.TotalThroughput, s.EndToEndLatency
+	for i := range s.Services {
+		v := &s.Services[i]
 		m.ServiceThroughput[v.ServiceID] = v.Throughput
 		m.ServiceLatency[v.ServiceID] = v.Latency
 		m.QueueDepths[v.ServiceID] = v.QueueDepth
@@ -192,93 +227,8 @@ func (s Snapshot) Metrics() PipelineMetrics {
 		if v.LastHeard.After(m.LastUpdated) {
 			m.LastUpdated = v.LastHeard
 		}
-		if g.isExit(v) {
-			m.TotalThroughput += v.Throughput
-		}
 	}
-	m.EndToEndLatency = g.longest(s.Services)
 	return m
-}
-
-// stages is the pipeline's graph, for its figures.
-type stages struct {
-	up    map[string][]string // known upstreams
-	feeds map[string]bool
-	byID  map[string]ServiceState
-	sinks bool
-}
-
-func newStages(services []ServiceState) *stages {
-	g := &stages{up: map[string][]string{}, feeds: map[string]bool{}, byID: map[string]ServiceState{}}
-	var byRole [Sink + 1][]string
-	for _, s := range services {
-		g.byID[s.ServiceID] = s
-		byRole[s.Role] = append(byRole[s.Role], s.ServiceID)
-		g.sinks = g.sinks || s.Role == Sink
-	}
-	edges := false
-	for _, s := range services {
-		for _, u := range s.Upstreams {
-			if _, ok := g.byID[u]; ok {
-				g.up[s.ServiceID] = append(g.up[s.ServiceID], u)
-				g.feeds[u] = true
-				edges = true
-			}
-		}
-	}
-	if edges {
-		return g
-	}
-	// Nobody names an upstream: the roles are the order, source, processor, sink.
-	var before []string
-	for _, role := range []Role{Source, Processor, Sink} {
-		for _, id := range byRole[role] {
-			g.up[id] = before
-		}
-		for _, id := range before {
-			g.feeds[id] = g.feeds[id] || len(byRole[role]) > 0
-		}
-		if len(byRole[role]) > 0 {
-			before = byRole[role]
-		}
-	}
-	return g
-}
-
-// isExit: the sinks, or where none is named whatever feeds nobody.
-func (g *stages) isExit(s ServiceState) bool {
-	if g.sinks {
-		return s.Role == Sink
-	}
-	return !g.feeds[s.ServiceID]
-}
-
-// longest is the largest sum of latencies along a way through the graph. A ring
-// counts each of its services once.
-func (g *stages) longest(services []ServiceState) time.Duration {
-	done := map[string]time.Duration{}
-	open := map[string]bool{}
-	var until func(id string) time.Duration
-	until = func(id string) time.Duration {
-		if d, ok := done[id]; ok {
-			return d
-		}
-		if open[id] {
-			return 0
-		}
-		open[id] = true
-		var before time.Duration
-		for _, u := range g.up[id] {
-			before = max(before, until(u))
-		}
-		done[id] = before + g.byID[id].Latency
-		return done[id]
-	}
-	var longest time.Duration
-	for _, s := range services {
-		longest = max(longest, until(s.ServiceID))
-	}
-	return longest
 }
 
 func policyName(p Policy) string {

@@ -74,8 +74,17 @@ type controllerView struct {
 // controller's mutex, for reports, to which it costs a third of what a map costs
 // that can be read meanwhile.
 type directory struct {
-	locked map[string]*service
-	open   sync.Map // the same, string to *service
+	locked  map[string]*service
+	open    sync.Map // the same, string to *service
+	changes atomic.Uint64
+	listed  atomic.Pointer[listing]
+}
+
+// A listing is the services in order of their ids, as they were after so many
+// changes. It is replaced, never changed.
+type listing struct {
+	changes  uint64
+	services []*service
 }
 
 func (d *directory) find(id string) *service {
@@ -87,20 +96,28 @@ func (d *directory) find(id string) *service {
 func (d *directory) add(s *service) {
 	d.locked[s.id] = s
 	d.open.Store(s.id, s)
+	d.changes.Add(1)
 }
 
 func (d *directory) remove(s *service) {
 	delete(d.locked, s.id)
 	d.open.Delete(s.id)
+	d.changes.Add(1)
 }
 
-// all returns the services in order of their ids.
-func (d *directory) all() (all []*service) {
+// all returns the services in order of their ids, in a list that is shared.
+func (d *directory) all() []*service {
+	changes := d.changes.Load() // first: what comes meanwhile makes the list an old one
+	if l := d.listed.Load(); l != nil && l.changes == changes {
+		return l.services
+	}
+	var all []*service
 	d.open.Range(func(_, s any) bool {
 		all = append(all, s.(*service))
 		return true
 	})
 	slices.SortFunc(all, func(a, b *service) int { return strings.Compare(a.id, b.id) })
+	d.listed.Store(&listing{changes, all})
 	return all
 }
 
