@@ -28,7 +28,7 @@ func (g *Graph) WriteASCII(w io.Writer) error {
 			n := &g.Nodes[s.node]
 			fmt.Fprintf(&b, "%-9s %-32s %s %5s  in flight %d/%d  queue %d  %s  %s\n", strings.ToLower(string(n.Kind)),
 				ascii(fit(n.Title(), 19)), bar(n), ascii(percent(n.Load)), n.InFlight, n.MaxInFlight, n.QueueDepth, n.Health, ascii(gateWord(n)))
-			for _, e := range ix.out[s.node] {
+			for _, e := range ix.out.of(s.node) {
 				arrow := "-->"
 				if l.back[e] {
 					arrow = "<-- back to"

@@ -38,7 +38,7 @@ func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
 	// A node is held up where an edge out of it is blocked, or leads to a
 	// saturated node while it is saturated itself.
 	heldUp := func(n int) bool {
-		for _, e := range ix.out[n] {
+		for _, e := range ix.out.of(n) {
 			if to := ix.to[e]; to != n && (g.Edges[e].Blocked >= blockedEnough || saturated(n) && saturated(to)) {
 				return true
 			}
@@ -48,7 +48,7 @@ func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
 	best, bestScore := -1, 0.0
 	for n := range g.Nodes {
 		blocks := 0.0
-		for _, e := range ix.in[n] {
+		for _, e := range ix.in.of(n) {
 			blocks = max(blocks, g.Edges[e].Blocked)
 		}
 		if g.Nodes[n].Health.Gone() || !saturated(n) && blocks < blockedEnough {
@@ -68,7 +68,7 @@ func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
 	}
 	n := &g.Nodes[best]
 	b := &Bottleneck{Node: n.ID, Load: n.Load}
-	for _, e := range ix.in[best] {
+	for _, e := range ix.in.of(best) {
 		if g.Edges[e].Blocked >= blockedEnough {
 			b.Blocks = append(b.Blocks, Blocked{g.Edges[e].From, g.Edges[e].Blocked})
 		}
@@ -100,7 +100,7 @@ func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
 		default:
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %s of the time", brief(g.Nodes[ix.of[by.Node]].Title()), percent(by.Share))
+		fmt.Fprintf(&b, "%s %s of the time", brief(g.Nodes[ix.nodes[by.Node]].Title()), percent(by.Share))
 	}
 	return b.String()
 }

@@ -23,7 +23,7 @@ func (t *Tracker) buildLocked(now time.Time) (*Graph, time.Time) {
 	g := &Graph{Version: t.version, Time: now, Name: t.cfg.Name, Pipeline: t.pipeline, Alerts: t.alerts}
 	var until time.Time
 	for _, id := range slices.Sorted(maps.Keys(t.nodes)) {
-		n := t.nodes[id].clone()
+		n := *t.nodes[id] // Normalize makes the copy
 		staleAfter := n.StaleAfter
 		if staleAfter == 0 {
 			staleAfter = t.cfg.StaleAfter

@@ -13,15 +13,15 @@ import (
 //
 // The nodes are sorted and the edges that come in are sorted by origin, the
 // surest first, so that of two edges between the same nodes the surer stays.
-func (g *Graph) connect() {
-	byID := make(map[string]*Node, len(g.Nodes))
-	serves := make(map[string]string, len(g.Nodes)) // endpoint -> smallest id
+func (g *Graph) connect(at map[string]int) {
+	serves := map[string]string{} // endpoint -> smallest id
 	producers := map[string][]*Node{}
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
-		byID[n.ID] = n
-		if at := Endpoint(n.Endpoint); n.Endpoint != "" && serves[at] == "" {
-			serves[at] = n.ID
+		if n.Endpoint != "" {
+			if endpoint := Endpoint(n.Endpoint); serves[endpoint] == "" {
+				serves[endpoint] = n.ID
+			}
 		}
 		for _, typ := range n.OutputEventTypes {
 			producers[typ] = append(producers[typ], n)
@@ -50,8 +50,12 @@ func (g *Graph) connect() {
 	}
 	type input struct{ consumer, eventType string }
 	explained := map[input]bool{}
+	room := max(fewMatches, edgesPerNode*len(g.Nodes))
 	for k, e := range edges {
-		from, to := byID[k.from], byID[k.to]
+		if e.Origin == OriginMatched { // when it was normalized before
+			room--
+		}
+		from, to := g.nodeAt(at, k.from), g.nodeAt(at, k.to)
 		if from == nil {
 			continue
 		}
@@ -80,6 +84,10 @@ func (g *Graph) connect() {
 				}
 				k := key{from.ID, to.ID}
 				if edges[k] == nil {
+					if room--; room < 0 {
+						g.tooMany()
+						break
+					}
 					edges[k] = &Edge{From: from.ID, To: to.ID, Endpoint: from.Endpoint, Origin: OriginMatched, State: StateUnknown}
 				}
 				edges[k].EventTypes = append(edges[k].EventTypes, typ)
@@ -95,9 +103,28 @@ func (g *Graph) connect() {
 	g.Edges = list
 }
 
+func (g *Graph) nodeAt(at map[string]int, id string) *Node {
+	if i, ok := at[id]; ok {
+		return &g.Nodes[i]
+	}
+	return nil
+}
+
+// fewMatches is how many guessed edges there may be in any graph; in a large one
+// it is edgesPerNode for each node. A thousand producers of what a thousand
+// consumers read would otherwise be a million edges, and none of them a help.
+const fewMatches = 2000
+
+func (g *Graph) tooMany() {
+	g.problem(Problem{ProblemMatches, nil, "Event types suggest more edges than are drawn: let the components name their upstreams"})
+}
+
 // unserved turns an observation that leads nowhere into a problem.
 func (g *Graph) unserved(e *Edge) {
-	p := Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", brief(e.To), brief(e.Endpoint))}
+	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", brief(e.To), brief(e.Endpoint))})
+}
+
+func (g *Graph) problem(p Problem) {
 	if !slices.ContainsFunc(g.Problems, func(q Problem) bool { return q.Text == p.Text }) {
 		g.Problems = append(g.Problems, p)
 	}

@@ -1,7 +1,5 @@
 package topology
 
-import "slices"
-
 // findCycles fills in Cycles and marks their nodes and edges: the strongly
 // connected components of more than one node, and nodes that feed themselves
 // (Tarjan 1972, without recursion, so that a hostile chain cannot overflow the
@@ -9,10 +7,6 @@ import "slices"
 func (g *Graph) findCycles(ix *adjacency) {
 	g.Cycles = nil
 	component := components(ix, len(g.Nodes))
-	members := map[int][]string{}
-	for n, c := range component {
-		members[c] = append(members[c], g.Nodes[n].ID)
-	}
 	for i := range g.Edges {
 		from, to := ix.from[i], ix.to[i]
 		if component[from] == component[to] {
@@ -20,13 +14,17 @@ func (g *Graph) findCycles(ix *adjacency) {
 			g.Nodes[from].Cyclic, g.Nodes[to].Cyclic = true, true
 		}
 	}
-	seen := map[int]bool{}
+	cycle := map[int]int{} // among Cycles, by component
 	for n, c := range component {
-		if g.Nodes[n].Cyclic && !seen[c] {
-			seen[c] = true
-			slices.Sort(members[c])
-			g.Cycles = append(g.Cycles, members[c])
+		if !g.Nodes[n].Cyclic {
+			continue
 		}
+		i, ok := cycle[c]
+		if !ok {
+			i = len(g.Cycles)
+			cycle[c], g.Cycles = i, append(g.Cycles, nil)
+		}
+		g.Cycles[i] = append(g.Cycles[i], g.Nodes[n].ID) // in order, as the nodes are
 	}
 }
 
@@ -57,8 +55,8 @@ func components(ix *adjacency, nodes int) []int {
 				stack = append(stack, n)
 				onStack[n] = true
 			}
-			if call.next < len(ix.out[n]) {
-				to := ix.to[ix.out[n][call.next]]
+			if call.next < len(ix.out.of(n)) {
+				to := ix.to[ix.out.of(n)[call.next]]
 				call.next++
 				if number[to] == unseen {
 					calls = append(calls, struct{ node, next int }{to, 0})

@@ -125,7 +125,7 @@ func (s *scene) label(w *svgWriter, e int) {
 	if s.narrow {
 		x, anchor = box.x+8, "start"
 		room := (box.w-16)/size/boldness - ems(said) - ems(" from ")
-		if n := len(s.ix.in[s.ix.to[e]]); n > 1 && room > 3 {
+		if n := len(s.ix.in.of(s.ix.to[e])); n > 1 && room > 3 {
 			said += " from " + fit(from, room)
 		}
 	}
@@ -316,7 +316,7 @@ func gateWord(n *Node) string {
 // a cross broken, small up to the limit.
 func (s *scene) pool(w *svgWriter, n int, key string, x, y float64) {
 	var p Pool
-	for _, e := range s.ix.in[n] {
+	for _, e := range s.ix.in.of(n) {
 		if q := s.graph.Edges[e].Pool; q != nil && s.graph.Edges[e].State != StateDown {
 			p.Total += q.Total
 			p.Healthy += q.Healthy

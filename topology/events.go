@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// keepAlive is how often a silent stream says something, so that proxies
-	// keep it and a dead reader is noticed.
-	keepAlive = 15 * time.Second
+	// keepAlive is how often a silent stream says something: that there is no news
+	// to come yet, so that the page knows, and else a comment, so that proxies keep
+	// the stream and a dead reader is noticed.
+	keepAlive = 2 * time.Second
 	// writeWait bounds one write, in place of the server's WriteTimeout, which
 	// is absolute and would cut every stream.
 	writeWait = 10 * time.Second
@@ -71,7 +72,11 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 			ok = send("event: frame\ndata: %s\n\n", p.now().frame())
 			alive.Reset(keepAlive)
 		case <-alive.C:
-			ok = send(": alive\n\n")
+			if p.pausing.Load() {
+				ok = send("event: pause\ndata: 1\n\n")
+			} else {
+				ok = send(": alive\n\n")
+			}
 		case <-p.closed:
 			return
 		case <-r.Context().Done():

@@ -2,6 +2,7 @@ package topology_test
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"testing"
 
@@ -86,4 +87,38 @@ func TestJSONRoundTrip(t *testing.T) {
 	var empty bytes.Buffer
 	require.NoError(t, (&topology.Graph{}).WriteJSON(&empty))
 	require.Contains(t, empty.String(), `"nodes":[],"edges":[]`)
+}
+
+// Many nodes with the same problem are one: nobody reads a thousand lines.
+func TestManyMisfitsAreOneProblem(t *testing.T) {
+	alone := func(n int) *topology.Graph {
+		g := &topology.Graph{}
+		for i := range n {
+			g.Nodes = append(g.Nodes, topology.Node{ID: fmt.Sprintf("p%02d", i), Kind: topology.KindProcessor})
+		}
+		return g.Normalize()
+	}
+	few := alone(8)
+	require.Len(t, few.Problems, 8)
+	require.Equal(t, "p00 has neither an upstream nor a downstream", few.Problems[0].Text)
+	many := alone(20)
+	require.Len(t, many.Problems, 1)
+	require.Equal(t, "p00, p01, p02, p03, p04, p05, p06, p07 and 12 more have neither an upstream nor a downstream", many.Problems[0].Text)
+	require.Len(t, many.Problems[0].Nodes, 20)
+}
+
+// A guess that leads everywhere helps nobody, and may be a million edges.
+func TestGuessedEdgesAreBounded(t *testing.T) {
+	g := &topology.Graph{}
+	for i := range 400 {
+		g.Nodes = append(g.Nodes,
+			topology.Node{ID: fmt.Sprintf("s%03d", i), Kind: topology.KindSource, OutputEventTypes: []string{"ledger"}},
+			topology.Node{ID: fmt.Sprintf("t%03d", i), Kind: topology.KindSink, InputEventTypes: []string{"ledger"}})
+	}
+	once := g.Normalize()
+	require.Len(t, once.Edges, 8*800)
+	require.Contains(t, once.Problems, topology.Problem{
+		Kind: topology.ProblemMatches, Text: "Event types suggest more edges than are drawn: let the components name their upstreams",
+	})
+	require.Equal(t, once, once.Normalize())
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,10 +20,11 @@ type HandlerConfig struct {
 	// Title is the page's heading. Default: the graph's name.
 	Title string
 	// Interval is the time between two samples. Default 1 s. While nobody watches,
-	// sampling a large graph rests until it takes a fiftieth of the time.
+	// sampling a large graph rests until it takes a quarter of a percent of the time,
+	// and while somebody does a tenth.
 	Interval time.Duration
 	// History is how far one can look back. Default 10 min, at most 3600 samples
-	// and 16 MiB. BenchmarkSample says what a sample costs.
+	// and 8 MiB. BenchmarkSample says what a sample costs.
 	History time.Duration
 	// MaxStreams bounds the browsers that are kept up to date at once; further
 	// ones get 503 and try again. Default 64. Negative: no bound.
@@ -44,6 +46,10 @@ type Page struct {
 	closed chan struct{}
 	done   chan struct{}
 	wanted chan struct{} // somebody begins to watch
+	// pausing says that the next sample is not due yet.
+	pausing atomic.Bool
+
+	packer packer // used by the sampling alone
 
 	mu      sync.Mutex
 	history history
@@ -56,7 +62,7 @@ type Page struct {
 // it, once for all of them.
 type sample struct {
 	graph  *Graph
-	sparks map[string][]float32
+	sparks map[string][]float32 // of the newest: nil until somebody looks
 	once   sync.Once
 	json   []byte
 }
@@ -69,7 +75,7 @@ func Handler(src Source, cfg HandlerConfig) *Page {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 64)
 	p := &Page{
 		src: src, cfg: cfg, closed: make(chan struct{}), done: make(chan struct{}), wanted: make(chan struct{}, 1),
-		history: newHistory(min(max(int(cfg.History/cfg.Interval), 2), 3600), historyBytes),
+		history: newHistory(min(max(int(cfg.History/cfg.Interval), 2), 3600), historyBytes, max(cfg.History, 2*cfg.Interval)),
 		clients: map[chan struct{}]struct{}{}, fresh: make(chan struct{}),
 	}
 	go p.run()
@@ -84,28 +90,52 @@ func (p *Page) Close() error {
 	return nil
 }
 
-// rest is how many times as long as a sample took nobody needs another.
-const rest = 50
+// A sample of a large graph takes long, and its frame longer. While somebody
+// watches, the page works for a tenth of the time at most, and while nobody does
+// for a quarter of a percent.
+const (
+	restWatched = 10
+	rest        = 400
+)
 
 func (p *Page) run() {
 	defer close(p.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
+	for !p.ended() {
 		began := time.Now()
-		p.sample()
-		took, pause := time.Since(began), p.cfg.Interval
-		if !p.watched() {
-			pause = max(pause, rest*took)
-		}
-		timer.Reset(pause - took)
-		select {
-		case <-timer.C:
-		case <-p.wanted:
-		case <-p.closed:
-			return
+		pause := max(p.cfg.Interval, p.sample(began)) - time.Since(began)
+		young := min(pause, p.young())
+		if !p.wait(young) && pause > young {
+			p.forget() // of ten thousand nodes it is 4 MB
+			p.wait(pause - young)
 		}
 	}
+}
+
+func (p *Page) ended() bool {
+	select {
+	case <-p.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// young is how old a sample may be that is shown as the present.
+func (p *Page) young() time.Duration { return 2 * p.cfg.Interval }
+
+// wait waits, and reports whether it was cut short.
+func (p *Page) wait(pause time.Duration) bool {
+	p.pausing.Store(true)
+	defer p.pausing.Store(false)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return false
+	case <-p.wanted:
+	case <-p.closed:
+	}
+	return true
 }
 
 func (p *Page) watched() bool {
@@ -114,22 +144,45 @@ func (p *Page) watched() bool {
 	return len(p.clients) > 0
 }
 
-// sample takes the present graph into the history and tells the streams.
-func (p *Page) sample() {
+// sample takes the present graph into the history and tells the streams. It
+// returns how long after it began the next one may follow.
+func (p *Page) sample(began time.Time) (pause time.Duration) {
 	g := p.src.Topology().Normalize()
 	g.Time = time.Now()
+	p.keep(g, p.packer.pack(g))
+	if !p.watched() {
+		return rest * time.Since(began)
+	}
+	s, _ := p.newest()
+	s.frame()
+	p.tell()
+	return restWatched * time.Since(began)
+}
+
+func (p *Page) keep(g *Graph, packed []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.history.add(g)
-	p.latest = &sample{graph: g, sparks: p.history.sparks(len(p.history.moments) - 1)}
+	p.history.add(g, packed)
+	p.latest = &sample{graph: g}
 	close(p.fresh)
 	p.fresh = make(chan struct{})
+}
+
+func (p *Page) tell() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for c := range p.clients {
 		select {
 		case c <- struct{}{}:
 		default: // it is behind, and will read the newest
 		}
 	}
+}
+
+func (p *Page) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.latest = nil
 }
 
 // want ends the rest of the sampling.
@@ -143,22 +196,32 @@ func (p *Page) want() {
 // now returns the newest sample. Where that is old, because the page rested, it
 // waits for a new one.
 func (p *Page) now() *sample {
-	p.mu.Lock()
-	s := p.latest
-	if s != nil && time.Since(s.graph.Time) < 2*p.cfg.Interval {
-		p.mu.Unlock()
+	s, fresh := p.newest()
+	if s != nil && time.Since(s.graph.Time) < p.young() {
 		return s
 	}
-	fresh := p.fresh
-	p.mu.Unlock()
-	p.want()
-	select {
-	case <-fresh:
-	case <-p.done: // it has sampled at least once
+	for {
+		p.want()
+		select {
+		case <-fresh:
+		case <-p.done:
+			return &sample{graph: p.src.Topology().Normalize()}
+		}
+		if s, fresh = p.newest(); s != nil {
+			return s
+		}
 	}
+}
+
+// newest returns the newest sample, nil where there is none, and what the next
+// one closes.
+func (p *Page) newest() (s *sample, fresh <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.latest
+	if s = p.latest; s != nil && s.sparks == nil {
+		s.sparks = p.history.sparks(len(p.history.moments) - 1)
+	}
+	return s, p.fresh
 }
 
 // then returns the sample at a time in milliseconds, the newest for "".

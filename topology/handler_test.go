@@ -242,16 +242,17 @@ func TestLookingBack(t *testing.T) {
 // pays for that while nobody watches, and who begins to watch sees the present.
 func TestAPageThatNobodyWatchesRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var taken atomic.Int64
+		var taken, takes atomic.Int64
+		takes.Store(int64(100 * time.Millisecond))
 		src := topology.SourceFunc(func() *topology.Graph {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(time.Duration(takes.Load()))
 			taken.Add(1)
 			return &topology.Graph{Nodes: []topology.Node{{ID: "a"}}}
 		})
 		client := pipeServer(t, newPage(t, src, topology.HandlerConfig{}), func(*http.Server) {})
 		looks := func() int64 { return taken.Load() }
-		time.Sleep(time.Minute)
-		require.InDelta(t, 12, looks(), 1, "two hundredths of the time")
+		time.Sleep(10 * time.Minute)
+		require.InDelta(t, 15, looks(), 1, "a quarter of a percent of the time")
 
 		before := looks()
 		response, err := client.Get("http://pipe/events")
@@ -264,11 +265,30 @@ func TestAPageThatNobodyWatchesRests(t *testing.T) {
 			readFrame(t, stream)
 		}
 		require.InDelta(t, 10, looks()-before, 1, "one each interval")
+		takes.Store(int64(time.Second))
+		readFrame(t, stream)
+		began := time.Now()
+		for range 5 {
+			line, err := stream.ReadString('\n')
+			require.NoError(t, err)
+			for line != "event: pause\n" {
+				line, err = stream.ReadString('\n')
+				require.NoError(t, err)
+			}
+		}
+		require.InDelta(t, 10, time.Since(began).Seconds(), 2.1, "the reader hears that nothing is lost")
+		readFrame(t, stream)
+		began = time.Now()
+		for range 10 {
+			readFrame(t, stream)
+		}
+		require.InDelta(t, 100, time.Since(began).Seconds(), 15, "a tenth of the time")
+		takes.Store(int64(100 * time.Millisecond))
 		response.Body.Close()
 		time.Sleep(10 * time.Second)
 		before = looks()
-		time.Sleep(time.Minute)
-		require.InDelta(t, 12, looks()-before, 1)
+		time.Sleep(10 * time.Minute)
+		require.InDelta(t, 15, looks()-before, 1)
 	})
 }
 

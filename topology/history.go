@@ -4,28 +4,29 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/json"
-	"io"
 	"slices"
 	"time"
 )
 
 // history keeps the last samples, so that one can see what happened just
-// before. It is bounded in number and in bytes: each moment is kept compressed,
-// the loads of each node as numbers.
+// before. It is bounded in number, in age and in bytes: each moment is kept
+// compressed, the loads of each node as numbers.
 type history struct {
-	size    int                  // how many moments
-	room    int                  // how many bytes of them
-	bytes   int                  // that they take
-	moments []moment             // the newest last
-	loads   map[string][]float32 // by node id, the newest last
-	packer  *flate.Writer        // kept: a new one costs a megabyte
+	size    int           // how many moments
+	age     time.Duration // of the oldest
+	room    int           // how many bytes of them
+	bytes   int           // that they take
+	moments []moment      // the newest last
+	loads   map[string]*loads
+	added   int // how many moments in all
 }
 
-// historyBytes are enough for 3600 moments of a hundred nodes, or 60 of ten thousand.
-const historyBytes = 16 << 20
+// historyBytes are enough for 1500 moments of two hundred nodes, or 50 of ten
+// thousand.
+const historyBytes = 8 << 20
 
-func newHistory(size, room int) history {
-	return history{size: size, room: room, loads: map[string][]float32{}}
+func newHistory(size, room int, age time.Duration) history {
+	return history{size: size, room: room, age: age, loads: map[string]*loads{}}
 }
 
 type moment struct {
@@ -35,27 +36,38 @@ type moment struct {
 	packed []byte
 }
 
-func (h *history) add(g *Graph) {
-	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, h.pack(g)})
-	h.bytes += len(h.moments[len(h.moments)-1].packed)
+// loads are a node's, the newest last.
+type loads struct {
+	list  []float32
+	added int // with the last one
+}
+
+// add takes a graph that was packed.
+func (h *history) add(g *Graph, packed []byte) {
+	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, packed})
+	h.bytes += len(packed)
+	h.added++
 	old := 0
-	for last := len(h.moments) - 1; old < last && (len(h.moments)-old > h.size || h.bytes > h.room); old++ {
+	for last := len(h.moments) - 1; old < last && (last+1-old > h.size || h.bytes > h.room || g.Time.Sub(h.moments[old].at) > h.age); old++ {
 		h.bytes -= len(h.moments[old].packed)
 	}
 	h.moments = slices.Delete(h.moments, 0, old)
-	present := make(map[string]bool, len(g.Nodes))
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
-		present[n.ID] = true
 		load := float32(n.Load)
 		if n.Health.Gone() {
 			load = 0
 		}
-		list := append(h.loads[n.ID], load)
-		h.loads[n.ID] = slices.Delete(list, 0, max(len(list)-len(h.moments), 0))
+		l := h.loads[n.ID]
+		if l == nil {
+			l = &loads{}
+			h.loads[n.ID] = l
+		}
+		list := append(l.list, load)
+		l.list, l.added = slices.Delete(list, 0, max(len(list)-len(h.moments), 0)), h.added
 	}
-	for id := range h.loads {
-		if !present[id] {
+	for id, l := range h.loads {
+		if l.added != h.added {
 			delete(h.loads, id)
 		}
 	}
@@ -74,33 +86,88 @@ func (h *history) find(t time.Time) int {
 func (h *history) sparks(place int) map[string][]float32 {
 	after := len(h.moments) - 1 - place
 	m := make(map[string][]float32, len(h.loads))
-	for id, list := range h.loads {
-		list = list[:max(len(list)-after, 0)]
+	for id, l := range h.loads {
+		list := l.list[:max(len(l.list)-after, 0)]
 		m[id] = append([]float32{}, list[max(len(list)-sparkSamples, 0):]...)
 	}
 	return m
 }
 
-func (h *history) pack(g *Graph) []byte {
-	var b bytes.Buffer
-	var err error
-	if h.packer == nil {
-		h.packer, err = flate.NewWriter(&b, flate.BestSpeed)
-	} else {
-		h.packer.Reset(&b)
-	}
-	if err == nil {
-		err = json.NewEncoder(h.packer).Encode(g)
-	}
-	if err == nil {
-		err = h.packer.Close()
-	}
-	if err != nil { // a normalized graph always marshals, and a buffer never fails
-		panic("topology: pack: " + err.Error())
-	}
-	return b.Bytes()
+// A packer compresses graphs, one after another: what it needs for that is a
+// megabyte.
+type packer struct {
+	flate *flate.Writer
+	out   bytes.Buffer
 }
 
-func unpack(packed []byte) (*Graph, error) {
-	return ReadJSON(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), 16<<20))
+// shown is as exact as a time of the past has to be: to the nanosecond, times
+// would be two thirds of what is kept of a large graph.
+const shown = 100 * time.Millisecond
+
+// pack writes the graph as one JSON value, and then each of its nodes and edges:
+// a large one would be several megabytes of text in one piece.
+func (p *packer) pack(g *Graph) []byte {
+	p.out.Reset()
+	var err error
+	if p.flate == nil {
+		p.flate, err = flate.NewWriter(&p.out, flate.DefaultCompression)
+	} else {
+		p.flate.Reset(&p.out)
+	}
+	if err != nil {
+		panic("topology: pack: " + err.Error()) // no such level
+	}
+	to := json.NewEncoder(p.flate)
+	put := func(v any) {
+		if err := to.Encode(v); err != nil { // a normalized graph always marshals, and a buffer never fails
+			panic("topology: pack: " + err.Error())
+		}
+	}
+	whole := *g
+	whole.Nodes, whole.Edges = nil, nil
+	put(packed{&whole, len(g.Nodes), len(g.Edges)})
+	var n Node
+	for i := range g.Nodes {
+		n = g.Nodes[i]
+		n.RegisteredAt, n.LastHeartbeat = n.RegisteredAt.Truncate(time.Second), n.LastHeartbeat.Truncate(shown)
+		put(&n)
+	}
+	var e Edge
+	for i := range g.Edges {
+		e = g.Edges[i]
+		e.LastConnected = e.LastConnected.Truncate(shown)
+		put(&e)
+	}
+	if err := p.flate.Close(); err != nil {
+		panic("topology: pack: " + err.Error())
+	}
+	return bytes.Clone(p.out.Bytes())
+}
+
+// packed is what a packed graph begins with: all but its nodes and edges, and how
+// many of those follow.
+type packed struct {
+	Graph        *Graph
+	Nodes, Edges int
+}
+
+func unpack(b []byte) (*Graph, error) {
+	from := json.NewDecoder(flate.NewReader(bytes.NewReader(b)))
+	head := packed{Graph: &Graph{}}
+	if err := from.Decode(&head); err != nil {
+		return nil, err
+	}
+	g := head.Graph
+	g.Nodes, g.Edges = make([]Node, head.Nodes), make([]Edge, head.Edges)
+	for i := range g.Nodes {
+		if err := from.Decode(&g.Nodes[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i := range g.Edges {
+		if err := from.Decode(&g.Edges[i]); err != nil {
+			return nil, err
+		}
+	}
+	return g.Normalize(), nil
 }

@@ -54,12 +54,12 @@ func (l *layout) breakCycles(g *Graph, ix *adjacency) {
 		calls = append(calls[:0], call{node: root})
 		for len(calls) > 0 {
 			c := &calls[len(calls)-1]
-			if c.next == len(ix.out[c.node]) {
+			if c.next == len(ix.out.of(c.node)) {
 				state[c.node] = done
 				calls = calls[:len(calls)-1]
 				continue
 			}
-			e := ix.out[c.node][c.next]
+			e := ix.out.of(c.node)[c.next]
 			c.next++
 			switch to := ix.to[e]; state[to] {
 			case fresh:
@@ -76,7 +76,7 @@ func (l *layout) breakCycles(g *Graph, ix *adjacency) {
 		}
 	}
 	for n := range g.Nodes {
-		if len(ix.in[n]) == 0 {
+		if len(ix.in.of(n)) == 0 {
 			visit(n)
 		}
 	}
@@ -103,7 +103,7 @@ func (l *layout) assignLayers(g *Graph, ix *adjacency) {
 		n := ready[0]
 		ready = ready[1:]
 		last = max(last, l.layer[n])
-		for _, e := range ix.out[n] {
+		for _, e := range ix.out.of(n) {
 			if l.back[e] {
 				continue
 			}
@@ -119,22 +119,22 @@ func (l *layout) assignLayers(g *Graph, ix *adjacency) {
 			l.layer[n] = -1
 			continue
 		}
-		if len(ix.in[n]) > 0 {
+		if len(ix.in.of(n)) > 0 {
 			continue
 		}
 		// What has no input goes where its kind belongs, or next to what it feeds.
 		next := last + 1
-		for _, e := range ix.out[n] {
+		for _, e := range ix.out.of(n) {
 			if !l.back[e] {
 				next = min(next, l.layer[ix.to[e]])
 			}
 		}
 		switch {
-		case len(ix.out[n]) > 0 && g.Nodes[n].Kind != KindSource:
+		case len(ix.out.of(n)) > 0 && g.Nodes[n].Kind != KindSource:
 			l.layer[n] = max(next-1, 0)
-		case len(ix.out[n]) == 0 && g.Nodes[n].Kind == KindSink:
+		case len(ix.out.of(n)) == 0 && g.Nodes[n].Kind == KindSink:
 			l.layer[n] = last
-		case len(ix.out[n]) == 0 && g.Nodes[n].Kind == KindProcessor:
+		case len(ix.out.of(n)) == 0 && g.Nodes[n].Kind == KindProcessor:
 			l.layer[n] = min(1, last)
 		}
 	}
@@ -201,10 +201,10 @@ func (l *layout) sortLayer(ix *adjacency, at int, forward bool, keys []float64) 
 			}
 		}
 		if s.node >= 0 {
-			for _, e := range ix.in[s.node] {
+			for _, e := range ix.in.of(s.node) {
 				look(e, ix.from[e])
 			}
-			for _, e := range ix.out[s.node] {
+			for _, e := range ix.out.of(s.node) {
 				look(e, ix.to[e])
 			}
 		} else {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -99,8 +100,6 @@ func TestAFrameHasTheViewsValues(t *testing.T) {
 	}
 }
 
-// BenchmarkSample says what the page costs: once an interval, and once a frame
-// while a browser watches.
 // However large the pipeline, the past of it is not allowed to grow with it.
 func TestHistoryIsBoundedInBytes(t *testing.T) {
 	const room = 1 << 16
@@ -110,9 +109,10 @@ func TestHistoryIsBoundedInBytes(t *testing.T) {
 		g.Nodes[i].Endpoint = strconv.FormatUint(r.Uint64(), 36) + strconv.FormatUint(r.Uint64(), 36)
 	}
 	g = g.Normalize()
-	h := newHistory(3600, room)
+	h := newHistory(3600, room, time.Hour)
+	var p packer
 	for range 100 {
-		h.add(g)
+		h.add(g, p.pack(g))
 		kept := 0
 		for _, m := range h.moments {
 			kept += len(m.packed)
@@ -122,24 +122,65 @@ func TestHistoryIsBoundedInBytes(t *testing.T) {
 	}
 	require.InDelta(t, 15, len(h.moments), 10)
 	for _, loads := range h.loads {
-		require.Len(t, loads, len(h.moments))
+		require.Len(t, loads.list, len(h.moments))
 	}
 	require.NotNil(t, h.sparks(0))
 }
 
+// Nor is it older than asked for, where the page rests between its samples.
+func TestHistoryIsBoundedInAge(t *testing.T) {
+	h, began := newHistory(600, historyBytes, 10*time.Minute), time.Unix(1000, 0)
+	for i := range 100 {
+		h.add(&Graph{Time: began.Add(time.Duration(i) * 20 * time.Second), Nodes: []Node{{ID: "a"}}}, nil)
+	}
+	require.Len(t, h.moments, 31)
+	require.Equal(t, 10*time.Minute, h.moments[30].at.Sub(h.moments[0].at))
+	require.Len(t, h.loads["a"].list, 31)
+	h.add(&Graph{Time: began.Add(time.Hour), Nodes: []Node{{ID: "b"}}}, nil)
+	require.Len(t, h.moments, 1, "the newest stays")
+	require.NotContains(t, h.loads, "a")
+}
+
+func TestPackedGraphComesBack(t *testing.T) {
+	var p packer
+	for _, g := range []*Graph{{}, {Name: "p", Alerts: []Alert{{Name: "a"}}, Nodes: []Node{{ID: "\xff", Metadata: map[string]string{"k": "v"}}}}, big(60, 7)} {
+		g = g.Normalize()
+		back, err := unpack(p.pack(g))
+		require.NoError(t, err)
+		require.Equal(t, g, back)
+	}
+	at := time.Unix(1_700_000_000, 987_654_321).UTC()
+	g := (&Graph{Nodes: []Node{{ID: "a", RegisteredAt: at, Status: Status{LastHeartbeat: at}}}}).Normalize()
+	back, err := unpack(p.pack(g))
+	require.NoError(t, err)
+	require.Equal(t, at.Truncate(time.Second), back.Nodes[0].RegisteredAt)
+	require.Equal(t, at.Truncate(shown), back.Nodes[0].LastHeartbeat)
+	require.Equal(t, at, g.Nodes[0].RegisteredAt, "the graph stays as it is")
+
+	packed := p.pack(big(6, 2).Normalize())
+	for n := range len(packed) / 2 {
+		_, err := unpack(packed[:n])
+		require.Error(t, err)
+	}
+}
+
+// BenchmarkSample says what the page costs: once an interval, and once a frame
+// while a browser watches.
 func BenchmarkSample(b *testing.B) {
-	for _, nodes := range []int{5, 200} {
+	for _, nodes := range []int{5, 200, 10_000} {
 		g := big(nodes, 11)
 		for i := range g.Nodes {
 			n := &g.Nodes[i]
 			n.Load, n.InFlight, n.MaxInFlight, n.OutRate, n.Endpoint = rand.Float64(), rand.Int64N(64), 64, rand.Float64()*1e4, "localhost:8815"
 			n.Version, n.InputEventTypes = "1.4.0", []string{"ledgers"}
+			n.RegisteredAt, n.LastHeartbeat = time.Now().Add(-rand.N(time.Hour)), time.Now().Add(-rand.N(time.Second))
 		}
 		g = g.Normalize()
 		b.Run(fmt.Sprintf("keep/%d", nodes), func(b *testing.B) {
-			h := newHistory(600, historyBytes)
+			h := newHistory(600, historyBytes, time.Hour)
+			var p packer
 			for b.Loop() {
-				h.add(g)
+				h.add(g, p.pack(g))
 			}
 			b.ReportMetric(float64(len(h.moments[0].packed)), "B/kept")
 		})

@@ -24,51 +24,72 @@ const (
 // every figure is finite and not negative, every text valid UTF-8, and the
 // derived fields are filled in. All exports use it, so their output depends on
 // the content alone. Normalizing twice is the same as once.
-func (g *Graph) Normalize() *Graph {
-	c := g.Clone()
-	c.Schema = Schema
-	c.Name = text(c.Name)
-	p := &c.Pipeline
+func (g *Graph) Normalize() *Graph { return g.Clone().Complete() }
+
+// Complete is Normalize without the copy, for a graph that was just put together
+// and whose lists and maps nobody else has. It returns the graph itself.
+func (g *Graph) Complete() *Graph {
+	g.Schema = Schema
+	g.Name = text(g.Name)
+	p := &g.Pipeline
 	clean(&p.Throughput, &p.Load, &p.Fraction, &p.Activate, &p.Recover)
 	p.Latency = max(p.Latency, 0)
 	p.Activate = cmp.Or(p.Activate, DefaultActivate)
 	p.Recover = cmp.Or(p.Recover, DefaultRecover)
 
-	for i := range c.Nodes {
-		c.Nodes[i].normalize()
+	for i := range g.Nodes {
+		g.Nodes[i].normalize()
 	}
-	for i := range c.Edges {
-		c.Edges[i].normalize()
+	for i := range g.Edges {
+		g.Edges[i].normalize()
 	}
-	c.Nodes = slices.DeleteFunc(c.Nodes, func(n Node) bool { return n.ID == "" })
-	byID := func(a, b Node) int { return strings.Compare(a.ID, b.ID) }
-	slices.SortStableFunc(c.Nodes, byID)
-	c.Nodes = slices.CompactFunc(c.Nodes, func(a, b Node) bool { return a.ID == b.ID })
-	c.Edges = slices.DeleteFunc(c.Edges, func(e Edge) bool { return e.To == "" || e.From == "" && e.Endpoint == "" })
-	slices.SortStableFunc(c.Edges, surest)
-	c.connect()
-	c.Nodes = addMissingEnds(c.Nodes, c.Edges)
-	slices.SortFunc(c.Nodes, byID)
-	if c.Nodes == nil {
-		c.Nodes = []Node{} // JSON readers iterate without asking for null
+	g.Nodes = slices.DeleteFunc(g.Nodes, func(n Node) bool { return n.ID == "" })
+	g.sortNodes()
+	g.Nodes = slices.CompactFunc(g.Nodes, func(a, b Node) bool { return a.ID == b.ID })
+	g.Edges = slices.DeleteFunc(g.Edges, func(e Edge) bool { return e.To == "" || e.From == "" && e.Endpoint == "" })
+	slices.SortStableFunc(g.Edges, surest)
+	at := g.places()
+	g.connect(at)
+	if g.addMissingEnds(at) {
+		g.sortNodes()
+		at = g.places()
 	}
-	if c.Edges == nil {
-		c.Edges = []Edge{}
+	if g.Nodes == nil {
+		g.Nodes = []Node{} // JSON readers iterate without asking for null
 	}
-	for i := range c.Alerts {
-		a := &c.Alerts[i]
+	if g.Edges == nil {
+		g.Edges = []Edge{}
+	}
+	for i := range g.Alerts {
+		a := &g.Alerts[i]
 		a.Name, a.Severity, a.Node, a.Summary = text(a.Name), text(a.Severity), text(a.Node), text(a.Summary)
 	}
-	slices.SortStableFunc(c.Alerts, func(a, b Alert) int {
+	slices.SortStableFunc(g.Alerts, func(a, b Alert) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Node, b.Node))
 	})
-	c.derive()
-	return c
+	g.derive(indexed(g, at))
+	return g
+}
+
+// sortNodes sorts by id. Nodes are large, and most graphs come sorted.
+func (g *Graph) sortNodes() {
+	byID := func(a, b Node) int { return strings.Compare(a.ID, b.ID) }
+	if !slices.IsSortedFunc(g.Nodes, byID) {
+		slices.SortStableFunc(g.Nodes, byID)
+	}
+}
+
+// places are the places of the nodes by their ids.
+func (g *Graph) places() map[string]int {
+	at := make(map[string]int, len(g.Nodes))
+	for i := range g.Nodes {
+		at[g.Nodes[i].ID] = i
+	}
+	return at
 }
 
 // derive fills in what follows from the rest of a sorted graph.
-func (g *Graph) derive() {
-	ix := index(g)
+func (g *Graph) derive(ix *adjacency) {
 	for i := range g.Nodes {
 		g.Nodes[i].Cause, g.Nodes[i].Cyclic = false, false
 	}
@@ -84,9 +105,9 @@ func (g *Graph) derive() {
 		// With one way in, or one way out, the node's own rate is the edge's.
 		if e.Throughput == 0 && e.State != StateDown {
 			switch {
-			case len(ix.in[ix.to[i]]) == 1 && to.InRate > 0:
+			case len(ix.in.of(ix.to[i])) == 1 && to.InRate > 0:
 				e.Throughput = to.InRate
-			case len(ix.out[ix.from[i]]) == 1 && from.OutRate > 0:
+			case len(ix.out.of(ix.from[i])) == 1 && from.OutRate > 0:
 				e.Throughput = from.OutRate
 			}
 		}
@@ -95,50 +116,74 @@ func (g *Graph) derive() {
 	g.Problems = g.problems(ix)
 	g.Bottleneck = g.findBottleneck(ix)
 	if g.Bottleneck != nil {
-		g.Nodes[ix.of[g.Bottleneck.Node]].Cause = true
+		g.Nodes[ix.nodes[g.Bottleneck.Node]].Cause = true
 	}
 }
 
 // adjacency is a sorted graph by numbers: edge i goes from node from[i] to node
-// to[i]; out[n] and in[n] are edge numbers.
+// to[i]; out and in are each node's edges.
 type adjacency struct {
-	of       map[string]int
+	nodes    map[string]int
 	from, to []int
-	out, in  [][]int
+	out, in  lists
 }
 
-func index(g *Graph) *adjacency {
-	a := &adjacency{
-		of:   make(map[string]int, len(g.Nodes)),
-		from: make([]int, len(g.Edges)), to: make([]int, len(g.Edges)),
-		out: make([][]int, len(g.Nodes)), in: make([][]int, len(g.Nodes)),
+// lists are a list for each of many numbers, one after another.
+type lists struct {
+	ends  []int // of each list among items
+	items []int
+}
+
+// listsOf lists the places of each of n numbers, which numbers holds, in order.
+func listsOf(n int, numbers []int) lists {
+	l := lists{make([]int, n), make([]int, len(numbers))}
+	for _, i := range numbers {
+		l.ends[i]++
 	}
-	for i := range g.Nodes {
-		a.of[g.Nodes[i].ID] = i
+	begin := 0
+	for i, length := range l.ends {
+		l.ends[i] = begin
+		begin += length
 	}
+	for place, i := range numbers {
+		l.items[l.ends[i]] = place
+		l.ends[i]++
+	}
+	return l
+}
+
+func (l lists) of(i int) []int {
+	begin := 0
+	if i > 0 {
+		begin = l.ends[i-1]
+	}
+	return l.items[begin:l.ends[i]:l.ends[i]]
+}
+
+func index(g *Graph) *adjacency { return indexed(g, g.places()) }
+
+func indexed(g *Graph, at map[string]int) *adjacency {
+	a := &adjacency{nodes: at, from: make([]int, len(g.Edges)), to: make([]int, len(g.Edges))}
 	for i := range g.Edges {
-		from, to := a.of[g.Edges[i].From], a.of[g.Edges[i].To]
-		a.from[i], a.to[i] = from, to
-		a.out[from] = append(a.out[from], i)
-		a.in[to] = append(a.in[to], i)
+		a.from[i], a.to[i] = at[g.Edges[i].From], at[g.Edges[i].To]
 	}
+	a.out, a.in = listsOf(len(g.Nodes), a.from), listsOf(len(g.Nodes), a.to)
 	return a
 }
 
-func addMissingEnds(nodes []Node, edges []Edge) []Node {
-	known := make(map[string]bool, len(nodes))
-	for i := range nodes {
-		known[nodes[i].ID] = true
-	}
-	for i := range edges {
-		for _, id := range []string{edges[i].From, edges[i].To} {
-			if !known[id] {
-				known[id] = true
-				nodes = append(nodes, Node{ID: id, Kind: KindUnknown, Status: Status{Health: HealthUnknown}})
+// addMissingEnds adds the nodes that edges name and nobody registered, and
+// reports whether there are any.
+func (g *Graph) addMissingEnds(at map[string]int) bool {
+	before := len(g.Nodes)
+	for i := range g.Edges {
+		for _, id := range []string{g.Edges[i].From, g.Edges[i].To} {
+			if _, known := at[id]; !known {
+				at[id] = len(g.Nodes)
+				g.Nodes = append(g.Nodes, Node{ID: id, Kind: KindUnknown, Status: Status{Health: HealthUnknown}})
 			}
 		}
 	}
-	return nodes
+	return len(g.Nodes) > before
 }
 
 func (n *Node) normalize() {

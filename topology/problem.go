@@ -25,6 +25,8 @@ const (
 	ProblemOrphan ProblemKind = "orphan"
 	// ProblemEndpoint: a connection was observed to an endpoint that no node serves.
 	ProblemEndpoint ProblemKind = "unknown-endpoint"
+	// ProblemMatches: event types suggest so many edges that most were left out.
+	ProblemMatches ProblemKind = "too-many-matches"
 )
 
 // Problem is something in the graph that does not fit together.
@@ -34,36 +36,76 @@ type Problem struct {
 	Text  string      `json:"text"`
 }
 
-// problems derives all but ProblemEndpoint, whose entries it keeps: they come
-// from the tracker, for the graph itself has no such edge.
+// misfits are the ways in which a node does not fit in, and how that is said of
+// one and of several.
+var misfits = [...]struct {
+	kind         ProblemKind
+	one, several string
+}{
+	{ProblemUnregistered, "%s is named by others but is not registered", "%s are named by others but are not registered"},
+	{ProblemSourceWithInput, "%s is a source, yet something feeds it", "%s are sources, yet something feeds them"},
+	{ProblemSinkWithOutput, "%s is a sink, yet it feeds something", "%s are sinks, yet they feed something"},
+	{ProblemOrphan, "%s has neither an upstream nor a downstream", "%s have neither an upstream nor a downstream"},
+	{ProblemOrphan, "%s has no upstream", "%s have no upstream"},
+	{ProblemOrphan, "%s has no downstream", "%s have no downstream"},
+}
+
+// misfit returns the place among misfits of a node with so many edges, or -1.
+func (n *Node) misfit(ins, outs int) int8 {
+	switch {
+	case n.Health == HealthUnknown && n.Kind == KindUnknown:
+		return 0
+	case n.Kind == KindSource && ins > 0:
+		return 1
+	case n.Kind == KindSink && outs > 0:
+		return 2
+	case n.Kind == KindProcessor && ins == 0 && outs == 0:
+		return 3
+	case (n.Kind == KindProcessor || n.Kind == KindSink) && ins == 0:
+		return 4
+	case n.Kind == KindProcessor && outs == 0:
+		return 5
+	}
+	return -1
+}
+
+// problems derives all but ProblemEndpoint and ProblemMatches, whose entries it
+// keeps: the graph itself has no such edges. More than named nodes with the same
+// are one problem.
 func (g *Graph) problems(ix *adjacency) []Problem {
 	var list []Problem
 	for _, members := range g.Cycles {
-		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", join(briefs(members)))})
+		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", join(briefs(len(members), func(i int) string { return members[i] })))})
 	}
+	found := make([]int8, len(g.Nodes)) // among misfits
+	var count [len(misfits)]int
 	for i := range g.Nodes {
-		n := &g.Nodes[i]
-		ins, outs := len(ix.in[i]), len(ix.out[i])
-		add := func(kind ProblemKind, format string) {
-			list = append(list, Problem{kind, []string{n.ID}, fmt.Sprintf(format, brief(n.Title()))})
+		if found[i] = g.Nodes[i].misfit(len(ix.in.of(i)), len(ix.out.of(i))); found[i] >= 0 {
+			count[found[i]]++
 		}
+	}
+	var several [len(misfits)]*Problem
+	for i, m := range found {
+		n := &g.Nodes[i]
 		switch {
-		case n.Health == HealthUnknown && n.Kind == KindUnknown:
-			add(ProblemUnregistered, "%s is named by others but is not registered")
-		case n.Kind == KindSource && ins > 0:
-			add(ProblemSourceWithInput, "%s is a source, yet something feeds it")
-		case n.Kind == KindSink && outs > 0:
-			add(ProblemSinkWithOutput, "%s is a sink, yet it feeds something")
-		case n.Kind == KindProcessor && ins == 0 && outs == 0:
-			add(ProblemOrphan, "%s has neither an upstream nor a downstream")
-		case (n.Kind == KindProcessor || n.Kind == KindSink) && ins == 0:
-			add(ProblemOrphan, "%s has no upstream")
-		case n.Kind == KindProcessor && outs == 0:
-			add(ProblemOrphan, "%s has no downstream")
+		case m < 0:
+		case count[m] <= named:
+			list = append(list, Problem{misfits[m].kind, []string{n.ID}, fmt.Sprintf(misfits[m].one, brief(n.Title()))})
+		default:
+			if several[m] == nil {
+				several[m] = &Problem{Kind: misfits[m].kind, Nodes: make([]string, 0, count[m])}
+			}
+			several[m].Nodes = append(several[m].Nodes, n.ID)
+		}
+	}
+	for m, p := range several {
+		if p != nil {
+			p.Text = fmt.Sprintf(misfits[m].several, join(briefs(len(p.Nodes), func(i int) string { return g.Nodes[ix.nodes[p.Nodes[i]]].Title() })))
+			list = append(list, *p)
 		}
 	}
 	for _, p := range g.Problems {
-		if p.Kind == ProblemEndpoint {
+		if p.Kind == ProblemEndpoint || p.Kind == ProblemMatches {
 			p.Text, p.Nodes = text(p.Text), set(slices.Clone(p.Nodes))
 			list = append(list, p)
 		}
@@ -74,13 +116,17 @@ func (g *Graph) problems(ix *adjacency) []Problem {
 	return list
 }
 
-func briefs(names []string) []string {
-	list := make([]string, 0, len(names))
-	for i, name := range names {
-		if i == 8 {
-			return append(list, fmt.Sprintf("%d more", len(names)-i))
-		}
-		list = append(list, brief(name))
+// named is how many nodes a sentence names.
+const named = 8
+
+// briefs are the first of n names, and how many more there are.
+func briefs(n int, name func(int) string) []string {
+	list := make([]string, 0, named+1)
+	for i := range min(n, named) {
+		list = append(list, brief(name(i)))
+	}
+	if n > named {
+		list = append(list, fmt.Sprintf("%d more", n-named))
 	}
 	return list
 }

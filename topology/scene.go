@@ -129,8 +129,8 @@ func slotHeight(sl slot) float64 {
 
 // port spreads a node's lines over the middle of its side, in the order of
 // where they come from, so that they do not cross at the card.
-func (s *scene) port(card rect, node, edge int, side [][]int) float64 {
-	list := side[node]
+func (s *scene) port(card rect, node, edge int, side lists) float64 {
+	list := side.of(node)
 	place := 0
 	mine := s.otherEnd(edge, node)
 	for _, e := range list {
@@ -170,7 +170,7 @@ func (s *scene) column() {
 	var ends []int // by lane: the place up to which it is taken
 	lanes := 0
 	for _, n := range order {
-		for _, e := range s.ix.out[n] {
+		for _, e := range s.ix.out.of(n) {
 			if s.direct(e, place) || s.layout.layer[s.ix.to[e]] < 0 {
 				lane[e] = -1
 				continue
@@ -193,7 +193,7 @@ func (s *scene) column() {
 	s.width = narrowWidth
 	y := 12.0
 	for i, n := range order {
-		incoming := s.ix.in[n]
+		incoming := s.ix.in.of(n)
 		if i > 0 {
 			y += 22
 		}
