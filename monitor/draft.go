@@ -32,15 +32,23 @@ type Draft struct {
 	discovery     Histogram
 	discovers     bool
 	reconnections map[string]*[reconnectCount]uint64
-	slab          []Service // room for as many services as there were
+	slab          []Service // room for as many services as there were, used anew
 	signals       uint64
 	rejected      []ReasonCount
 }
 
-func newDraft(now time.Time, size int) *Draft {
-	return &Draft{
-		now: now, services: make(map[string]*Service, size), pools: map[string]*Pool{},
-		edges: map[[2]string]*Edge{}, reconnections: map[string]*[reconnectCount]uint64{}, slab: make([]Service, 0, size),
+// begin makes d an empty draft. The room for services is kept: a snapshot takes
+// copies, and with ten thousand of them it is five megabytes.
+func (d *Draft) begin(now time.Time) {
+	services, slab := d.services, d.slab
+	if n := len(services); services == nil || n > cap(slab) || n < cap(slab)/2 {
+		services, slab = make(map[string]*Service, n), make([]Service, 0, n)
+	}
+	clear(services)
+	clear(slab)
+	*d = Draft{
+		now: now, services: services, slab: slab[:0], pools: map[string]*Pool{},
+		edges: map[[2]string]*Edge{}, reconnections: map[string]*[reconnectCount]uint64{},
 	}
 }
 

@@ -19,6 +19,7 @@ type engine struct {
 
 	mu          sync.Mutex
 	past        past
+	groups      groups
 	subscribers []*func(Transition)
 	silences    []*Silence
 	victims     map[string]string // services that another holds back, by their ids
@@ -49,7 +50,7 @@ type active struct {
 }
 
 func newEngine(rules []Rule) *engine {
-	e := &engine{past: past{series: map[*Family]*kept{}}}
+	e := &engine{past: past{series: map[*Family]*kept{}}, groups: groups{}}
 	names := map[string]int{}
 	for _, r := range rules {
 		if r.Disabled {
@@ -105,7 +106,9 @@ func (e *engine) evaluate(now time.Time, read reader) []Transition {
 	var changes []change
 	for i := range e.rules {
 		r := &e.rules[i]
-		changes = r.step(changes, r.values(now, read, &e.past), now)
+		clear(e.groups)
+		r.gather(e.groups, now, read, &e.past)
+		changes = r.step(changes, e.groups, now)
 	}
 	// Only now: whether one alert inhibits another depends on all of them.
 	transitions := make([]Transition, len(changes))
@@ -118,15 +121,19 @@ func (e *engine) evaluate(now time.Time, read reader) []Transition {
 }
 
 // step takes the rule's alerts to where the groups' numbers want them.
-func (r *compiled) step(changes []change, values map[[MaxLabels]string]float64, now time.Time) []change {
+func (r *compiled) step(changes []change, values groups, now time.Time) []change {
 	forced := r.fires(values)
 	if forced {
 		values[[MaxLabels]string{}] = 0
 	}
-	for _, group := range slices.SortedFunc(maps.Keys(values), compareGroups) {
-		if !forced && !r.Condition.Compare.holds(values[group], r.Condition.Threshold) && r.Condition.Func != Absent {
-			continue
+	var held [][MaxLabels]string
+	for group, value := range values {
+		if forced || r.Condition.Func == Absent || r.Condition.Compare.holds(value, r.Condition.Threshold) {
+			held = append(held, group)
 		}
+	}
+	slices.SortFunc(held, compareGroups)
+	for _, group := range held {
 		a := r.active[group]
 		if a == nil || a.state == Inactive {
 			a = &active{state: Pending, since: now}
@@ -169,7 +176,7 @@ func (r *compiled) step(changes []change, values map[[MaxLabels]string]float64, 
 
 // fires says that there is no number at all, that the rule takes this for a
 // failure, and that none of its alerts says so already.
-func (r *compiled) fires(values map[[MaxLabels]string]float64) bool {
+func (r *compiled) fires(values groups) bool {
 	if r.NoData != NoDataFire || len(values) > 0 {
 		return false
 	}

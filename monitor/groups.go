@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Groups are what a condition makes of its family's samples: a number for each
+// groups are what a condition makes of its family's samples: a number for each
 // combination of the values of its By labels.
+type groups map[[MaxLabels]string]float64
 
-// values computes the number of each group that has one.
-func (r *compiled) values(now time.Time, read reader, p *past) map[[MaxLabels]string]float64 {
-	groups := map[[MaxLabels]string]float64{}
+// gather puts the number of each group that has one into the empty groups.
+func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 	c := &r.Condition
 	add := func(labels [MaxLabels]string, value float64) {
 		group := r.group(labels)
@@ -61,7 +61,6 @@ func (r *compiled) values(now time.Time, read reader, p *past) map[[MaxLabels]st
 			}
 		}
 	}
-	return groups
 }
 
 func (r *compiled) group(labels [MaxLabels]string) (group [MaxLabels]string) {

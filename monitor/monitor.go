@@ -23,6 +23,7 @@ type Monitor struct {
 	// building is held, by a send, while a snapshot is built: sources are users'
 	// code, so it is no mutex. It guards what follows.
 	building chan struct{}
+	draft    Draft
 	places   limits
 	dropped  uint64
 	meters   meters
@@ -228,7 +229,8 @@ func (m *Monitor) build() *Snapshot {
 	m.mu.Lock()
 	sources := m.sources
 	m.mu.Unlock()
-	d := newDraft(time.Now(), len(m.latest.Load().Services))
+	d := &m.draft
+	d.begin(time.Now())
 	for _, w := range sources {
 		w.source.Collect(d)
 	}

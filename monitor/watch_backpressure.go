@@ -6,13 +6,10 @@ import (
 )
 
 // Decider is what WatchController needs of a *backpressure.Controller.
-type Decider interface {
-	Snapshot() backpressure.Snapshot
-	Metrics() backpressure.PipelineMetrics
-}
+type Decider interface{ Snapshot() backpressure.Snapshot }
 
-// WatchController watches the pipeline's decision, and with it every service
-// that reports to it. It makes this process the one that exports the pipeline's
+// WatchController watches the pipeline's decision, and with it the services of
+// its snapshot. It makes this process the one that exports the pipeline's
 // families: watch a controller where the decision is made, and only there.
 func (m *Monitor) WatchController(c Decider) (stop func()) {
 	// A path that ends takes its count along; a counter must not fall.
@@ -24,16 +21,16 @@ func (m *Monitor) WatchController(c Decider) (stop func()) {
 		}
 		total, last = total+s.Activations-last, s.Activations
 		s.Activations = total
-		d.addDecision(&s, c.Metrics())
+		d.addDecision(&s)
 		for i := range s.Services {
 			d.addReport(&s.Services[i])
 		}
 	}))
 }
 
-func (d *Draft) addDecision(s *backpressure.Snapshot, metrics backpressure.PipelineMetrics) {
+func (d *Draft) addDecision(s *backpressure.Snapshot) {
 	p := d.Pipeline()
-	p.Throughput, p.Latency = metrics.TotalThroughput, metrics.EndToEndLatency
+	p.Throughput, p.Latency = s.TotalThroughput, s.EndToEndLatency
 	p.Load, p.WorstLoad, p.AggregateLoad, p.WorstService = s.Load, s.WorstLoad, s.AggregateLoad, s.WorstService
 	p.Active, p.Fraction, p.ActiveTime = s.Active, s.Fraction, s.ActiveTime
 	p.ActivateAt, p.RecoverAt = s.Activation, s.Recovery

@@ -1,8 +1,6 @@
 package monitor
 
 import (
-	"strings"
-
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -21,7 +19,7 @@ func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 				continue
 			}
 			v := d.Service(n.ID)
-			if t := Type(strings.ToLower(string(n.Kind))).known(); t != TypeUnknown {
+			if t := typeOf(n.Kind); t != TypeUnknown {
 				v.Type = t
 			}
 			if v.Version == "" {
@@ -34,7 +32,7 @@ func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 			if v.Upstreams == nil {
 				v.Upstreams = n.Upstreams
 			}
-			if n.InFlight|n.MaxInFlight != 0 && !v.hasReport {
+			if !v.hasReport && reports(n) {
 				v.hasReport = true
 				v.reported = reported{
 					load: n.Load, inFlight: n.InFlight, limit: n.MaxInFlight, queue: n.QueueDepth,
@@ -65,4 +63,22 @@ func healthOf(h topology.Health) Health {
 	default:
 		return HealthUnknown
 	}
+}
+
+func typeOf(k topology.Kind) Type {
+	switch k {
+	case topology.KindSource:
+		return TypeSource
+	case topology.KindProcessor:
+		return TypeProcessor
+	case topology.KindSink:
+		return TypeSink
+	default:
+		return TypeUnknown
+	}
+}
+
+// reports says whether the node's status holds any figure.
+func reports(n *topology.Node) bool {
+	return n.InFlight|n.MaxInFlight|n.QueueDepth|int64(n.Latency) != 0 || n.InRate+n.OutRate+n.ErrorRatio > 0
 }
