@@ -221,12 +221,11 @@ func roleFromFlowctl(t flowctlpb.ServiceType) backpressure.Role {
 	}
 }
 
-// clone shares nothing that the caller may change.
+// clone shares nothing that the caller may change. The metrics are a copy already.
 func (s Status) clone() Status {
 	s.InputEventTypes = slices.Clone(s.InputEventTypes)
 	s.OutputEventTypes = slices.Clone(s.OutputEventTypes)
 	s.Upstreams = slices.Clone(s.Upstreams)
 	s.Metadata = maps.Clone(s.Metadata)
-	s.Metrics = maps.Clone(s.Metrics)
 	return s
 }

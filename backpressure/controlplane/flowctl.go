@@ -43,7 +43,7 @@ func (f flowctlService) GetServiceStatus(_ context.Context, in *flowctlpb.Servic
 
 func (f flowctlService) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.ServiceList, error) {
 	list := &flowctlpb.ServiceList{}
-	for _, status := range f.s.registry.list(nil) {
+	for _, status := range f.s.registry.statuses(nil) {
 		list.Services = append(list.Services, statusToFlowctl(status))
 	}
 	return list, nil
@@ -91,7 +91,7 @@ func (f flowctlV1Service) DiscoverComponents(_ context.Context, in *flowctlv1pb.
 		Metadata:   in.GetMetadataFilters(),
 	}
 	response := &flowctlv1pb.DiscoveryResponse{}
-	for _, status := range f.s.registry.list(func(s *Status) bool { return !s.Stale && filter.matches(&s.Component) }) {
+	for _, status := range f.s.registry.statuses(func(s *Status) bool { return !s.Stale && filter.matches(&s.Component) }) {
 		response.Components = append(response.Components, status.toV1(0))
 	}
 	return response, nil
@@ -119,7 +119,7 @@ func (f flowctlV1Service) GetComponentStatus(_ context.Context, in *flowctlv1pb.
 func (f flowctlV1Service) ListComponents(_ context.Context, in *flowctlv1pb.ListComponentsRequest) (*flowctlv1pb.ListComponentsResponse, error) {
 	role := roleFromV1(in.GetTypeFilter())
 	response := &flowctlv1pb.ListComponentsResponse{}
-	for _, status := range f.s.registry.list(func(s *Status) bool {
+	for _, status := range f.s.registry.statuses(func(s *Status) bool {
 		return (role == backpressure.RoleUnknown || s.Role == role) && (in.GetIncludeUnhealthy() || s.healthy())
 	}) {
 		response.Components = append(response.Components, statusToV1(status))
@@ -160,7 +160,7 @@ func (s *Status) healthy() bool {
 }
 
 func reportFromMetrics(e *entry) backpressure.Report {
-	return reportOf(e.ID, e.MaxInFlight, e.Metrics)
+	return reportOf(e.ID, e.MaxInFlight, e.metrics.value)
 }
 
 func notRegistered(id string) *Error {

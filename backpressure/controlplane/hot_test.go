@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,11 +47,44 @@ func BenchmarkHotBeat(b *testing.B) {
 
 func TestTheFrequentBeatAllocatesNothing(t *testing.T) {
 	s, streams, frequent := crowd(t, 10)
-	i := 0
-	require.Zero(t, testing.AllocsPerRun(1000, func() {
-		require.NoError(t, s.takeBeat(streams[i%10].id, streams[i%10], frequent))
-		i++
-	}))
+	heartbeat := marshal(t, &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 11, MaxInFlight: 100}, Metrics: numbered(10)})
+	for _, own := range streams {
+		require.NoError(t, s.takeBeat(own.id, own, heartbeat))
+	}
+	for _, message := range [][]byte{frequent, heartbeat} {
+		i := 0
+		require.Zero(t, testing.AllocsPerRun(1000, func() {
+			require.NoError(t, s.takeBeat(streams[i%10].id, streams[i%10], message))
+			i++
+		}))
+	}
+}
+
+// A beat that is refused, for its report or for one of its metrics, leaves the
+// metrics as they were, whichever way it came.
+func TestARefusedBeatLeavesTheMetrics(t *testing.T) {
+	s, streams, _ := crowd(t, 1)
+	own := streams[0]
+	of := func() map[string]float64 { return s.Components()[0].Metrics }
+	good := &sluicepb.Load{InFlight: 1, MaxInFlight: 100}
+	require.NoError(t, s.takeBeat(own.id, own, marshal(t, &sluicepb.Beat{Load: good, Metrics: map[string]float64{"a": 1, "b": 2}})))
+	want := map[string]float64{"a": 1, "b": 2}
+	require.Equal(t, want, of())
+	for _, bad := range []*sluicepb.Beat{
+		{Load: &sluicepb.Load{InFlight: -1}, Metrics: map[string]float64{"a": 3, "c": 4}},
+		{Load: good, Metrics: map[string]float64{"a": 3, "b": math.NaN()}},
+		{Load: good, Metrics: map[string]float64{"a": 3, "\x00": 1}},
+		{Load: good, Metrics: numbered(300)},
+	} {
+		require.Error(t, s.takeBeat(own.id, own, marshal(t, bad)))
+		require.Equal(t, want, of())
+		require.Error(t, s.beat(t.Context(), own.id, HealthUnknown, bad.GetMetrics(), func(e *entry) backpressure.Report { return reportFromBeat(e, bad) }))
+		require.Equal(t, want, of())
+	}
+	before := of()
+	require.NoError(t, s.takeBeat(own.id, own, marshal(t, &sluicepb.Beat{Load: good, Metrics: map[string]float64{"b": 5}})))
+	require.Equal(t, want, before, "what was handed out stays")
+	require.Equal(t, map[string]float64{"a": 1, "b": 5}, of())
 }
 
 // A beat that is under way while its component is removed, or registered anew,

@@ -2,7 +2,9 @@ package controlplane
 
 import (
 	"math"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -36,12 +38,16 @@ func (c letterCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// The numbers of the fields that readBeat knows, as in controlplane.proto.
+// The numbers of the fields that a plainBeat has, as in controlplane.proto.
 const (
 	upBeat = 2
 
-	beatTime = 1
-	beatLoad = 2
+	beatTime    = 1
+	beatLoad    = 2
+	beatMetrics = 3
+
+	entryKey   = 1
+	entryValue = 2
 
 	timeSeconds = 1
 	timeNanos   = 2
@@ -56,14 +62,31 @@ const (
 	loadFraction    = 8
 )
 
-// readBeat reads the message that agents send each second, a beat of a time and
-// a load, off the wire. It says false to every other one, and to whatever is not
-// quite as expected: those are for proto.Unmarshal, with which it agrees.
-func readBeat(b []byte) (r backpressure.Report, ok bool) {
-	loaded := false
+// A plainBeat is a beat as agents send it each second and as a heartbeat: a time,
+// perhaps a load and perhaps metrics.
+type plainBeat struct {
+	report   backpressure.Report // its time, and its load
+	loaded   bool                // it has a load
+	readings []reading           // their names are valid as long as the message
+}
+
+// maxReadings is how many metrics a plain beat has at most: their room is kept.
+const maxReadings = 64
+
+// plainBeats are used anew: there is one for each beat that is being taken, not
+// for each session.
+var plainBeats = sync.Pool{New: func() any { return &plainBeat{readings: make([]reading, 0, 16)} }}
+
+// read reads a message of an agent off the wire. It says false to what is no
+// plain beat, and to whatever is not quite as expected: those are for
+// proto.Unmarshal, with which it agrees.
+func (p *plainBeat) read(message []byte) bool {
+	*p = plainBeat{readings: p.readings[:0]}
+	beat := false
 	var seconds, nanos int64
 	timed := false
-	ok = eachField(b, func(f field) bool {
+	ok := eachField(message, func(f field) bool {
+		beat = true
 		return f.number == upBeat && f.kind == protowire.BytesType && eachField(f.bytes, func(f field) bool {
 			switch {
 			case f.kind != protowire.BytesType:
@@ -84,16 +107,47 @@ func readBeat(b []byte) (r backpressure.Report, ok bool) {
 					return true
 				})
 			case f.number == beatLoad:
-				loaded = true
-				return eachField(f.bytes, func(f field) bool { return readLoad(f, &r) })
+				p.loaded = true
+				return eachField(f.bytes, func(f field) bool { return readLoad(f, &p.report) })
+			case f.number == beatMetrics && len(p.readings) < maxReadings:
+				one, ok := readReading(f.bytes)
+				p.readings = append(p.readings, one)
+				return ok
 			}
 			return false
 		})
 	})
 	if timed {
-		r.Time = time.Unix(seconds, nanos).UTC()
+		p.report.Time = time.Unix(seconds, nanos).UTC()
 	}
-	return r, ok && loaded
+	return ok && beat
+}
+
+// reportOf is what the beat reports of the component: without a load, that it is
+// as before.
+func (p *plainBeat) reportOf(e *entry) backpressure.Report {
+	report := e.Report
+	if p.loaded {
+		report = p.report
+	}
+	report.ServiceID, report.Time = e.ID, p.report.Time
+	return report
+}
+
+// readReading reads an entry of a map: both of its fields may be absent.
+func readReading(b []byte) (one reading, ok bool) {
+	ok = eachField(b, func(f field) bool {
+		switch {
+		case f.number == entryKey && f.kind == protowire.BytesType:
+			one.name = f.bytes
+			return utf8.Valid(f.bytes)
+		case f.number == entryValue && f.kind == protowire.Fixed64Type:
+			one.value = math.Float64frombits(f.value)
+			return true
+		}
+		return false
+	})
+	return one, ok
 }
 
 func readLoad(f field, r *backpressure.Report) bool {

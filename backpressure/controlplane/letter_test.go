@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -27,29 +28,49 @@ var beats = []*sluicepb.Beat{
 	{Load: &sluicepb.Load{}},
 	{Load: &sluicepb.Load{InFlight: -1, Load: math.NaN(), LatencyNanos: math.MinInt64}},
 	{Time: &timestamppb.Timestamp{Seconds: -1, Nanos: -1}, Load: &sluicepb.Load{}},
+	{Load: &sluicepb.Load{InFlight: 1}, Metrics: map[string]float64{"a": 1, "": 0, "é": math.Inf(1)}},
+	{Load: &sluicepb.Load{InFlight: 1}, Metrics: numbered(maxReadings)},
 	{Time: timestamppb.New(time.Unix(1, 1))},
-	{Load: &sluicepb.Load{InFlight: 1}, Metrics: map[string]float64{"a": 1}},
-	{Load: &sluicepb.Load{InFlight: 1}, Edges: []*sluicepb.Edge{{Upstream: "a"}}},
+	{Metrics: numbered(3)},
 	{},
+
+	{Load: &sluicepb.Load{InFlight: 1}, Metrics: numbered(maxReadings + 1)},
+	{Load: &sluicepb.Load{InFlight: 1}, Edges: []*sluicepb.Edge{{Upstream: "a"}}},
+}
+
+// plain is how many of beats are plain, the first.
+const plain = 9
+
+func numbered(n int) map[string]float64 {
+	metrics := map[string]float64{}
+	for i := range n {
+		metrics[fmt.Sprint("m", i)] = float64(i)
+	}
+	return metrics
 }
 
 func TestTheFrequentBeatIsReadOffTheWire(t *testing.T) {
+	var p plainBeat
 	for i, beat := range beats {
-		_, ok := readBeat(marshal(t, beat))
-		require.Equal(t, i < 4, ok, "%v", beat)
+		require.Equal(t, i < plain, p.read(marshal(t, beat)), "%v", beat)
+	}
+	require.False(t, p.read(nil))
+	require.LessOrEqual(t, cap(p.readings), 2*maxReadings)
+	for _, beat := range beats[:plain] {
+		frequent := marshal(t, beat)
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			if !p.read(frequent) {
+				panic("not read")
+			}
+		}))
 	}
 	frequent := marshal(t, beats[0])
-	require.Zero(t, testing.AllocsPerRun(100, func() {
-		if _, ok := readBeat(frequent); !ok {
-			panic("not read")
-		}
-	}))
 	var l letter
 	require.NoError(t, proto.Unmarshal(frequent, &l))
 	require.Equal(t, frequent, l.bytes())
 }
 
-// FuzzReadBeat: what readBeat reads, proto.Unmarshal reads the same.
+// FuzzReadBeat: what is read as a plain beat, proto.Unmarshal reads the same.
 func FuzzReadBeat(f *testing.F) {
 	for _, beat := range beats {
 		f.Add(marshal(f, beat))
@@ -57,19 +78,29 @@ func FuzzReadBeat(f *testing.F) {
 	f.Add(append(marshal(f, beats[0]), marshal(f, beats[2])...))
 	f.Add([]byte{0x12, 0x04, 0x12, 0x02, 0x08, 0x80})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, ok := readBeat(b)
-		if !ok {
+		var p plainBeat
+		if !p.read(b) {
 			return
 		}
 		var up sluicepb.Up
-		if err := proto.Unmarshal(b, &up); err != nil || up.GetBeat().GetLoad() == nil {
+		if err := proto.Unmarshal(b, &up); err != nil || up.GetBeat() == nil || p.loaded != (up.GetBeat().GetLoad() != nil) {
 			t.Fatalf("read %x, which is %v, %v", b, &up, err)
 		}
 		beat := up.GetBeat()
-		if len(beat.GetMetrics())+len(beat.GetEdges()) > 0 {
+		if len(beat.GetEdges()) > 0 {
 			t.Fatalf("left something of %v unread", &up)
 		}
-		want := reportFromBeat(&entry{}, beat)
+		metrics, list := beat.GetMetrics(), metricList(nil).put(p.readings)
+		require.Len(t, list, len(metrics))
+		for _, m := range list {
+			v, ok := metrics[m.name.Value()]
+			require.True(t, ok, m.name.Value())
+			require.Equal(t, math.Float64bits(v), math.Float64bits(m.value))
+		}
+		e := &entry{}
+		e.ID, e.Report.QueueDepth = "sink", 7
+		got, want := p.reportOf(e), reportFromBeat(e, beat)
+		want.ServiceID = "sink"
 		for _, v := range [...][2]*float64{
 			{&got.Load, &want.Load}, {&got.Throughput, &want.Throughput}, {&got.ErrorRate, &want.ErrorRate}, {&got.Fraction, &want.Fraction},
 		} {
@@ -85,8 +116,9 @@ func FuzzReadBeat(f *testing.F) {
 func BenchmarkHotReadBeat(b *testing.B) {
 	frequent := marshal(b, beats[0])
 	b.ReportAllocs()
+	var p plainBeat
 	for b.Loop() {
-		readBeat(frequent)
+		p.read(frequent)
 	}
 }
 

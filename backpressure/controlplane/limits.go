@@ -125,25 +125,33 @@ func (l Limits) checkEdges(edges []Edge) *Error {
 	return nil
 }
 
-// checkMetrics looks at keys and values; what a number means is judged by who
-// reads it.
-func (l Limits) checkMetrics(known, add map[string]float64) *Error {
-	fresh := 0
-	for key, v := range add {
-		if err := l.checkText("metric name", key); err != nil {
-			return err
-		}
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return refuse(Invalid, "metric %q is %v, want a number", key[:min(len(key), 64)], v)
-		}
-		if _, ok := known[key]; !ok {
-			fresh++
-		}
-	}
-	if n := len(known) + fresh; n > l.Metrics {
+// checkMetrics looks at names and values; what a number means is judged by who
+// reads it. It returns how many bytes the new ones add.
+func (l Limits) checkMetrics(known metricList, add []reading) (grown int, err *Error) {
+	tooMany := func(n int) *Error {
 		return refuse(TooMany, "%d metrics, at most %d are kept of a component", n, l.Metrics)
 	}
-	return nil
+	if len(add) > l.Metrics {
+		return 0, tooMany(len(add))
+	}
+	fresh := 0
+	for _, r := range add {
+		if math.IsNaN(r.value) || math.IsInf(r.value, 0) {
+			return 0, refuse(Invalid, "metric %q is %v, want a number", r.name[:min(len(r.name), 64)], r.value)
+		}
+		if _, ok := known.find(r.name); ok {
+			continue
+		}
+		if err := l.checkText("metric name", string(r.name)); err != nil {
+			return 0, err
+		}
+		fresh++
+		grown += len(r.name) + entryOverhead
+	}
+	if n := len(known) + fresh; n > l.Metrics {
+		return 0, tooMany(n)
+	}
+	return grown, nil
 }
 
 func (l Limits) checkText(field, text string) *Error {

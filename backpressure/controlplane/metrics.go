@@ -35,21 +35,26 @@ const (
 // reportOf reads a report out of heartbeat metrics, for components that know
 // no stream. A metric that is absent is 0, as in a report; a maximum that is
 // absent is the one that the component registered with.
-func reportOf(id string, maxInFlight int64, metrics map[string]float64) backpressure.Report {
+func reportOf(id string, maxInFlight int64, metric func(name string) float64) backpressure.Report {
 	r := backpressure.Report{
 		ServiceID:   id,
-		InFlight:    whole(metrics[MetricInFlight]),
-		MaxInFlight: whole(metrics[MetricMaxInFlight]),
-		Load:        metrics[MetricUtilization],
-		QueueDepth:  whole(metrics[MetricQueueDepth]),
-		Throughput:  metrics[MetricThroughput],
-		Latency:     time.Duration(whole(metrics[MetricLatency] * float64(time.Millisecond))),
-		Fraction:    metrics[MetricFraction],
+		InFlight:    whole(metric(MetricInFlight)),
+		MaxInFlight: whole(metric(MetricMaxInFlight)),
+		Load:        metric(MetricUtilization),
+		QueueDepth:  whole(metric(MetricQueueDepth)),
+		Throughput:  metric(MetricThroughput),
+		Latency:     time.Duration(whole(metric(MetricLatency) * float64(time.Millisecond))),
+		Fraction:    metric(MetricFraction),
 	}
 	if r.MaxInFlight == 0 {
 		r.MaxInFlight = maxInFlight
 	}
 	return r
+}
+
+// in returns how a heartbeat map is read.
+func in(metrics map[string]float64) func(name string) float64 {
+	return func(name string) float64 { return metrics[name] }
 }
 
 // metricsOf is the map that a heartbeat carries for a report.

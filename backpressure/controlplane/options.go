@@ -22,6 +22,7 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.ReadBufferSize(1 << 10),
 		grpc.WriteBufferSize(2 << 10),
+		grpc.HeaderTableSize(0),
 		grpc.StaticConnWindowSize(window),
 		grpc.StaticStreamWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),

@@ -108,7 +108,7 @@ func (a *Agent) newer() dialect {
 			var reports []backpressure.Report
 			for _, c := range list.GetComponents() {
 				component, _ := fromV1(c.GetComponent())
-				report := reportOf(component.ID, component.MaxInFlight, parseMetrics(c.GetMetrics()))
+				report := reportOf(component.ID, component.MaxInFlight, in(parseMetrics(c.GetMetrics())))
 				report.Role, report.Upstreams = component.Role, component.Upstreams
 				reports = append(reports, report)
 			}
@@ -132,7 +132,7 @@ func (a *Agent) older() dialect {
 			var reports []backpressure.Report
 			for _, service := range list.GetServices() {
 				if service.GetIsHealthy() {
-					report := reportOf(service.GetServiceId(), 0, service.GetMetrics())
+					report := reportOf(service.GetServiceId(), 0, in(service.GetMetrics()))
 					report.Role = roleFromFlowctl(service.GetServiceType())
 					reports = append(reports, report)
 				}

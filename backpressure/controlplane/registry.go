@@ -16,7 +16,8 @@ const minStale = 30 * time.Second
 
 // An entry is one registered component. The registry's mutex guards it.
 type entry struct {
-	Status
+	Status    // its Metrics are in metrics
+	metrics   metricList
 	peer      string        // the connection that registered it
 	heartbeat time.Duration // announced; 0: not known
 	edges     []Edge
@@ -43,6 +44,8 @@ type registry struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry
+	changes uint64   // of who is there
+	listed  []*entry // in order of their ids; replaced, and nil after a change
 	perPeer map[string]int
 	size    int // over all entries
 	// producers lists the components that write an event type.
@@ -101,6 +104,7 @@ func (r *registry) put(c Component, heartbeat time.Duration, peer string) (backp
 	}
 	r.size += fresh.size
 	r.entries[c.ID] = fresh
+	r.changedLocked()
 	r.perPeer[peer]++
 	for _, event := range c.OutputEventTypes {
 		if r.producers[event] == nil {
@@ -118,9 +122,19 @@ func (r *registry) remove(id string) bool {
 	if e == nil {
 		return false
 	}
-	r.forgetLocked(e)
-	delete(r.entries, id)
+	r.deleteLocked(e)
 	return true
+}
+
+func (r *registry) deleteLocked(e *entry) {
+	r.forgetLocked(e)
+	delete(r.entries, e.ID)
+	r.changedLocked()
+}
+
+func (r *registry) changedLocked() {
+	r.changes++
+	r.listed = nil
 }
 
 func (r *registry) forgetLocked(e *entry) {
@@ -149,45 +163,40 @@ func (r *registry) ofLocked(id string, own *session) *entry {
 	return r.entries[id]
 }
 
-// beat notes a sign of life, through the stream own if not nil. Metrics merge into the stored ones; a health of
-// unknown keeps the stored one; report, if given, replaces the stored report.
-// It returns what to tell the controller. A beat that check refuses changes
-// nothing.
-func (r *registry) beat(id string, own *session, health Health, metrics map[string]float64, report func(*entry) backpressure.Report, check func(backpressure.Report) error) (backpressure.Report, *Error) {
+// beat notes a sign of life, through the stream own if not nil. Readings join the
+// stored metrics; a health of unknown keeps the stored one; report replaces the
+// stored report, and may go by the metrics unless it came through a stream. It
+// returns what to tell the controller. A beat that check refuses changes nothing.
+func (r *registry) beat(id string, own *session, health Health, readings []reading, report func(*entry) backpressure.Report, check func(backpressure.Report) error) (backpressure.Report, *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.ofLocked(id, own)
 	if e == nil {
 		return backpressure.Report{}, notRegistered(id)
 	}
-	merged, grown := e.Metrics, 0
-	if len(metrics) > 0 {
-		if err := r.limits.checkMetrics(e.Metrics, metrics); err != nil {
+	grown := 0
+	if len(readings) > 0 {
+		var err *Error
+		if grown, err = r.limits.checkMetrics(e.metrics, readings); err != nil {
 			return backpressure.Report{}, err
-		}
-		// A new map each time: snapshots share the old one.
-		merged = make(map[string]float64, max(len(e.Metrics), len(metrics)))
-		maps.Copy(merged, e.Metrics)
-		for key, v := range metrics {
-			if _, known := merged[key]; !known {
-				grown += len(key) + entryOverhead
-			}
-			merged[key] = v
 		}
 	}
 	if grown > 0 && r.size+grown > r.limits.Bytes {
 		return backpressure.Report{}, refuse(TooMany, "%d bytes of metrics, and the registry is full", grown)
 	}
-	before := e.Metrics
-	e.Metrics = merged
-	if report != nil {
-		told := report(e)
-		if err := check(told); err != nil {
-			e.Metrics = before
-			return backpressure.Report{}, refusalOf(err)
-		}
-		e.Report = told
+	before := e.metrics
+	if own == nil {
+		e.metrics = slices.Clone(before).put(readings)
 	}
+	told := report(e)
+	if err := check(told); err != nil {
+		e.metrics = before
+		return backpressure.Report{}, refusalOf(err)
+	}
+	if own != nil {
+		e.metrics = e.metrics.put(readings)
+	}
+	e.Report = told
 	e.size += grown
 	r.size += grown
 	e.Stale = false
@@ -281,8 +290,7 @@ func (r *registry) expire(now time.Time) (gone, stale []string) {
 		e.Stale = silent > e.staleAfter()
 		switch {
 		case silent > 2*e.staleAfter() && e.session == nil:
-			r.forgetLocked(e)
-			delete(r.entries, e.ID)
+			r.deleteLocked(e)
 			gone = append(gone, e.ID)
 		case e.Stale:
 			stale = append(stale, e.ID)
@@ -295,19 +303,48 @@ func (r *registry) expire(now time.Time) (gone, stale []string) {
 // thousand must not hold up their beats for as long.
 const together = 256
 
-// each calls look for every entry, in no order, with the lock held.
+// each calls look for every entry, in order of their ids, with the lock held.
 func (r *registry) each(look func(*entry)) {
+	all := r.inOrder()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := slices.Collect(maps.Values(r.entries))
 	for i, e := range all {
 		if i%together == together-1 {
 			r.mu.Unlock()
 			r.mu.Lock()
 		}
-		if r.entries[e.ID] == e {
+		if e := r.entries[e.ID]; e != nil { // perhaps registered anew
 			look(e)
 		}
+	}
+}
+
+// inOrder returns the entries in order of their ids, in a list that is shared.
+// Sorting, too, must not hold up a beat.
+func (r *registry) inOrder() []*entry {
+	all, changes, sorted := r.listing()
+	if !sorted {
+		slices.SortFunc(all, func(a, b *entry) int { return strings.Compare(a.ID, b.ID) })
+		r.list(all, changes)
+	}
+	return all
+}
+
+func (r *registry) listing() (all []*entry, changes uint64, sorted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listed != nil {
+		return r.listed, r.changes, true
+	}
+	return slices.AppendSeq(make([]*entry, 0, len(r.entries)), maps.Values(r.entries)), r.changes, false
+}
+
+// list keeps what was sorted, unless the entries changed meanwhile.
+func (r *registry) list(all []*entry, changes uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changes == changes {
+		r.listed = all
 	}
 }
 
@@ -321,8 +358,8 @@ func (r *registry) get(id string) (Status, bool) {
 	return r.statusLocked(e).clone(), true
 }
 
-// list returns the components that keep accepts, sorted by id.
-func (r *registry) list(keep func(*Status) bool) []Status {
+// statuses returns the components that keep accepts, in order of their ids.
+func (r *registry) statuses(keep func(*Status) bool) []Status {
 	var statuses []Status
 	r.each(func(e *entry) {
 		if status := r.statusLocked(e); keep == nil || keep(&status) {
@@ -332,16 +369,21 @@ func (r *registry) list(keep func(*Status) bool) []Status {
 	for i := range statuses {
 		statuses[i] = statuses[i].clone()
 	}
-	slices.SortFunc(statuses, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
 	return statuses
 }
 
-// statusLocked shares its lists and maps with the entry, where they are replaced
-// and never changed.
+// statusLocked shares its lists and its metadata with the entry, where they are
+// replaced and never changed.
 func (r *registry) statusLocked(e *entry) Status {
 	status := e.Status
-	status.Stale = time.Since(e.LastHeartbeat) > e.staleAfter()
-	status.Lost = e.session == nil && !e.left.IsZero() && time.Since(e.left) > lostAfter
+	status.Stale, status.Lost = e.silentLocked()
+	status.Metrics = e.metrics.all()
 	status.Report = r.reportLocked(e)
 	return status
+}
+
+// silentLocked says whether the component's beats have stopped, and whether its
+// stream broke.
+func (e *entry) silentLocked() (stale, lost bool) {
+	return time.Since(e.LastHeartbeat) > e.staleAfter(), e.session == nil && !e.left.IsZero() && time.Since(e.left) > lostAfter
 }

@@ -120,7 +120,7 @@ type Server struct {
 	log        *slog.Logger
 	controller *backpressure.Controller
 	registry   *registry
-	graph      *graph
+	pictures   *pictures
 	refused    [reasons]atomic.Uint64
 	reports    atomic.Uint64
 
@@ -146,7 +146,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		controller: controller,
 		registry:   newRegistry(cfg.Limits),
 	}
-	s.graph = newGraph(s)
+	s.pictures = &pictures{server: s}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.began, s.sessions = time.Now(), map[*session]struct{}{}
 	s.running.Go(s.janitor)
@@ -167,7 +167,7 @@ func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 func (s *Server) Controller() *backpressure.Controller { return s.controller }
 
 // Components returns every registered component, sorted by id.
-func (s *Server) Components() []Status { return s.registry.list(nil) }
+func (s *Server) Components() []Status { return s.registry.statuses(nil) }
 
 // Refused returns how many requests were refused, by reason.
 func (s *Server) Refused() map[Reason]uint64 {
@@ -210,7 +210,7 @@ func (s *Server) register(ctx context.Context, c Component, heartbeat time.Durat
 	}
 	s.place(c.OutputEventTypes)
 	s.log.Info("component registered", "component", c.ID, "role", c.Role, "endpoint", c.Endpoint)
-	s.graph.changed()
+	s.pictures.changed()
 	return nil
 }
 
@@ -225,7 +225,7 @@ func (s *Server) unregister(ctx context.Context, id string) error {
 	s.controller.RemoveService(id)
 	s.place(status.OutputEventTypes)
 	s.log.Info("component unregistered", "component", id)
-	s.graph.changed()
+	s.pictures.changed()
 	return nil
 }
 
@@ -233,12 +233,12 @@ func (s *Server) beat(ctx context.Context, id string, health Health, metrics map
 	if refusal := s.mayFor(ctx, id); refusal != nil {
 		return s.refuse(refusal)
 	}
-	return s.take(id, nil, health, metrics, report)
+	return s.take(id, nil, health, readingsOf(metrics), report)
 }
 
 // take is beat of one who may speak for id, through the stream own if not nil.
-func (s *Server) take(id string, own *session, health Health, metrics map[string]float64, report func(*entry) backpressure.Report) error {
-	told, refusal := s.registry.beat(id, own, health, metrics, report, s.controller.Check)
+func (s *Server) take(id string, own *session, health Health, readings []reading, report func(*entry) backpressure.Report) error {
+	told, refusal := s.registry.beat(id, own, health, readings, report, s.controller.Check)
 	if refusal != nil {
 		return s.refuse(refusal)
 	}
@@ -298,7 +298,7 @@ func (s *Server) sweep(now time.Time) {
 	for _, id := range stale {
 		s.controller.RemoveService(id)
 	}
-	s.graph.changed()
+	s.pictures.changed()
 }
 
 // peerOf names the connection that a call came over.

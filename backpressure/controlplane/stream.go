@@ -177,9 +177,10 @@ func (s *Server) receiveOne(own *session) error {
 
 // takeBeat takes what own, the stream of id, has brought.
 func (s *Server) takeBeat(id string, own *session, message []byte) error {
-	if report, ok := readBeat(message); ok {
-		report.ServiceID = id
-		return s.take(id, own, HealthUnknown, nil, func(*entry) backpressure.Report { return report })
+	plain := plainBeats.Get().(*plainBeat)
+	defer plainBeats.Put(plain)
+	if plain.read(message) {
+		return s.take(id, own, HealthUnknown, plain.readings, plain.reportOf)
 	}
 	var up sluicepb.Up
 	if err := proto.Unmarshal(message, &up); err != nil {
@@ -196,7 +197,7 @@ func (s *Server) takeBeat(id string, own *session, message []byte) error {
 	if refusal := s.cfg.Limits.checkEdges(edges); refusal != nil {
 		return s.refuse(refusal)
 	}
-	if err := s.take(id, own, HealthUnknown, beat.GetMetrics(), func(e *entry) backpressure.Report {
+	if err := s.take(id, own, HealthUnknown, readingsOf(beat.GetMetrics()), func(e *entry) backpressure.Report {
 		return reportFromBeat(e, beat)
 	}); err != nil {
 		return err
@@ -205,7 +206,7 @@ func (s *Server) takeBeat(id string, own *session, message []byte) error {
 		if refusal := s.registry.observe(id, edges); refusal != nil {
 			return s.refuse(refusal)
 		}
-		s.graph.changed()
+		s.pictures.changed()
 	}
 	return nil
 }

@@ -198,8 +198,9 @@ func cost(count int, lasting time.Duration, profile string, procs int, web bool)
 		}
 		seconds := after.At.Sub(before.At).Seconds()
 		agentMinutes := float64(after.Components) * seconds / 60
-		fmt.Printf("%s, %.0f s: %d agents, %.1f %% of one core, %.0f MiB resident (%.0f MiB heap, %.0f MiB stacks), %.0f reports/s, %d goroutines\n", what, seconds,
-			after.Components, 100*(after.CPU-before.CPU)/seconds, float64(after.Resident)/(1<<20), float64(after.Heap)/(1<<20), float64(after.Stacks)/(1<<20), float64(after.Reports-before.Reports)/seconds, after.Goroutines)
+		fmt.Printf("%s, %.0f s: %d agents, %.1f %% of one core, %.0f MiB resident (%.0f MiB heap, %.0f MiB stacks), %.0f reports/s, %d goroutines, %.1f MiB/s allocated, %d collections\n", what, seconds,
+			after.Components, 100*(after.CPU-before.CPU)/seconds, float64(after.Resident)/(1<<20), float64(after.Heap)/(1<<20), float64(after.Stacks)/(1<<20), float64(after.Reports-before.Reports)/seconds, after.Goroutines,
+			float64(after.Allocated-before.Allocated)/(1<<20)/seconds, after.Collections-before.Collections)
 		fmt.Printf("    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n", float64(end.Up-begin.Up)/agentMinutes, float64(end.Down-begin.Down)/agentMinutes)
 		return nil
 	}

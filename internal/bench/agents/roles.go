@@ -37,7 +37,8 @@ type usage struct {
 	Resident, Heap         int64
 	Goroutines, Components int
 	Reports                uint64
-	Stacks                 int64
+	Stacks, Allocated      int64
+	Collections            uint32
 }
 
 // traffic is what the agents of a process have sent and received, in bytes.
@@ -168,6 +169,7 @@ func used() (u usage, err error) {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	u.Heap, u.Stacks = int64(memory.HeapAlloc), int64(memory.StackInuse)
+	u.Allocated, u.Collections = int64(memory.TotalAlloc), memory.NumGC
 	u.Goroutines = runtime.NumGoroutine()
 	return u, nil
 }

@@ -8,23 +8,38 @@ import (
 	"time"
 )
 
+// The collector's goals, in percent of what lives. Most of what the process holds
+// is one connection for each agent, with the stacks of four goroutines: it does
+// not move, and to look through it takes 0.16 s with 10,000 agents. At rest there
+// is little garbage: 13 percent, then 25 MiB, are collected every 7 s. A wave of
+// signals must not wait for that.
+const (
+	goalAtRest = 13
+	goalAtWork = 40
+)
+
 // alone fits a process that is a control plane and nothing else to its work,
 // until ctx ends. What the environment sets, GOGC and GOMAXPROCS, stays.
 func alone(ctx context.Context, changed func() <-chan struct{}) {
-	// Most of what the process holds is one connection for each agent, with the
-	// stacks of four goroutines, and does not move. The collector's goal is a share
-	// of the stacks too: with 10,000 agents each quarter lets 50 MiB of garbage
-	// stand, and a quarter is collected every 15 s.
+	collect := func(goal int) { debug.SetGCPercent(goal) }
 	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(25))
+		defer debug.SetGCPercent(debug.SetGCPercent(goalAtRest))
+	} else {
+		collect = func(int) {}
 	}
 	if os.Getenv("GOMAXPROCS") != "" {
 		<-ctx.Done()
 		return
 	}
 	processors{
-		one:  func() { runtime.GOMAXPROCS(1) },
-		all:  runtime.SetDefaultGOMAXPROCS,
+		one: func() {
+			runtime.GOMAXPROCS(1)
+			collect(goalAtRest)
+		},
+		all: func() {
+			runtime.SetDefaultGOMAXPROCS()
+			collect(goalAtWork)
+		},
 		late: func(due time.Time) time.Duration { return time.Since(due) },
 	}.spare(ctx, changed)
 }

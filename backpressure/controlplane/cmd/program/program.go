@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
@@ -177,14 +178,14 @@ type State struct {
 // StateOf is the present state of a server's decision.
 func StateOf(server *controlplane.Server) State {
 	snapshot := server.Controller().Snapshot()
-	metrics, pipeline := snapshot.Metrics(), server.Topology().Pipeline
+	pipeline := server.Topology().Pipeline
 	state := State{
 		Fraction:    snapshot.Fraction,
 		Load:        snapshot.Load,
 		Active:      snapshot.Active,
 		Activations: snapshot.Activations,
 		Learning:    snapshot.Learning,
-		Throughput:  metrics.TotalThroughput,
+		Throughput:  pipeline.Throughput,
 		LatencyMs:   float64(pipeline.Latency) / float64(time.Millisecond),
 		Measured:    pipeline.LatencyMeasured,
 		Loads:       map[string]float64{},
@@ -201,12 +202,10 @@ func StateOf(server *controlplane.Server) State {
 // components export their own figures, so that sums over scrapes count nothing
 // twice; the control plane exports the pipeline's.
 func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, done func(), err error) {
-	watch, err := monitor.New(monitor.Config{ServiceID: "sluice-controlplane", Version: cfg.Version, Interval: cfg.Interval, Scope: monitor.LocalServices, Logger: cfg.Logger})
+	watch, err := newMonitor(server, monitor.Config{Version: cfg.Version, Interval: cfg.Interval, Logger: cfg.Logger})
 	if err != nil {
 		return nil, nil, err
 	}
-	watch.WatchController(server.Controller())
-	watch.WatchTopology(server)
 	metrics, err := prommonitor.NewHandler(watch, prommonitor.HandlerConfig{})
 	if err != nil {
 		return nil, nil, err
@@ -226,3 +225,20 @@ func newHandler(server *controlplane.Server, cfg Config) (handler http.Handler, 
 	mux.Handle("/", page)
 	return mux, func() { page.Close(); watch.Stop() }, nil
 }
+
+func newMonitor(server *controlplane.Server, cfg monitor.Config) (*monitor.Monitor, error) {
+	cfg.ServiceID, cfg.Scope = "sluice-controlplane", monitor.LocalServices
+	watch, err := monitor.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	watch.WatchController(decider{server.Controller()})
+	watch.WatchTopology(server)
+	return watch, nil
+}
+
+// A decider is watched for the decision alone: what the components report is in
+// the graph, too.
+type decider struct{ *backpressure.Controller }
+
+func (d decider) Snapshot() backpressure.Snapshot { return d.Overview() }
