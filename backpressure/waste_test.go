@@ -50,7 +50,7 @@ func waste(t *testing.T, stages int, overload float64) (goodput float64, p99 tim
 		}
 		chain = append(chain, newStage(t, slots, limit))
 	}
-	c := newController(t, backpressure.Config{Activation: 0.9, Recovery: 0.7, Tick: 97 * time.Millisecond})
+	c := newController(t, backpressure.Config{Activation: 0.9, Recovery: 0.72, Tick: 97 * time.Millisecond})
 	defer c.Bind(chain[0].gate)()
 	ctx, stop := context.WithCancel(t.Context())
 	for i, s := range chain {

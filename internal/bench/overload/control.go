@@ -61,7 +61,7 @@ var twoStages = []control{
 	{Kind: failsafed},
 	{Kind: sluiced},
 	{Kind: sluicedFixed},
-	{Kind: sluicedFixed, Activation: 0.9, Recovery: 0.7},
+	{Kind: sluicedFixed, Activation: 0.9, Recovery: 0.72},
 }
 
 // ours reports whether the control is this library's.
