@@ -166,6 +166,10 @@ func (p *Page) keep(g *Graph, packed []byte) {
 	p.latest = &sample{graph: g}
 	close(p.fresh)
 	p.fresh = make(chan struct{})
+	select {
+	case <-p.wanted: // while it was taken
+	default:
+	}
 }
 
 func (p *Page) tell() {

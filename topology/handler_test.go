@@ -292,6 +292,26 @@ func TestAPageThatNobodyWatchesRests(t *testing.T) {
 	})
 }
 
+// Whoever asks while a sample is taken gets that one, and no other is taken for it.
+func TestReadersShareASample(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var taken atomic.Int64
+		p := newPage(t, topology.SourceFunc(func() *topology.Graph {
+			time.Sleep(time.Second)
+			taken.Add(1)
+			return &topology.Graph{}
+		}), topology.HandlerConfig{})
+		time.Sleep(time.Minute)
+		before := taken.Load()
+		for range 3 {
+			go get(p, "/topology.json")
+			time.Sleep(300 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Second)
+		require.Equal(t, before+1, taken.Load())
+	})
+}
+
 func TestANewNodeIsANewRevision(t *testing.T) {
 	s := topologytest.NewScript()
 	p := newPage(t, s, topology.HandlerConfig{Interval: time.Hour})

@@ -22,8 +22,8 @@ func readingsOf(metrics map[string]float64) []reading {
 
 // A metricList is what the registry keeps of a component's metrics, in order of
 // their names. Ten thousand components have ten each, of the same names: lists
-// with one copy of each name take a fifth of the room of maps, and a beat changes
-// its list in place. What leaves the registry is a copy.
+// with one copy of each name take less room than maps, and a beat changes its list
+// in place. What leaves the registry is a copy.
 type metricList []metric
 
 type metric struct {

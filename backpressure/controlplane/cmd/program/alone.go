@@ -11,7 +11,7 @@ import (
 // The collector's goals, in percent of what lives. Most of what the process holds
 // is one connection for each agent, with the stacks of four goroutines: it does
 // not move, and to look through it takes 0.16 s with 10,000 agents. At rest there
-// is little garbage: 13 percent, then 25 MiB, are collected every 7 s. A wave of
+// is little garbage: 13 percent, then 20 MiB, are collected every 7 s. A wave of
 // signals must not wait for that.
 const (
 	goalAtRest = 13
