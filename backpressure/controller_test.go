@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func newController(t testing.TB, cfg backpressure.Config) *backpressure.Controller {
@@ -154,11 +155,11 @@ func TestAThousandServicesJoinAndLeaveAtRandom(t *testing.T) {
 func TestThroughputIsWhatLeavesTheSinksAndLatencyTheLongestWay(t *testing.T) {
 	ms := time.Millisecond
 	reports := []backpressure.Report{
-		{ServiceID: "source", Role: backpressure.Source, Throughput: 1000, Latency: 10 * ms},
-		{ServiceID: "fast", Role: backpressure.Processor, Throughput: 900, Latency: 5 * ms, Upstreams: []string{"source"}},
-		{ServiceID: "slow", Role: backpressure.Processor, Throughput: 90, Latency: 50 * ms, Upstreams: []string{"source"}},
-		{ServiceID: "sink1", Role: backpressure.Sink, Throughput: 300, Latency: 20 * ms, Upstreams: []string{"fast"}},
-		{ServiceID: "sink2", Role: backpressure.Sink, Throughput: 80, Latency: 1 * ms, Upstreams: []string{"fast", "slow"}},
+		{ServiceID: "source", Kind: topology.KindSource, Throughput: 1000, Latency: 10 * ms},
+		{ServiceID: "fast", Kind: topology.KindProcessor, Throughput: 900, Latency: 5 * ms, Upstreams: []string{"source"}},
+		{ServiceID: "slow", Kind: topology.KindProcessor, Throughput: 90, Latency: 50 * ms, Upstreams: []string{"source"}},
+		{ServiceID: "sink1", Kind: topology.KindSink, Throughput: 300, Latency: 20 * ms, Upstreams: []string{"fast"}},
+		{ServiceID: "sink2", Kind: topology.KindSink, Throughput: 80, Latency: 1 * ms, Upstreams: []string{"fast", "slow"}},
 	}
 	t.Run("edges", func(t *testing.T) {
 		c := newController(t, backpressure.Config{})

@@ -10,29 +10,25 @@ func (c *Controller) decideLocked(s *service) (changed bool) {
 	now := s.updated
 	c.expireLocked(now, 2) // a few, so that reports alone keep the sums fresh
 	if c.learningLocked(now) {
-		for _, m := range s.members {
-			m.path.publishLocked(c.cfg.Load().Driver)
-		}
 		return false
 	}
 	// Building costs as much as there are services: at once while they are few,
 	// otherwise once for every so many reports, or at the next tick.
-	if c.dirty && (len(c.services.locked) <= 256 || c.sinceWork*4 >= len(c.services.locked)) {
+	if c.dirty && (len(c.services) <= 256 || c.sinceWork*4 >= len(c.services)) {
 		c.buildPathsLocked()
 	}
 	for _, m := range s.members {
-		if c.stepLocked(m.path, s, now) {
+		if c.stepLocked(m.path, now) {
 			changed = true
 		}
-		m.path.publishLocked(c.cfg.Load().Driver)
 	}
-	return (changed || c.rebuilt) && c.publishLocked()
+	return (changed || c.rebuilt) && c.combineLocked()
 }
 
 // tickLocked is decideLocked for everybody.
 func (c *Controller) tickLocked() (changed bool) {
 	now := c.now()
-	c.expireLocked(now, len(c.services.locked))
+	c.expireLocked(now, len(c.services))
 	if c.learningLocked(now) {
 		return false
 	}
@@ -41,10 +37,9 @@ func (c *Controller) tickLocked() (changed bool) {
 	}
 	c.ageLocked(now)
 	for _, p := range c.paths {
-		c.stepLocked(p, nil, now)
-		p.publishLocked(c.cfg.Load().Driver)
+		c.stepLocked(p, now)
 	}
-	return c.publishLocked()
+	return c.combineLocked()
 }
 
 func (c *Controller) expireLocked(now time.Duration, most int) {
@@ -52,8 +47,8 @@ func (c *Controller) expireLocked(now time.Duration, most int) {
 	if cfg.TTL < 0 {
 		return
 	}
-	for ; most > 0 && c.silent.front != nil; most-- {
-		s := c.silent.front
+	for ; most > 0 && c.silent.Len() > 0; most-- {
+		s := c.silent.Front().Value.(*service)
 		if now-s.updated <= cfg.TTL {
 			return
 		}
@@ -82,61 +77,32 @@ func (c *Controller) learningLocked(now time.Duration) bool {
 			p.since = now
 		}
 	}
-	cfg.Logger.Info("learned", slog.Int("services", len(c.services.locked)), slog.Int("paths", len(c.paths)))
+	cfg.Logger.Info("learned", slog.Int("services", len(c.services)), slog.Int("paths", len(c.paths)))
 	return false
 }
 
-// publishLocked makes the paths' state the controller's, and reports whether
-// anything changed that somebody may want to hear of.
-func (c *Controller) publishLocked() bool {
+// combineLocked makes the paths' state the controller's, and reports whether
+// anything changed that a subscriber may want to know.
+func (c *Controller) combineLocked() bool {
 	fraction, active, changed := 1.0, false, c.rebuilt
-	if c.rebuilt {
-		c.publishPathsLocked()
-	}
 	c.rebuilt = false
 	for _, p := range c.paths {
 		fraction = min(fraction, p.effective())
-		active = active || p.active || p.cap < 1
+		active = active || p.limited()
 		changed = changed || p.changed
 		p.changed = false
 	}
-	v := &c.view
-	v.fraction.store(fraction)
-	if v.active.Load() != active {
-		now := int64(c.now())
-		v.version.begin()
+	c.fraction = fraction
+	if active != c.active {
+		now := c.now()
 		if active {
-			v.activeSince.Store(now)
+			c.activeSince = now
 		} else {
-			v.activeTime.Add(now - v.activeSince.Load())
+			c.activeTime += now - c.activeSince
 		}
-		v.active.Store(active)
-		v.version.end()
+		c.active = active
 	}
-	v.external.Store(int64(len(c.external)))
-	// Last, because until then readers go by what the services report: who saw a
-	// fraction that is not yet the paths' would release the pipeline.
-	v.learning.Store(c.learning)
 	return changed
-}
-
-// publishPathsLocked shows new paths, and then who is on them.
-func (c *Controller) publishPathsLocked() {
-	for _, p := range c.paths {
-		p.publishLocked(c.cfg.Load().Driver)
-	}
-	c.view.paths.Store(new(c.paths))
-	for _, s := range c.services.all() {
-		if len(s.members) == 1 {
-			s.view.paths.Store(&s.members[0].path.only)
-			continue
-		}
-		on := make([]*path, len(s.members))
-		for i, m := range s.members {
-			on[i] = m.path
-		}
-		s.view.paths.Store(&on)
-	}
 }
 
 // armLocked keeps the timer running while there is something to decide. A
@@ -154,7 +120,7 @@ func (c *Controller) onTimer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer = nil
-	if len(c.services.locked) > 0 || len(c.external) > 0 || c.Active() || c.Fraction() < 1 {
+	if len(c.services) > 0 || len(c.external) > 0 || c.active || c.fraction < 1 {
 		c.armLocked()
 	}
 }

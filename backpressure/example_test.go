@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // printGate is anything that admits a fraction of what comes.
@@ -37,9 +38,9 @@ func ExampleController_Metrics() {
 	}
 	defer controller.Close()
 	for _, r := range []backpressure.Report{
-		{ServiceID: "source", Role: backpressure.Source, Throughput: 1000, Latency: 2e6},
-		{ServiceID: "processor", Role: backpressure.Processor, Throughput: 1000, Latency: 5e6, Upstreams: []string{"source"}},
-		{ServiceID: "sink", Role: backpressure.Sink, Throughput: 990, Latency: 40e6, Upstreams: []string{"processor"}},
+		{ServiceID: "source", Kind: topology.KindSource, Throughput: 1000, Latency: 2e6},
+		{ServiceID: "processor", Kind: topology.KindProcessor, Throughput: 1000, Latency: 5e6, Upstreams: []string{"source"}},
+		{ServiceID: "sink", Kind: topology.KindSink, Throughput: 990, Latency: 40e6, Upstreams: []string{"processor"}},
 	} {
 		if err := controller.Report(r); err != nil {
 			panic(err)

@@ -1,11 +1,13 @@
 package backpressure
 
 import (
+	"container/heap"
 	"fmt"
 	"log/slog"
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,53 +15,50 @@ import (
 const smoothing = 0.5
 
 // A path is a set of services that are decided upon together: the entries that
-// feed the same stages, and those stages. All but its name and what is published
-// is guarded by the controller's mutex.
+// feed the same stages, and those stages. The controller's mutex guards it.
 type path struct {
 	name                  string
-	only                  []*path // itself, for the services that are on no other
-	view                  pathView
-	count                 int
+	loads                 loads // a heap, the worst first
 	inFlight, maxInFlight int64
-	worst                 worst
 
 	load, smoothed float64
-	last           time.Duration // of the last step, since base
+	last           time.Duration // of the last step, since base; -1: none
 	active         bool
-	event          Event // what the policy hears next
+	event          Event // for the policy's next decision
 	fraction       float64
 	cap            float64 // what signals from outside allow
+	capReason      string
 	memory         Memory
 	since          time.Duration // of the present activation, since base
 	activations    uint64
 	changed        bool
-	reason         *string // of the cap
+	text           atomic.Pointer[description] // why it is as it is, made when first asked for
 }
 
 func newPath(name string) *path {
-	p := &path{name: name, fraction: 1, cap: 1, last: -1}
-	p.only = []*path{p}
-	return p
+	return &path{name: name, fraction: 1, cap: 1, last: -1}
 }
 
+// effective is what the path admits.
 func (p *path) effective() float64 { return min(p.fraction, p.cap) }
 
+// limited says whether anything limits the path.
+func (p *path) limited() bool { return p.active || p.cap < 1 }
+
 func (p *path) join(s *service) {
-	m := &member{service: s, path: p, bucket: -1}
+	m := &member{service: s, path: p}
 	s.members = append(s.members, m)
-	p.count++
 	p.inFlight += counted(&s.report)
 	p.maxInFlight += s.report.MaxInFlight
-	p.worst.move(m, bucketOf(s.load))
+	heap.Push(&p.loads, m)
 }
 
 // leave takes the member out of its path; the service drops it from its list.
 func (m *member) leave() {
 	p := m.path
-	p.count--
 	p.inFlight -= counted(&m.service.report)
 	p.maxInFlight -= m.service.report.MaxInFlight
-	p.worst.remove(m)
+	heap.Remove(&p.loads, m.index)
 }
 
 func (p *path) aggregate() float64 {
@@ -69,20 +68,19 @@ func (p *path) aggregate() float64 {
 	return float64(p.inFlight) / float64(p.maxInFlight)
 }
 
-// driving is the load that drives p, apart from the pipeline's own limit. The
-// service that has just reported may be in the same bucket as the worst, behind it.
-func (p *path) driving(driver Driver, reporter *service) float64 {
+func (p *path) worstLoad() float64 {
+	if s := p.loads.worst(); s != nil {
+		return s.load
+	}
+	return 0
+}
+
+// driving is the load that drives p, apart from the pipeline's own limit.
+func (p *path) driving(driver Driver) float64 {
 	if driver == Aggregate {
 		return p.aggregate()
 	}
-	load := 0.0
-	if s := p.worst.max(); s != nil {
-		load = s.load
-		if reporter != nil {
-			load = max(load, reporter.load)
-		}
-	}
-	return load
+	return p.worstLoad()
 }
 
 // wholeLoad is the load of the pipeline's own limit.
@@ -94,10 +92,10 @@ func wholeLoad(cfg *Config, inFlight int64) float64 {
 }
 
 // stepLocked brings p to now and reports whether its fraction or activity changed.
-func (c *Controller) stepLocked(p *path, reporter *service, now time.Duration) bool {
+func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 	cfg := c.cfg.Load()
 	before, wasActive := p.fraction, p.active
-	p.load = max(p.driving(cfg.Driver, reporter), wholeLoad(cfg, c.inFlight))
+	p.load = max(p.driving(cfg.Driver), wholeLoad(cfg, c.inFlight))
 	var elapsed time.Duration
 	if p.last < 0 {
 		p.smoothed = p.load
@@ -145,16 +143,9 @@ func (c *Controller) stepLocked(p *path, reporter *service, now time.Duration) b
 // fraction, and neither may carry the rest along.
 func (p *path) reportedFraction() float64 {
 	var all []float64
-	for _, page := range p.worst.heads {
-		if page == nil {
-			continue
-		}
-		for _, m := range page {
-			for ; m != nil; m = m.next {
-				if f := m.service.report.Fraction; f > 0 {
-					all = append(all, f)
-				}
-			}
+	for _, m := range p.loads {
+		if f := m.service.report.Fraction; f > 0 {
+			all = append(all, f)
 		}
 	}
 	if len(all) == 0 {
@@ -166,7 +157,7 @@ func (p *path) reportedFraction() float64 {
 
 const (
 	maxPaths = 64
-	maxVisit = 64 // services visited to find the paths, for each that exists
+	maxReach = 64 // services reached to find the paths, for each that exists
 )
 
 // buildPathsLocked finds the paths anew from the upstreams that services name.
@@ -180,7 +171,7 @@ func (c *Controller) buildPathsLocked() {
 	if len(sets) == 1 && len(old) == 1 {
 		return
 	}
-	all := c.services.all()
+	all := c.sortedLocked()
 	was := make(map[*service][]*member, len(all))
 	for _, s := range all {
 		was[s] = s.members
@@ -220,7 +211,7 @@ func ancestor(services []*service, was map[*service][]*member) *path {
 
 func (p *path) inherit(from *path) {
 	p.load, p.smoothed, p.last = from.load, from.smoothed, from.last
-	p.active, p.event, p.fraction, p.cap, p.reason = from.active, from.event, from.fraction, from.cap, from.reason
+	p.active, p.event, p.fraction, p.cap, p.capReason = from.active, from.event, from.fraction, from.cap, from.capReason
 	p.memory, p.since, p.activations = from.memory, from.since, from.activations
 }
 
@@ -230,16 +221,16 @@ type pathSet struct {
 }
 
 func (c *Controller) findPathsLocked() []pathSet {
-	single := func() []pathSet { return []pathSet{{services: c.services.all()}} }
+	single := func() []pathSet { return []pathSet{{services: c.sortedLocked()}} }
 	if c.edges == 0 {
 		return single()
 	}
-	all := c.services.all()
+	all := c.sortedLocked()
 	down := make(map[*service][]*service, len(all))
 	fed := make(map[*service]bool, len(all))
 	for _, s := range all {
 		for _, id := range s.report.Upstreams {
-			if u := c.services.locked[id]; u != nil && u != s {
+			if u := c.services[id]; u != nil && u != s {
 				down[u] = append(down[u], s)
 				fed[s] = true
 			}
@@ -248,7 +239,7 @@ func (c *Controller) findPathsLocked() []pathSet {
 	var sets []pathSet
 	byStages := map[string]int{}
 	placed := make(map[*service]bool, len(all))
-	budget := maxVisit * (len(all) + 1)
+	budget := maxReach * (len(all) + 1)
 	for _, entry := range all {
 		if fed[entry] || len(down[entry]) == 0 {
 			continue
@@ -317,4 +308,19 @@ func pathName(leaves []*service) string {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(names, ", ")
+}
+
+func (p *path) stateLocked(cfg *Config, base time.Time) PathState {
+	state := PathState{
+		Name: p.name, Services: len(p.loads), Load: p.driving(cfg.Driver), Smoothed: p.smoothed,
+		WorstLoad: p.worstLoad(), AggregateLoad: p.aggregate(), Fraction: p.effective(),
+		Active: p.limited(), Activations: p.activations,
+	}
+	if p.active {
+		state.Since = base.Add(p.since)
+	}
+	if s := p.loads.worst(); s != nil {
+		state.WorstService = s.id
+	}
+	return state
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Limits of a report that are not settable: they bound what one service costs.
@@ -17,38 +19,8 @@ const (
 	maxCount     = 1e15
 )
 
-// Role is a service's place in the pipeline.
-type Role uint8
-
-const (
-	// RoleUnknown: the place follows from the edges alone.
-	RoleUnknown Role = iota
-	// Source: the entry, where a fraction saves the most work.
-	Source
-	// Processor: between.
-	Processor
-	// Sink: the exit. What it puts out is the pipeline's throughput.
-	Sink
-)
-
-// String returns the role's name.
-func (r Role) String() string {
-	switch r {
-	case RoleUnknown:
-		return "unknown"
-	case Source:
-		return "source"
-	case Processor:
-		return "processor"
-	case Sink:
-		return "sink"
-	default:
-		return "role(" + strconv.Itoa(int(r)) + ")"
-	}
-}
-
 // Report is what a service says of itself. It replaces the service's former
-// report as a whole, except that Upstreams and Role are kept when left zero.
+// report as a whole, except that Upstreams and Kind are kept when left zero.
 type Report struct {
 	ServiceID string
 	// InFlight is the work admitted and not yet finished, MaxInFlight its limit.
@@ -69,8 +41,9 @@ type Report struct {
 	// Fraction is the fraction that the service works at, for a decider that
 	// has just started (see Config.Learn). 0: not known.
 	Fraction float64
-	// Role is the service's place. Zero: as before.
-	Role Role
+	// Kind is the service's place: a fraction saves the most work at a source, and
+	// what leaves the sinks is the pipeline's throughput. Empty: as before.
+	Kind topology.Kind
 	// Upstreams are the ids of the services that feed this one. Nil: as before;
 	// empty: none.
 	Upstreams []string
@@ -119,8 +92,10 @@ func (c *Config) checkReport(r *Report, now func() time.Time) *Error {
 			return bad(Implausible, n.name, formatFloat(n.v), "at most "+formatFloat(n.most))
 		}
 	}
-	if r.Role > Sink {
-		return bad(BadNumber, "Role", r.Role.String(), "a role of this package")
+	switch r.Kind {
+	case "", topology.KindUnknown, topology.KindSource, topology.KindProcessor, topology.KindSink:
+	default:
+		return bad(BadNumber, "Kind", strconv.Quote(shorten(string(r.Kind))), "the kind of a stage")
 	}
 	if len(r.Upstreams) > MaxUpstreams {
 		return bad(TooMany, "Upstreams", strconv.Itoa(len(r.Upstreams))+" ids", "at most "+strconv.Itoa(MaxUpstreams))

@@ -1,30 +1,36 @@
 package backpressure
 
 import (
+	"container/heap"
+	"container/list"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
-// A service is what the controller keeps of one component. All but its id and
-// what is published is guarded by the controller's mutex.
+// A service is what the controller keeps of one component, guarded by the
+// controller's mutex. The report's upstreams are replaced, never changed, so
+// that a copy of the report may be read without the mutex.
 type service struct {
-	id         string
-	view       serviceView
-	report     Report
-	load       float64
-	updated    time.Duration // since base
-	members    []*member
-	prev, next *service
+	id      string
+	report  Report
+	load    float64
+	updated time.Duration // since base
+	members []*member     // its places on paths; never empty while it is known
+	silent  *list.Element // its place among the silent
 }
 
-// newServiceLocked returns a service that has not reported yet. It becomes known
-// with its first report.
+// newServiceLocked makes a service known that has not reported yet.
 func (c *Controller) newServiceLocked(id string) (*service, *Error) {
-	if len(c.services.locked) >= c.cfg.Load().MaxServices {
+	if len(c.services) >= c.cfg.Load().MaxServices {
 		return nil, &Error{Reason: TooMany, ServiceID: shorten(id), Field: "services", Value: "at their limit"}
 	}
 	s := &service{id: id, report: Report{ServiceID: id}}
+	s.silent = c.silent.PushBack(s)
+	c.services[id] = s
 	c.paths[0].join(s) // the path of the unconnected, until the paths are built anew
-	s.view.paths.Store(&c.paths[0].only)
 	c.dirty = c.dirty || c.edges > 0
 	if c.learning && c.learned == 0 {
 		c.learned = c.now() + c.cfg.Load().Learn
@@ -35,35 +41,34 @@ func (c *Controller) newServiceLocked(id string) (*service, *Error) {
 
 // adoptLocked makes r the service's report and keeps every sum exact.
 func (c *Controller) adoptLocked(s *service, r *Report) {
-	if r.Role == RoleUnknown {
-		r.Role = s.report.Role
+	if !known(r.Kind) {
+		r.Kind = s.report.Kind
 	}
-	if r.Upstreams == nil {
+	switch {
+	case r.Upstreams == nil || slices.Equal(r.Upstreams, s.report.Upstreams):
 		r.Upstreams = s.report.Upstreams
-	} else if !sameStrings(r.Upstreams, s.report.Upstreams) {
+	default:
 		c.edges += len(r.Upstreams) - len(s.report.Upstreams)
-		r.Upstreams = append([]string{}, r.Upstreams...)
-		s.view.upstreams.Store(new(r.Upstreams))
+		r.Upstreams = slices.Clone(r.Upstreams)
 		c.dirty = true
-	} else {
-		r.Upstreams = s.report.Upstreams
 	}
 	r.ServiceID = s.id // one copy of the text
-	flown, room := counted(r)-counted(&s.report), r.MaxInFlight-s.report.MaxInFlight
+	inFlight, room := counted(r)-counted(&s.report), r.MaxInFlight-s.report.MaxInFlight
 	c.inFlight += r.InFlight - s.report.InFlight
 	s.report = *r
 	s.load = r.load()
 	s.updated = c.now()
 	for _, m := range s.members {
-		m.path.inFlight += flown
+		m.path.inFlight += inFlight
 		m.path.maxInFlight += room
-		m.path.worst.move(m, bucketOf(s.load))
+		heap.Fix(&m.path.loads, m.index)
 	}
-	c.view.inFlight.Store(c.inFlight)
-	s.publishLocked()
-	c.silent.moveToBack(s)
+	c.silent.MoveToBack(s.silent)
 	c.sinceWork++
 }
+
+// known says whether a kind says anything.
+func known(kind topology.Kind) bool { return kind != "" && kind != topology.KindUnknown }
 
 // counted is what a service adds to the aggregate's numerator: without a limit,
 // nothing.
@@ -76,56 +81,34 @@ func counted(r *Report) int64 {
 
 func (c *Controller) removeLocked(s *service) {
 	c.inFlight -= s.report.InFlight
-	c.view.inFlight.Store(c.inFlight)
 	c.edges -= len(s.report.Upstreams)
 	for _, m := range s.members {
 		m.leave()
-		m.path.publishLocked(c.cfg.Load().Driver)
 	}
 	s.members = nil
-	c.silent.remove(s)
-	c.services.remove(s)
+	c.silent.Remove(s.silent)
+	delete(c.services, s.id)
 	c.dirty = c.dirty || c.edges > 0 || len(c.paths) > 1
 }
 
-func sameStrings(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
+// sortedLocked returns the services in order of their ids.
+func (c *Controller) sortedLocked() []*service {
+	all := make([]*service, 0, len(c.services))
+	for _, s := range c.services {
+		all = append(all, s)
 	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
+	slices.SortFunc(all, func(a, b *service) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+// path is the one that the service follows: of several the one that is throttled
+// least, see [Controller.FractionFor].
+func (s *service) path() *path {
+	best := s.members[0].path
+	for _, m := range s.members[1:] {
+		if m.path.effective() > best.effective() {
+			best = m.path
 		}
 	}
-	return true
-}
-
-// A serviceList is a list of services through their own links.
-type serviceList struct{ front, back *service }
-
-func (l *serviceList) remove(s *service) {
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else if l.front == s {
-		l.front = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else if l.back == s {
-		l.back = s.prev
-	}
-	s.prev, s.next = nil, nil
-}
-
-func (l *serviceList) moveToBack(s *service) {
-	if l.back == s {
-		return
-	}
-	l.remove(s)
-	if s.prev = l.back; l.back != nil {
-		l.back.next = s
-	} else {
-		l.front = s
-	}
-	l.back = s
+	return best
 }

@@ -41,7 +41,7 @@ func (c *Controller) SendSignal(s Signal) error {
 	}
 	c.capLocked(now)
 	c.armLocked()
-	changed := c.publishLocked()
+	changed := c.combineLocked()
 	c.mu.Unlock()
 	if changed {
 		c.deliver(c)
@@ -107,16 +107,16 @@ func (c *Controller) capLocked(now time.Duration) {
 	before := make([]float64, len(c.paths))
 	for i, p := range c.paths {
 		before[i] = p.cap
-		p.cap, p.reason = 1, nil
+		p.cap, p.capReason = 1, ""
 	}
 	lower := func(p *path, e *external, f float64) {
 		if f < p.cap {
-			p.cap, p.reason = f, &e.signal.Reason
+			p.cap, p.capReason = f, e.signal.Reason
 		}
 	}
 	for id, e := range c.external {
 		f := e.allows(c.cfg.Load(), now)
-		if s := c.services.locked[id]; s != nil {
+		if s := c.services[id]; s != nil {
 			for _, m := range s.members {
 				lower(m.path, e, f)
 			}
@@ -128,15 +128,22 @@ func (c *Controller) capLocked(now time.Duration) {
 	}
 	for i, p := range c.paths {
 		p.changed = p.changed || p.cap != before[i]
-		p.publishLocked(c.cfg.Load().Driver)
 	}
 }
 
 // Fraction returns what the pipeline admits, 0..1: the least of its paths.
-func (c *Controller) Fraction() float64 { return c.view.fraction.load() }
+func (c *Controller) Fraction() float64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.fraction
+}
 
 // Active reports whether backpressure is on, on any path.
-func (c *Controller) Active() bool { return c.view.active.Load() }
+func (c *Controller) Active() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.active
+}
 
 // FractionFor returns what one service should admit. An entry admits what its
 // path does. A stage that several paths cross follows the one that is throttled
@@ -144,18 +151,21 @@ func (c *Controller) Active() bool { return c.view.active.Load() }
 // the worst would slow paths that have no problem. An unknown service, or "",
 // gets the pipeline's fraction.
 func (c *Controller) FractionFor(id string) float64 {
-	if s := c.services.find(id); s != nil {
-		return c.admitted(s, s.path())
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if s := c.services[id]; s != nil {
+		return c.admittedLocked(s)
 	}
-	return c.Fraction()
+	return c.fraction
 }
 
-// admitted is what s should admit, which follows p.
-func (c *Controller) admitted(s *service, p *path) float64 {
-	if !c.view.learning.Load() {
-		return p.view.fraction.load()
+// admittedLocked is what s should admit. While the controller learns that is
+// what it says that it admits: another fraction would release the pipeline.
+func (c *Controller) admittedLocked(s *service) float64 {
+	if !c.learning {
+		return s.path().effective()
 	}
-	if f := s.view.fraction.load(); f > 0 {
+	if f := s.report.Fraction; f > 0 {
 		return f
 	}
 	return 1
@@ -164,41 +174,44 @@ func (c *Controller) admitted(s *service, p *path) float64 {
 // SignalFor returns the present signal for one service, or for the pipeline
 // when id is "" or unknown.
 func (c *Controller) SignalFor(id string) Signal {
-	s := c.services.find(id)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	cfg, s := c.cfg.Load(), c.services[id]
 	var p *path
 	if s != nil {
 		p = s.path()
 	} else {
-		p = narrowest(*c.view.paths.Load())
+		p = narrowest(c.paths)
 	}
-	state := p.state(c.base)
-	cfg := c.cfg.Load()
-	sig := Signal{
-		ServiceID: state.WorstService, Fraction: state.Fraction, Active: state.Active,
-		Load: max(state.Load, wholeLoad(cfg, c.view.inFlight.Load())), Time: c.base.Add(c.now()),
+	signal := Signal{
+		Fraction: p.effective(), Active: p.limited(),
+		Load: max(p.driving(cfg.Driver), wholeLoad(cfg, c.inFlight)), Time: c.base.Add(c.now()),
 	}
-	switch reason := p.view.reason.Load(); {
-	case c.view.learning.Load():
-		sig.Fraction = c.Fraction()
+	if worst := p.loads.worst(); worst != nil {
+		signal.ServiceID = worst.id
+	}
+	switch {
+	case c.learning:
+		signal.Fraction = c.fraction
 		if s != nil {
-			sig.Fraction = c.admitted(s, p)
+			signal.Fraction = c.admittedLocked(s)
 		}
-		sig.Active = sig.Fraction < 1
-		sig.Reason = "learning"
-	case reason != nil:
-		sig.Reason = *reason
+		signal.Active = signal.Fraction < 1
+		signal.Reason = "learning"
+	case p.cap < p.fraction:
+		signal.Reason = p.capReason
 	default:
-		sig.Reason = p.describe(cfg, sig.Load, sig.Active)
+		signal.Reason = p.describe(cfg, signal.Load, signal.Active)
 	}
-	return sig
+	return signal
 }
 
 // narrowest is the path that admits least.
 func narrowest(paths []*path) *path {
 	best := paths[0]
 	for _, p := range paths[1:] {
-		a, b := p.view.fraction.load(), best.view.fraction.load()
-		if a < b || a == b && p.view.active.Load() && !best.view.active.Load() {
+		a, b := p.effective(), best.effective()
+		if a < b || a == b && p.limited() && !best.limited() {
 			best = p
 		}
 	}
@@ -213,11 +226,11 @@ type description struct {
 	text                 string
 }
 
-// describe says why p is as it is. Thousands may ask after each change, so the
-// text is made once.
+// describe says why p is as it is. Thousands may ask after each change, under
+// the shared lock, so the text is made once.
 func (p *path) describe(cfg *Config, load float64, active bool) string {
 	d := description{percent: math.Round(100 * load), active: active, activation: cfg.Activation, recovery: cfg.Recovery}
-	if last := p.view.text.Load(); last != nil {
+	if last := p.text.Load(); last != nil {
 		if d.text = last.text; d == *last {
 			return d.text
 		}
@@ -227,7 +240,7 @@ func (p *path) describe(cfg *Config, load float64, active bool) string {
 	} else {
 		d.text = fmt.Sprintf("load %.2f, below %.2f", d.percent/100, d.activation)
 	}
-	p.view.text.Store(&d)
+	p.text.Store(&d)
 	return d.text
 }
 

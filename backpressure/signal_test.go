@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func TestASignalFromOutsideCapsAgesAndGoes(t *testing.T) {
@@ -82,14 +83,22 @@ func TestThresholdsAndPolicyChangeLive(t *testing.T) {
 	defer c.Bind(&g)()
 	require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", InFlight: 75, MaxInFlight: 100}))
 	require.Equal(t, 1.0, g.last())
-	require.NoError(t, c.SetThresholds(0.75, 0.5))
+	reconfigure := func(change func(*backpressure.Config)) error {
+		cfg := c.Config()
+		change(&cfg)
+		return c.Reconfigure(cfg)
+	}
+	thresholds := func(activation, recovery float64) func(*backpressure.Config) {
+		return func(cfg *backpressure.Config) { cfg.Activation, cfg.Recovery = activation, recovery }
+	}
+	require.NoError(t, reconfigure(thresholds(0.75, 0.5)))
 	require.Equal(t, 0.5, g.last(), "at once")
-	require.NoError(t, c.SetPolicy(constant(0.4)))
+	require.NoError(t, reconfigure(func(cfg *backpressure.Config) { cfg.Policy = constant(0.4) }))
 	require.Equal(t, 0.4, g.last(), "a policy of one's own")
 	for _, bad := range [][2]float64{{0.5, 0.6}, {0.5, 0.5}, {1.1, 0.5}, {math.NaN(), 0.5}, {0.8, math.NaN()}, {-1, 0.5}} {
-		require.ErrorIs(t, c.SetThresholds(bad[0], bad[1]), backpressure.ErrRejected, "%v", bad)
+		require.ErrorIs(t, reconfigure(thresholds(bad[0], bad[1])), backpressure.ErrRejected, "%v", bad)
 	}
-	require.Equal(t, 0.75, c.Config().Activation, "a refused setting changes nothing")
+	require.Equal(t, 0.75, c.Config().Activation, "a rejected setting changes nothing")
 	require.EqualValues(t, 6, c.Rejected()[backpressure.BadConfig])
 }
 
@@ -129,14 +138,14 @@ func TestConcurrentReportsEndWithTheNewestFraction(t *testing.T) {
 }
 
 func FuzzReport(f *testing.F) {
-	f.Add("sink", int64(90), int64(100), 0.5, 1.0, int64(1), 0.1, "source", uint8(1))
-	f.Add("\x00", int64(-1), int64(math.MaxInt64), math.NaN(), math.Inf(1), int64(math.MinInt64), -1.0, "\xff", uint8(200))
+	f.Add("sink", int64(90), int64(100), 0.5, 1.0, int64(1), 0.1, "source", "SOURCE")
+	f.Add("\x00", int64(-1), int64(math.MaxInt64), math.NaN(), math.Inf(1), int64(math.MinInt64), -1.0, "\xff", "CONTROL")
 	c := newController(f, backpressure.Config{Tick: -1, MaxServices: 100})
-	f.Fuzz(func(t *testing.T, id string, inFlight, most int64, load, throughput float64, latency int64, errorRate float64, upstream string, role uint8) {
+	f.Fuzz(func(t *testing.T, id string, inFlight, most int64, load, throughput float64, latency int64, errorRate float64, upstream, kind string) {
 		before := c.Snapshot()
 		err := c.Report(backpressure.Report{
 			ServiceID: id, InFlight: inFlight, MaxInFlight: most, Load: load, Throughput: throughput,
-			Latency: time.Duration(latency), ErrorRate: errorRate, Upstreams: []string{upstream}, Role: backpressure.Role(role),
+			Latency: time.Duration(latency), ErrorRate: errorRate, Upstreams: []string{upstream}, Kind: topology.Kind(kind),
 		})
 		after := c.Snapshot()
 		if err != nil && (after.InFlight != before.InFlight || after.ServiceLimits != before.ServiceLimits || len(after.Services) != len(before.Services)) {
@@ -145,6 +154,6 @@ func FuzzReport(f *testing.F) {
 		if math.IsNaN(after.Load) || !(after.Fraction >= backpressure.DefaultFloor && after.Fraction <= 1) || len(after.Services) > 100 {
 			t.Fatalf("load %v, fraction %v, %d services", after.Load, after.Fraction, len(after.Services))
 		}
-		after.Metrics()
+		c.Metrics()
 	})
 }

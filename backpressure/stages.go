@@ -1,87 +1,86 @@
 package backpressure
 
-import "time"
+import (
+	"time"
+
+	"github.com/withobsrvr/sluice/topology"
+)
 
 // A stage is what the figures of the whole need of a service.
 type stage struct {
 	id              string
-	role            Role
+	kind            topology.Kind
 	inFlight, limit int64
 	throughput      float64
 	latency         time.Duration
 	upstreams       []string
 }
 
-func (s *ServiceState) stage() stage {
-	return stage{s.ServiceID, s.Role, s.InFlight, s.MaxInFlight, s.Throughput, s.Latency, s.Upstreams}
+func stageOf(r *Report) stage {
+	return stage{r.ServiceID, r.Kind, r.InFlight, r.MaxInFlight, r.Throughput, r.Latency, r.Upstreams}
 }
 
-// stage is the service as it was published last.
-func (s *service) stage() stage {
-	v, now := &s.view, stage{id: s.id}
-	v.version.read(func() {
-		now.role, now.inFlight, now.limit = Role(v.role.Load()), v.inFlight.Load(), v.maxInFlight.Load()
-		now.throughput, now.latency = v.throughput.load(), time.Duration(v.latency.Load())
-	})
-	if upstreams := v.upstreams.Load(); upstreams != nil {
-		now.upstreams = *upstreams
-	}
-	return now
-}
-
-// stages is the pipeline's graph, for its figures. Its services are meant by
-// their numbers, and asked for again and again: a list of ten thousand is what
-// an overview does without.
+// stages is the pipeline's graph, for its figures.
 type stages struct {
-	count int
-	of    func(i int) stage
-	up    [][]int // nil where nobody names an upstream that is known
+	all   []stage
+	up    [][]int // by place in all; nil where nobody names an upstream that is known
 	feeds []bool
-	sinks bool
-	last  Role // of those that there are, where the roles are the order
+	last  topology.Kind // the furthest down of those that there are
 }
 
-func newStages(count int, of func(i int) stage) *stages {
-	g := &stages{count: count, of: of}
+// depth is the order of the kinds, for pipelines that name no upstreams.
+func depth(kind topology.Kind) int {
+	switch kind {
+	case topology.KindSource:
+		return 1
+	case topology.KindProcessor:
+		return 2
+	case topology.KindSink:
+		return 3
+	default:
+		return 0
+	}
+}
+
+func newStages(all []stage) *stages {
+	g := &stages{all: all}
 	named := 0
-	for i := range count {
-		s := of(i)
-		named += len(s.upstreams)
-		g.sinks = g.sinks || s.role == Sink
-		g.last = max(g.last, s.role)
+	for i := range all {
+		named += len(all[i].upstreams)
+		if depth(all[i].kind) > depth(g.last) {
+			g.last = all[i].kind
+		}
 	}
 	if named > 0 {
-		g.connect(named)
+		g.connect()
 	}
 	return g
 }
 
-func (g *stages) connect(named int) {
-	places := make(map[string]int, g.count)
-	for i := range g.count {
-		places[g.of(i).id] = i
+func (g *stages) connect() {
+	places := make(map[string]int, len(g.all))
+	for i := range g.all {
+		places[g.all[i].id] = i
 	}
-	up, feeds := make([][]int, g.count), make([]bool, g.count)
-	edges := make([]int, 0, named)
-	for i := range up {
-		begin := len(edges)
-		for _, id := range g.of(i).upstreams {
+	up, feeds, edges := make([][]int, len(g.all)), make([]bool, len(g.all)), 0
+	for i := range g.all {
+		for _, id := range g.all[i].upstreams {
 			if u, ok := places[id]; ok {
-				edges = append(edges, u)
+				up[i] = append(up[i], u)
 				feeds[u] = true
+				edges++
 			}
 		}
-		up[i] = edges[begin:]
 	}
-	if len(edges) > 0 {
+	if edges > 0 {
 		g.up, g.feeds = up, feeds
 	}
 }
 
 // fill is the sum of what is in flight where there is a limit, and of the limits.
 func (g *stages) fill() (inFlight, limits int64) {
-	for i := range g.count {
-		if s := g.of(i); s.limit > 0 {
+	for i := range g.all {
+		if s := &g.all[i]; s.limit > 0 {
 			inFlight += s.inFlight
 			limits += s.limit
 		}
@@ -89,23 +88,24 @@ func (g *stages) fill() (inFlight, limits int64) {
 	return inFlight, limits
 }
 
-// isExit: the sinks, or where none is named whatever feeds nobody.
-func (g *stages) isExit(i int, role Role) bool {
+// isExit: the sinks, or where there are none whatever feeds nobody.
+func (g *stages) isExit(i int) bool {
+	kind := g.all[i].kind
 	switch {
-	case g.sinks:
-		return role == Sink
+	case g.last == topology.KindSink:
+		return kind == topology.KindSink
 	case g.up != nil:
 		return !g.feeds[i]
 	default:
-		return role == g.last || role == RoleUnknown
+		return kind == g.last || !known(kind)
 	}
 }
 
 // throughput is what leaves the pipeline.
 func (g *stages) throughput() (sum float64) {
-	for i := range g.count {
-		if s := g.of(i); g.isExit(i, s.role) {
-			sum += s.throughput
+	for i := range g.all {
+		if g.isExit(i) {
+			sum += g.all[i].throughput
 		}
 	}
 	return sum
@@ -115,40 +115,35 @@ func (g *stages) throughput() (sum float64) {
 // counts each of its services once.
 func (g *stages) longest() (longest time.Duration) {
 	if g.up == nil {
-		return g.byRole()
+		return g.byKind()
 	}
-	const open, done = 1, 2
-	ways := make([]struct {
-		state   byte
-		latency time.Duration
-	}, g.count)
+	sums, seen := make([]time.Duration, len(g.all)), make([]bool, len(g.all))
 	var until func(i int) time.Duration
 	until = func(i int) time.Duration {
-		way := &ways[i]
-		if way.state != 0 {
-			return way.latency // 0 while it is open
+		if seen[i] {
+			return sums[i] // 0 while it is being worked out: the ring closes here
 		}
-		way.state = open
+		seen[i] = true
 		var before time.Duration
 		for _, u := range g.up[i] {
 			before = max(before, until(u))
 		}
-		way.state, way.latency = done, before+g.of(i).latency
-		return way.latency
+		sums[i] = before + g.all[i].latency
+		return sums[i]
 	}
-	for i := range g.count {
+	for i := range g.all {
 		longest = max(longest, until(i))
 	}
 	return longest
 }
 
-// byRole is the longest way where nobody names an upstream: the roles are the
-// order, source, processor, sink. Who has none stands alone.
-func (g *stages) byRole() time.Duration {
-	var slowest [Sink + 1]time.Duration
-	for i := range g.count {
-		s := g.of(i)
-		slowest[s.role] = max(slowest[s.role], s.latency)
+// byKind is the longest way where nobody names an upstream: the kinds are the
+// order, source, processor, sink. A stage of no kind stands alone.
+func (g *stages) byKind() time.Duration {
+	var slowest [4]time.Duration
+	for i := range g.all {
+		d := depth(g.all[i].kind)
+		slowest[d] = max(slowest[d], g.all[i].latency)
 	}
-	return max(slowest[RoleUnknown], slowest[Source]+slowest[Processor]+slowest[Sink])
+	return max(slowest[0], slowest[1]+slowest[2]+slowest[3])
 }

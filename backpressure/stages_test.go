@@ -3,16 +3,21 @@ package backpressure
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func totals(services []ServiceState) (throughput float64, latency time.Duration) {
-	g := newStages(len(services), func(i int) stage { return services[i].stage() })
+	all := make([]stage, len(services))
+	for i := range services {
+		all[i] = stageOf(&services[i].Report)
+	}
+	g := newStages(all)
 	return g.throughput(), g.longest()
 }
 
@@ -60,7 +65,7 @@ func TestLongestWay(t *testing.T) {
 				leaves += services[i].Throughput
 			}
 		}
-		if edges == 0 { // nobody has a role either
+		if edges == 0 { // nobody has a kind either
 			longest, leaves = alone, all
 		}
 		throughput, latency := totals(services)
@@ -69,9 +74,9 @@ func TestLongestWay(t *testing.T) {
 	}
 }
 
-func TestRolesAreTheOrderWhereNoUpstreamIsNamed(t *testing.T) {
-	state := func(id string, role Role, throughput float64, latency time.Duration) ServiceState {
-		return ServiceState{Report: Report{ServiceID: id, Role: role, Throughput: throughput, Latency: latency}}
+func TestKindsAreTheOrderWhereNoUpstreamIsNamed(t *testing.T) {
+	state := func(id string, kind topology.Kind, throughput float64, latency time.Duration) ServiceState {
+		return ServiceState{Report: Report{ServiceID: id, Kind: kind, Throughput: throughput, Latency: latency}}
 	}
 	for name, c := range map[string]struct {
 		services   []ServiceState
@@ -79,11 +84,11 @@ func TestRolesAreTheOrderWhereNoUpstreamIsNamed(t *testing.T) {
 		latency    time.Duration
 	}{
 		"none":       {nil, 0, 0},
-		"all":        {[]ServiceState{state("a", Source, 1, 5), state("b", Source, 2, 7), state("c", Processor, 4, 20), state("d", Sink, 8, 100)}, 8, 127},
-		"no sink":    {[]ServiceState{state("a", Source, 1, 5), state("c", Processor, 4, 20), state("d", Processor, 8, 10)}, 12, 25},
-		"sources":    {[]ServiceState{state("a", Source, 1, 5), state("b", Source, 2, 7)}, 3, 7},
-		"no role":    {[]ServiceState{state("a", RoleUnknown, 1, 50), state("b", Source, 2, 7)}, 3, 50},
-		"sink alone": {[]ServiceState{state("a", RoleUnknown, 1, 50), state("b", Sink, 2, 7)}, 2, 50},
+		"all":        {[]ServiceState{state("a", topology.KindSource, 1, 5), state("b", topology.KindSource, 2, 7), state("c", topology.KindProcessor, 4, 20), state("d", topology.KindSink, 8, 100)}, 8, 127},
+		"no sink":    {[]ServiceState{state("a", topology.KindSource, 1, 5), state("c", topology.KindProcessor, 4, 20), state("d", topology.KindProcessor, 8, 10)}, 12, 25},
+		"sources":    {[]ServiceState{state("a", topology.KindSource, 1, 5), state("b", topology.KindSource, 2, 7)}, 3, 7},
+		"no kind":    {[]ServiceState{state("a", topology.KindUnknown, 1, 50), state("b", topology.KindSource, 2, 7)}, 3, 50},
+		"sink alone": {[]ServiceState{state("a", topology.KindUnknown, 1, 50), state("b", topology.KindSink, 2, 7)}, 2, 50},
 	} {
 		t.Run(name, func(t *testing.T) {
 			throughput, latency := totals(c.services)
@@ -103,42 +108,6 @@ func TestARingCountsOnce(t *testing.T) {
 	require.Equal(t, time.Duration(111), latency)
 }
 
-// TestTheListIsNeverOlderThanItsLastChange: whoever looks after a change sees it,
-// however many look meanwhile.
-func TestTheListIsNeverOlderThanItsLastChange(t *testing.T) {
-	d := &directory{locked: map[string]*service{}}
-	stop := make(chan struct{})
-	var looking sync.WaitGroup
-	for range 2 {
-		looking.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					d.all()
-				}
-			}
-		})
-	}
-	services := make([]*service, 20)
-	for i := range services {
-		services[i] = &service{id: fmt.Sprintf("%02d", i)}
-	}
-	for range 200 {
-		for i, s := range services {
-			d.add(s)
-			require.Equal(t, services[:i+1], d.all())
-		}
-		for i, s := range services {
-			d.remove(s)
-			require.Len(t, d.all(), len(services)-i-1)
-		}
-	}
-	close(stop)
-	looking.Wait()
-}
-
 // TestOverviewIsASnapshotWithoutTheServices, and each of them can be asked for.
 func TestOverviewIsASnapshotWithoutTheServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -146,8 +115,8 @@ func TestOverviewIsASnapshotWithoutTheServices(t *testing.T) {
 		require.NoError(t, err)
 		defer c.Close()
 		for _, r := range []Report{
-			{ServiceID: "a", Role: Source, InFlight: 90, MaxInFlight: 100, Throughput: 5, Latency: 7},
-			{ServiceID: "b", Role: Sink, InFlight: 10, Throughput: 4, Latency: 9},
+			{ServiceID: "a", Kind: topology.KindSource, InFlight: 90, MaxInFlight: 100, Throughput: 5, Latency: 7},
+			{ServiceID: "b", Kind: topology.KindSink, InFlight: 10, Throughput: 4, Latency: 9},
 		} {
 			require.NoError(t, c.Report(r))
 			snap := c.Snapshot()

@@ -14,11 +14,13 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // An enricher reads batches from its upstream, works on them, and serves what
@@ -103,10 +105,10 @@ func (e *enricher) handle(out flight.FlightService_DoGetServer, batch *flight.Fl
 // follow joins the pipeline: it reports this stage's load, and slows this
 // stage's gate when the control plane says so. It returns when ctx ends.
 func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) error {
-	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
+	member, err := agent.New(agent.Config{
 		Endpoint: controlPlane,
 		Component: controlplane.Component{
-			ID: "enricher", Role: backpressure.Processor, Endpoint: endpoint,
+			ID: "enricher", Kind: topology.KindProcessor, Endpoint: endpoint,
 			InputEventTypes: []string{"ledgers"}, OutputEventTypes: []string{"enriched"},
 		},
 		Report: func() backpressure.Report {
@@ -118,7 +120,7 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 	if err != nil {
 		return err
 	}
-	return agent.Run(ctx)
+	return member.Run(ctx)
 }
 
 // watch serves the metrics, the health and the report of this stage.

@@ -255,8 +255,8 @@ func TestWatchController(t *testing.T) {
 		require.Nil(t, m.Snapshot().Pipeline, "who does not decide has no pipeline")
 		m.WatchController(c)
 		report := func(inFlight int64) {
-			require.NoError(t, c.Report(backpressure.Report{ServiceID: "src", Role: backpressure.Source, InFlight: 1, MaxInFlight: 100, Latency: time.Second, Throughput: 50}))
-			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", Role: backpressure.Sink, InFlight: inFlight, MaxInFlight: 100, Upstreams: []string{"src"}, Latency: 2 * time.Second, Throughput: 10}))
+			require.NoError(t, c.Report(backpressure.Report{ServiceID: "src", Kind: topology.KindSource, InFlight: 1, MaxInFlight: 100, Latency: time.Second, Throughput: 50}))
+			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", Kind: topology.KindSink, InFlight: inFlight, MaxInFlight: 100, Upstreams: []string{"src"}, Latency: 2 * time.Second, Throughput: 10}))
 		}
 		g := &topology.Graph{}
 		m.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))

@@ -1,8 +1,10 @@
 package monitor
 
 import (
+	"strings"
+
 	"github.com/withobsrvr/sluice/backpressure"
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Decider is what WatchController needs of a *backpressure.Controller.
@@ -51,8 +53,8 @@ func (d *Draft) addDecision(s *backpressure.Snapshot) {
 
 func (d *Draft) addReport(r *backpressure.ServiceState) {
 	v := d.Service(r.ServiceID)
-	if r.Role != backpressure.RoleUnknown {
-		v.Type = Type(r.Role.String())
+	if r.Kind != "" && r.Kind != topology.KindUnknown {
+		v.Type = Type(strings.ToLower(string(r.Kind)))
 	}
 	v.Heartbeats, v.HeartbeatAge = true, r.Age
 	if v.Upstreams == nil {
@@ -65,9 +67,9 @@ func (d *Draft) addReport(r *backpressure.ServiceState) {
 	v.hasReport = true
 }
 
-// AgentStats is what WatchAgent needs of a *controlplane.Agent.
+// AgentStats is what WatchAgent needs of a *agent.Agent.
 type AgentStats interface {
-	Stats() controlplane.AgentStats
+	Stats() backpressure.AgentStats
 }
 
 // WatchAgent watches the agent that speaks for the service of that id: the

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	grpccodes "google.golang.org/grpc/codes"
 
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
@@ -101,13 +101,13 @@ func TestBlockedSenderShowsBeforeItUnblocks(t *testing.T) {
 	})
 }
 
-type agent struct{ controlplane.AgentStats }
+type agent struct{ backpressure.AgentStats }
 
-func (a agent) Stats() controlplane.AgentStats { return a.AgentStats }
+func (a agent) Stats() backpressure.AgentStats { return a.AgentStats }
 
 func TestWatchAgent(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
-	m.WatchAgent("sink", agent{controlplane.AgentStats{Fraction: 0.4, Reconnects: map[string]uint64{"unreachable": 3, "invented": 1}}})
+	m.WatchAgent("sink", agent{backpressure.AgentStats{Fraction: 0.4, Reconnects: map[string]uint64{"unreachable": 3, "invented": 1}}})
 	s := m.Snapshot()
 	require.Equal(t, 0.4, s.Service("sink").Fraction)
 	require.True(t, s.Discovers, "the histogram of discovery is there from the start")

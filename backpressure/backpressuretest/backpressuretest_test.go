@@ -12,6 +12,9 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/backpressuretest"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func TestTheControllerConforms(t *testing.T) {
@@ -33,11 +36,11 @@ func TestTheControllerConforms(t *testing.T) {
 
 func TestControlPlaneInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := backpressuretest.NewControlPlane(t, controlplane.ServerConfig{Decision: backpressure.Config{Policy: backpressure.Step{}}})
+		p := backpressuretest.NewControlPlane(t, server.Config{Decision: backpressure.Config{Policy: backpressure.Step{}}})
 		var gate backpressuretest.Recorder
 		var inFlight atomic.Int64
-		agent, stop := p.Run(controlplane.AgentConfig{
-			Component: controlplane.Component{ID: "sink", Role: backpressure.Sink},
+		member, stop := p.Run(agent.Config{
+			Component: controlplane.Component{ID: "sink", Kind: topology.KindSink},
 			Report:    func() backpressure.Report { return backpressure.Report{InFlight: inFlight.Load(), MaxInFlight: 100} },
 			Targets:   []backpressure.FractionSetter{&gate},
 		})
@@ -47,10 +50,10 @@ func TestControlPlaneInMemory(t *testing.T) {
 		gate.ExpectExactly(t, 0.5)
 		p.Stop()
 		time.Sleep(time.Second)
-		require.Equal(t, controlplane.Alone, agent.Mode())
+		require.Equal(t, backpressure.Alone, member.Mode())
 		p.Start()
 		time.Sleep(5 * time.Second)
-		require.Equal(t, controlplane.Coordinated, agent.Mode())
+		require.Equal(t, backpressure.Coordinated, member.Mode())
 		gate.ExpectExactly(t, 0.5)
 		stop()
 		require.Empty(t, p.Server().Components())

@@ -10,23 +10,24 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 )
 
 // A ControlPlane is a control plane in memory, with its own gRPC server.
 type ControlPlane struct {
 	t   testing.TB
-	cfg controlplane.ServerConfig
+	cfg server.Config
 
 	mu       sync.Mutex
 	listener *bufconn.Listener // nil: stopped
-	server   *controlplane.Server
+	server   *server.Server
 	services *grpc.Server
 	serving  chan struct{}
 }
 
 // NewControlPlane starts a control plane that ends with the test.
-func NewControlPlane(t testing.TB, cfg controlplane.ServerConfig) *ControlPlane {
+func NewControlPlane(t testing.TB, cfg server.Config) *ControlPlane {
 	t.Helper()
 	p := &ControlPlane{t: t, cfg: cfg}
 	p.Start()
@@ -42,18 +43,18 @@ func (p *ControlPlane) Start() {
 	if p.listener != nil {
 		return
 	}
-	server, err := controlplane.NewServer(p.cfg)
+	plane, err := server.New(p.cfg)
 	if err != nil {
 		p.t.Fatalf("backpressuretest: %v", err)
 	}
 	services := grpc.NewServer()
-	server.Register(services)
+	plane.Register(services)
 	listener, serving := bufconn.Listen(64<<10), make(chan struct{})
 	go func() {
 		defer close(serving)
 		_ = services.Serve(listener) // ends by Stop
 	}()
-	p.listener, p.server, p.services, p.serving = listener, server, services, serving
+	p.listener, p.server, p.services, p.serving = listener, plane, services, serving
 }
 
 // Stop kills it: connections break, and new ones are refused. It may be called
@@ -71,7 +72,7 @@ func (p *ControlPlane) Stop() {
 }
 
 // Server returns the server that runs, or ran last.
-func (p *ControlPlane) Server() *controlplane.Server {
+func (p *ControlPlane) Server() *server.Server {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.server
@@ -101,10 +102,10 @@ func (p *ControlPlane) Dial() *grpc.ClientConn {
 
 // Run runs an agent on a connection of its own until the test ends, or stop is
 // called.
-func (p *ControlPlane) Run(cfg controlplane.AgentConfig) (agent *controlplane.Agent, stop func()) {
+func (p *ControlPlane) Run(cfg agent.Config) (member *agent.Agent, stop func()) {
 	p.t.Helper()
 	cfg.Conn = p.Dial()
-	agent, err := controlplane.NewAgent(cfg)
+	member, err := agent.New(cfg)
 	if err != nil {
 		p.t.Fatalf("backpressuretest: %v", err)
 	}
@@ -112,9 +113,9 @@ func (p *ControlPlane) Run(cfg controlplane.AgentConfig) (agent *controlplane.Ag
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = agent.Run(ctx) // nil by contract
+		_ = member.Run(ctx) // nil by contract
 	}()
 	stop = sync.OnceFunc(func() { cancel(); <-ended })
 	p.t.Cleanup(stop)
-	return agent, stop
+	return member, stop
 }

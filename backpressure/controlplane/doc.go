@@ -1,33 +1,34 @@
-// Package controlplane carries the pipeline's decision across processes: a
-// [Server] that keeps a registry of components and decides over their reports,
-// and an [Agent] that speaks for one component.
+// Package controlplane has the nouns that a control plane and its components
+// share: what registers ([Component]), what is known of it ([Status]), how it
+// is selected ([Filter]), the keys of heartbeat metrics, and the pipeline id
+// that travels with calls.
 //
-//	component ──register, beats, load──▶ Server ──▶ backpressure.Controller
-//	    ▲                                                   │
-//	    └──────────── fraction, at every change ◀───────────┘
+// Its two ends are packages of their own, so that a component links no more
+// than it runs:
+//
+//	agent.Agent ──register, beats, load──▶ server.Server ──▶ backpressure.Controller
+//	    ▲                                                          │
+//	    └────────────── fraction, at every change ◀────────────────┘
 //
 // The server speaks the two flowctl services, flowctl.ControlPlane and
 // flowctl.v1.ControlPlaneService, so that existing tools and components work
-// with it unchanged, and a third of its own: one stream each agent, load up and
-// signals down. Against a control plane that has only the first two, an agent
-// reads the other components' metrics and decides by itself.
-//
-// It keeps no history and no state on disk: after a restart the server learns
-// from the agents' reports, which carry the fractions in force, before it
-// decides.
+// with it unchanged, and a third of its own: one stream for each agent, load up
+// and signals down. Against a control plane that has only the first two, an
+// agent reads the other components' metrics and decides by itself.
 //
 // # Concurrency
 //
-// All methods of [Server] and [Agent] may be called from any goroutine. Targets
-// are told the fraction by one goroutine at a time, the newest last.
+// The types here are values: they are not changed after they were given away.
+// The functions may be called from any goroutine.
 //
 // # Errors
 //
-// A refusal is an [*Error], which is [ErrRefused] by errors.Is; on the wire it
-// is INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED or PERMISSION_DENIED. A
-// refused request changed nothing.
+// A server answers what it rejects with INVALID_ARGUMENT, NOT_FOUND,
+// RESOURCE_EXHAUSTED, PERMISSION_DENIED or ABORTED. A rejected request changed
+// nothing.
 //
 // # Testing
 //
-// Server and agent run over bufconn inside testing/synctest.
+// Package backpressuretest runs a whole control plane over bufconn, inside
+// testing/synctest too.
 package controlplane

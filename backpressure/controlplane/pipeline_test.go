@@ -64,16 +64,3 @@ func TestPipelineIDTravelsAcrossHops(t *testing.T) {
 	call(WithPipelineID(t.Context(), "b\nad"))
 	require.Equal(t, "", first.seen[4])
 }
-
-func TestPipelineIDIsRegistered(t *testing.T) {
-	c := Component{ID: "a", PipelineID: "ledgers", Metadata: map[string]string{"zone": "1"}}
-	info := c.toV1(0)
-	require.Equal(t, "ledgers", info.GetMetadata()[PipelineKey], "stock tools show it")
-	back, _ := fromV1(info)
-	require.Equal(t, "ledgers", back.PipelineID)
-	require.Equal(t, map[string]string{"zone": "1", PipelineKey: "ledgers"}, back.Metadata)
-	of := func(id string) bool { f := Filter{PipelineID: id}; return f.matches(&back) }
-	require.True(t, of("ledgers"))
-	require.True(t, of(""))
-	require.False(t, of("another"))
-}

@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -37,23 +38,26 @@ var rules = []rule{
 	{".", nil, "the root holds an overview and an example, and nothing to import"},
 	{"flowcontrol", nil, "the gate is embedded everywhere, so it costs its users no dependency at all"},
 	{"flowcontrol/flowcontroltest", []string{module + "/flowcontrol"}, "users import the fakes in their own tests"},
-	{"backpressure", nil, "the decision is pure: it meets throttlers through a one-method interface"},
-	{"backpressure/backpressuretest", []string{module + "/backpressure/...", module + "/internal/wire/...", grpcAll, protoAll}, "users import the fakes in their own tests; the in-memory control plane speaks gRPC over bufconn"},
-	{"backpressure/controlplane", []string{module + "/backpressure/...", module + "/topology", module + "/internal/wire/...", grpcAll, protoAll, "google.golang.org/genproto/googleapis/rpc/errdetails"}, "the same decision across processes: gRPC, and the graph of what registered"},
+	{"backpressure", []string{module + "/topology"}, "the decision is pure: it meets throttlers through a one-method interface, and shares the nouns of a pipeline"},
+	{"backpressure/backpressuretest", []string{module + "/backpressure/...", grpcAll}, "users import the fakes in their own tests; the in-memory control plane speaks gRPC over bufconn"},
+	{"backpressure/controlplane", []string{module + "/backpressure", module + "/topology", grpcAll}, "the nouns that both ends of the wire share"},
+	{"backpressure/controlplane/agent", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "a component's end of the wire; TestTheAgentLinksNoServer says what it must not link"},
+	{"backpressure/controlplane/server", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "the control plane's end: the decision across processes, and the graph of what registered"},
+	{"backpressure/controlplane/internal/convert", []string{module + "/backpressure/...", module + "/topology", protoAll}, "the one place where the wire's messages become nouns"},
+	{"backpressure/internal/wire", []string{module + "/backpressure/internal/wire", grpcAll, protoAll}, "messages and nothing else"},
 	{"topology", nil, "the graph and its page are served by anything, also where there is no gRPC"},
 	{"topology/topologytest", []string{module + "/topology"}, "users import the fakes in their own tests"},
 	{"connpool", []string{grpcAll}, "a pool is a grpc.ClientConnInterface and nothing more"},
 	{"connpool/connpooltest", []string{module + "/connpool", grpcAll, protoAll}, "misbehaving servers on bufconn"},
 	{"interceptors", []string{module + "/flowcontrol", grpcAll, protoAll, "google.golang.org/genproto/googleapis/rpc/errdetails", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/attribute"}, "FlightData is read through its getters, so that any Flight code generation works and a plain gRPC user links no Arrow"},
 	{"interceptors/interceptorstest", []string{module + "/interceptors", module + "/flowcontrol", grpcAll, protoAll, arrowAll}, "a Flight pipeline on bufconn"},
-	{"monitor", []string{module + "/flowcontrol", module + "/backpressure/...", module + "/connpool", module + "/interceptors", module + "/topology", grpcAll}, "it reads the packages that it watches, and knows neither face"},
+	{"monitor", []string{module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors", module + "/topology", grpcAll}, "it reads the packages that it watches, and knows neither face"},
 	{"monitor/monitortest", []string{module + "/monitor", module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors"}, "users import the fakes in their own tests"},
 	{"monitor/prommonitor", []string{module + "/monitor", "github.com/prometheus/client_golang/...", "github.com/prometheus/client_model/..."}, "one face of the family table"},
 	{"monitor/otelmonitor", []string{module + "/monitor", "go.opentelemetry.io/otel/metric/...", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel"}, "the other face, on the OTel API alone: which SDK runs is its user's choice"},
 	{"monitor/mixin", []string{module + "/monitor/..."}, "rules and dashboards are generated from the monitor's tables"},
-	{"backpressure/controlplane/cmd", []string{module + "/...", grpcAll, protoAll, "github.com/prometheus/client_golang/..."}, "a program wires together what it needs, with no new dependency"},
+	{"cmd", []string{module + "/...", grpcAll, protoAll, "github.com/prometheus/client_golang/..."}, "a program wires together what it needs, with no new dependency"},
 	{"topology/cmd", []string{module + "/...", grpcAll, protoAll}, "a program wires together what it needs, with no new dependency"},
-	{"internal/wire", []string{module + "/internal/wire", grpcAll, protoAll}, "messages and nothing else"},
 	{"internal/archtest", nil, "reads files"},
 	{"internal/docstest", nil, "reads files"},
 	{"internal/testenv", nil, "reads the machine"},
@@ -121,6 +125,38 @@ func TestStellarSDKLivesInExamplesOnly(t *testing.T) {
 	gomod, err := os.ReadFile(filepath.Join(repositoryRoot(t), "go.mod"))
 	require.NoError(t, err)
 	require.NotContains(t, string(gomod), "stellar")
+}
+
+// TestTheAgentLinksNoServer proves that a component that runs an agent links
+// neither the control plane's registry and graph nor an HTTP page.
+func TestTheAgentLinksNoServer(t *testing.T) {
+	linked := dependencies(t, module+"/backpressure/controlplane/agent")
+	require.Contains(t, linked, module+"/backpressure")
+	require.NotContains(t, linked, module+"/backpressure/controlplane/server")
+	for _, imported := range linked {
+		for _, tree := range []string{"/monitor", "/topology/", "/cmd/"} {
+			require.False(t, strings.HasPrefix(imported, module+tree), imported)
+		}
+	}
+}
+
+// TestTheMonitorNeedsNoControlPlane proves that a process that is only watched
+// links no end of the control plane's wire.
+func TestTheMonitorNeedsNoControlPlane(t *testing.T) {
+	for _, imported := range dependencies(t, module+"/monitor") {
+		require.False(t, strings.HasPrefix(imported, module+"/backpressure/"), imported)
+	}
+}
+
+// dependencies are what a program links that imports the package.
+func dependencies(t *testing.T, imported string) []string {
+	t.Helper()
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", imported)
+	list.Dir, list.Stderr = repositoryRoot(t), os.Stderr
+	list.Env = append(os.Environ(), "GOWORK=off")
+	out, err := list.Output()
+	require.NoError(t, err)
+	return strings.Fields(string(out))
 }
 
 func ruleFor(dir string) (best rule, ok bool) {

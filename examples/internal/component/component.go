@@ -14,7 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
@@ -51,7 +51,7 @@ type Component struct {
 	pools        pools
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
-	agent        atomic.Pointer[controlplane.Agent]
+	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
 	background   sync.WaitGroup

@@ -11,12 +11,14 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/topology"
 )
 
-var roles = map[Role]backpressure.Role{
-	RoleSource:    backpressure.Source,
-	RoleProcessor: backpressure.Processor,
-	RoleSink:      backpressure.Sink,
+var kinds = map[Role]topology.Kind{
+	RoleSource:    topology.KindSource,
+	RoleProcessor: topology.KindProcessor,
+	RoleSink:      topology.KindSink,
 }
 
 // startAgent registers with the control plane and follows its decision, when
@@ -38,7 +40,7 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		load := c.Stage.Load()
 		c.peak.note(load)
 		return backpressure.Report{
-			ServiceID: c.ID, Role: roles[c.Role], InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.MaxMessages, Load: load,
+			ServiceID: c.ID, Kind: kinds[c.Role], InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.MaxMessages, Load: load,
 			QueueDepth: f.Queued, Throughput: rate.update(f.Events, time.Now()), Latency: f.Latency,
 		}
 	}
@@ -47,10 +49,10 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		return func() {}, c.decideAlone(ctx, s, decision, report, targets, running)
 	}
 	at := c.Addresses()
-	agent, err := controlplane.NewAgent(controlplane.AgentConfig{
+	member, err := agent.New(agent.Config{
 		Endpoint: c.FlowctlEndpoint,
 		Component: controlplane.Component{
-			ID: c.ID, Name: string(c.Role), Version: Version(), Role: roles[c.Role], Endpoint: at.Flight, HealthEndpoint: "http://" + at.HTTP + "/health",
+			ID: c.ID, Name: string(c.Role), Version: Version(), Kind: kinds[c.Role], Endpoint: at.Flight, HealthEndpoint: "http://" + at.HTTP + "/health",
 			InputEventTypes: s.Inputs, OutputEventTypes: s.Outputs, Upstreams: s.Upstreams, MaxInFlight: c.MaxMessages,
 		},
 		HeartbeatInterval: c.HeartbeatInterval,
@@ -75,13 +77,13 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 	if err != nil {
 		return nil, err
 	}
-	c.agent.Store(agent)
-	c.monitor.WatchAgent(c.ID, agent)
+	c.agent.Store(member)
+	c.monitor.WatchAgent(c.ID, member)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	running.Go(func() {
 		defer close(ended)
-		if err := agent.Run(ctx); err != nil {
+		if err := member.Run(ctx); err != nil {
 			c.Log.Error("the agent ended", "error", err)
 		}
 	})
@@ -146,10 +148,10 @@ func (c *Component) Upstream(ctx context.Context, variable, configured string, r
 	}
 	defer conn.Close()
 	c.Log.Info("asking the control plane for an upstream", "control_plane", c.FlowctlEndpoint, "role", role, "events", eventType)
-	filter := controlplane.Filter{Role: roles[role], EventTypes: []string{eventType}}
+	filter := controlplane.Filter{Kind: kinds[role], EventTypes: []string{eventType}}
 	for poll := time.NewTicker(discoveryInterval); ; {
 		began := time.Now()
-		found, err := controlplane.Discover(ctx, conn, filter)
+		found, err := agent.Discover(ctx, conn, filter)
 		if err == nil {
 			c.monitor.ObserveDiscovery(ctx, time.Since(began))
 		}

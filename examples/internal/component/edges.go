@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // upstream is the connection to who is read, as the control plane shows it: its
@@ -22,7 +22,7 @@ type upstream struct {
 }
 
 // edges reports the one edge of this component, if it reads anybody.
-func (c *Component) edges() []controlplane.Edge {
+func (c *Component) edges() []topology.Edge {
 	u := c.upstream.Load()
 	if u == nil {
 		return nil
@@ -39,10 +39,10 @@ func (c *Component) edges() []controlplane.Edge {
 	}
 	edge := u.look(rows, bytes, active, held, time.Now())
 	edge.Latency = c.pools.roundTrip(u.endpoint)
-	return []controlplane.Edge{edge}
+	return []topology.Edge{edge}
 }
 
-func (u *upstream) look(rows, bytes, active int64, held time.Duration, now time.Time) controlplane.Edge {
+func (u *upstream) look(rows, bytes, active int64, held time.Duration, now time.Time) topology.Edge {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if active > 0 {
@@ -54,11 +54,12 @@ func (u *upstream) look(rows, bytes, active int64, held time.Duration, now time.
 		}
 		u.at, u.held = now, held
 	}
-	edge := controlplane.Edge{
-		Upstream: u.id, Endpoint: u.endpoint, Connected: active > 0, LastConnected: u.last,
+	edge := topology.Edge{
+		From: u.id, Endpoint: u.endpoint, State: topology.StateConnected, LastConnected: u.last,
 		Throughput: u.rate.update(rows, now), ByteRate: u.bytes.update(bytes, now), Blocked: u.blocked,
 	}
 	if active == 0 { // no stream is open: nothing flows and nobody waits, from now on
+		edge.State = topology.StateDown
 		edge.Throughput, edge.ByteRate, edge.Blocked = 0, 0, 0
 	}
 	return edge

@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 )
@@ -44,7 +45,7 @@ func (c *Component) serveHTTP() error {
 
 // watch shows the monitor everything that the component has.
 func (c *Component) watch() {
-	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(roles[c.Role].String()), Version: Version()})
+	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(strings.ToLower(string(kinds[c.Role]))), Version: Version()})
 	c.monitor.WatchThrottler(c.ID, c.Stage)
 	c.monitor.WatchServer(c.ID, c.interceptors)
 	c.monitor.WatchPools(c.ID, c.pools.manager)
@@ -64,7 +65,7 @@ func (c *Component) status(s Service) Status {
 		Fraction: fraction, ThrottledSeconds: throttled.Seconds(), PacedSeconds: c.Gate.Stats().WaitTotal.Seconds(),
 	}
 	if agent := c.agent.Load(); agent != nil {
-		st.Connected = agent.Mode() == controlplane.Coordinated
+		st.Connected = agent.Mode() == backpressure.Coordinated
 	}
 	if s.Work != nil {
 		if work, err := json.Marshal(s.Work()); err == nil {

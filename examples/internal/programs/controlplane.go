@@ -5,8 +5,8 @@ import (
 	"net"
 
 	"github.com/withobsrvr/sluice/backpressure"
-	"github.com/withobsrvr/sluice/backpressure/controlplane"
-	"github.com/withobsrvr/sluice/backpressure/controlplane/cmd/program"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
+	"github.com/withobsrvr/sluice/cmd/sluice-controlplane/serve"
 	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
@@ -38,16 +38,16 @@ func ControlPlane(ctx context.Context, p component.Process) error {
 		case <-ctx.Done():
 		}
 	}()
-	return program.Run(ctx, program.Config{
+	return serve.Run(ctx, serve.Config{
 		GRPC: grpcListener,
 		HTTP: httpListener,
-		Server: controlplane.ServerConfig{
+		Server: server.Config{
 			Decision: backpressure.Config{Activation: cfg.BackpressureThreshold, Recovery: cfg.RecoveryThreshold},
 		},
 		Version:  component.Version(),
 		Interval: cfg.MonitoringInterval,
 		Logger:   cfg.NewLogger(p.Log),
-		Ready: func(*controlplane.Server) {
+		Ready: func(*server.Server) {
 			if p.Ready != nil {
 				p.Ready(component.Addresses{
 					Flight: hostPort(cfg.Advertise, grpcListener.Addr().(*net.TCPAddr).Port),

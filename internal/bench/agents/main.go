@@ -37,7 +37,7 @@ func main() {
 	var err error
 	switch *role {
 	case "server":
-		err = server(*mode, *profile, *web)
+		err = plane(*mode, *profile, *web)
 	case "agents":
 		err = agents(*mode, *address, *first, *count, *rounds)
 	default:

@@ -25,7 +25,10 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
-	"github.com/withobsrvr/sluice/backpressure/controlplane/cmd/program"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
+	"github.com/withobsrvr/sluice/cmd/sluice-controlplane/serve"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
@@ -75,7 +78,7 @@ func (c meteredConn) Write(p []byte) (int, error) {
 }
 
 // server is cmd/sluice-controlplane, with its HTTP or without.
-func server(mode, profile string, web bool) error {
+func plane(mode, profile string, web bool) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -86,21 +89,21 @@ func server(mode, profile string, web bool) error {
 			return err
 		}
 	}
-	cfg := controlplane.ServerConfig{Decision: backpressure.Config{Learn: -1, MaxInFlight: -1}}
+	cfg := server.Config{Decision: backpressure.Config{Learn: -1, MaxInFlight: -1}}
 	if mode == "latency" {
 		cfg.Decision.Policy = backpressure.Step{}
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	ready := make(chan *controlplane.Server, 1)
+	ready := make(chan *server.Server, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- program.Run(ctx, program.Config{
-			GRPC: listener, HTTP: pages, Server: cfg, Alone: true,
-			Ready: func(s *controlplane.Server) { ready <- s },
+		ended <- serve.Run(ctx, serve.Config{
+			GRPC: listener, HTTP: pages, Server: cfg,
+			Ready: func(s *server.Server) { ready <- s },
 		})
 	}()
-	var s *controlplane.Server
+	var s *server.Server
 	select {
 	case s = <-ready:
 	case err := <-ended:
@@ -120,7 +123,7 @@ func server(mode, profile string, web bool) error {
 				return err
 			}
 		}
-		u.Components = len(s.Controller().Loads())
+		u.Components = len(s.Components())
 		u.Reports = s.Reports()
 		if err := say(u); err != nil {
 			return err
@@ -179,7 +182,7 @@ type round struct{ P50, P99, Last float64 }
 
 // member is one component with its agent.
 type member struct {
-	agent    *controlplane.Agent
+	agent    *agent.Agent
 	inFlight atomic.Int64
 	told     atomic.Int64 // when, in nanoseconds since the start
 	fraction atomic.Value
@@ -208,11 +211,11 @@ func agents(mode, address string, first, count, rounds int) error {
 		reported := time.Now()
 		load := int64(10)
 		var err error
-		m.agent, err = controlplane.NewAgent(controlplane.AgentConfig{
+		m.agent, err = agent.New(agent.Config{
 			Endpoint:    address,
 			DialOptions: []grpc.DialOption{grpc.WithContextDialer(bytes.dial)},
 			CallTimeout: time.Minute,
-			Component:   controlplane.Component{ID: fmt.Sprintf("component-%05d", first+i), Role: backpressure.Processor, MaxInFlight: 100},
+			Component:   controlplane.Component{ID: fmt.Sprintf("component-%05d", first+i), Kind: topology.KindProcessor, MaxInFlight: 100},
 			Targets:     []backpressure.FractionSetter{m},
 			Report: func() backpressure.Report {
 				if mode == "latency" {
@@ -231,7 +234,7 @@ func agents(mode, address string, first, count, rounds int) error {
 		connecting <- struct{}{}
 		running.Go(func() { m.agent.Run(ctx) })
 		go func() {
-			for m.agent.Mode() != controlplane.Coordinated && ctx.Err() == nil {
+			for m.agent.Mode() != backpressure.Coordinated && ctx.Err() == nil {
 				time.Sleep(20 * time.Millisecond)
 			}
 			<-connecting
@@ -239,7 +242,7 @@ func agents(mode, address string, first, count, rounds int) error {
 	}
 	deadline := time.Now().Add(3 * time.Minute)
 	for _, m := range members {
-		for m.agent.Mode() != controlplane.Coordinated {
+		for m.agent.Mode() != backpressure.Coordinated {
 			if time.Now().After(deadline) {
 				return errors.New("not all agents were connected within three minutes")
 			}

@@ -14,7 +14,10 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // A worker serves one call at a time in each of its slots.
@@ -153,10 +156,10 @@ func (f *follower) fraction() float64 {
 }
 
 // newAgent reports the gate's load; at the entry it follows the decision.
-func newAgent(r role, g guard, entry *follower) (*controlplane.Agent, error) {
-	cfg := controlplane.AgentConfig{
+func newAgent(r role, g guard, entry *follower) (*agent.Agent, error) {
+	cfg := agent.Config{
 		Endpoint:  r.Report,
-		Component: controlplane.Component{ID: r.ID, Role: backpressure.Source, MaxInFlight: g.limit(), Upstreams: []string{}},
+		Component: controlplane.Component{ID: r.ID, Kind: topology.KindSource, MaxInFlight: g.limit(), Upstreams: []string{}},
 		Report: func() backpressure.Report {
 			return backpressure.Report{InFlight: g.gate.InFlight().Messages, MaxInFlight: g.limit()}
 		},
@@ -164,14 +167,14 @@ func newAgent(r role, g guard, entry *follower) (*controlplane.Agent, error) {
 	if r.Entry {
 		cfg.Targets = []backpressure.FractionSetter{entry}
 	} else {
-		cfg.Component.Role, cfg.Component.Upstreams = backpressure.Sink, []string{entryID}
+		cfg.Component.Kind, cfg.Component.Upstreams = topology.KindSink, []string{entryID}
 	}
-	return controlplane.NewAgent(cfg)
+	return agent.New(cfg)
 }
 
 // runPlane is a control plane with its defaults, but for the thresholds.
 func runPlane(r role) error {
-	plane, err := controlplane.NewServer(controlplane.ServerConfig{
+	plane, err := server.New(server.Config{
 		Decision: backpressure.Config{Activation: r.Activation, Recovery: r.Recovery},
 	})
 	if err != nil {
@@ -182,12 +185,12 @@ func runPlane(r role) error {
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer(controlplane.ServerOptions()...)
-	plane.Register(server)
+	services := grpc.NewServer(server.GRPCOptions()...)
+	plane.Register(services)
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { _ = server.Serve(lis) })
-	defer server.Stop()
+	running.Go(func() { _ = services.Serve(lis) })
+	defer services.Stop()
 	return answer(func() report {
 		return report{Address: lis.Addr().String(), CPU: cpu()}
 	}, func() {})

@@ -71,7 +71,7 @@ func buildPrograms(t *testing.T) string {
 		output, err := command.CombinedOutput()
 		require.NoError(t, err, string(output))
 	}
-	build(".", "off", "./backpressure/controlplane/cmd/sluice-controlplane")
+	build(".", "off", "./cmd/sluice-controlplane")
 	build("examples", filepath.Join(root, "go.work"), "./stellar-arrow-source", "./ttp-arrow-processor", "./arrow-analytics-sink")
 	return dir
 }

@@ -6,7 +6,9 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,50 +17,64 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/types/known/emptypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
-	"github.com/withobsrvr/sluice/internal/wire/flowctlpb"
-	"github.com/withobsrvr/sluice/internal/wire/flowctlv1pb"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// stock answers what a deployed control plane does.
+// stock hides what deployed control planes do not have: our stream, and in the
+// older ones the newer flowctl service.
 type stock struct {
-	flowctlv1pb.Server
-	components []*flowctlv1pb.ComponentStatusResponse
-	events     float64
+	grpc.ServiceRegistrar
+	hide []string
 }
 
-func (s *stock) ListComponents(_ context.Context, in *flowctlv1pb.ListComponentsRequest) (*flowctlv1pb.ListComponentsResponse, error) {
-	if !in.GetIncludeUnhealthy() {
-		return nil, context.Canceled
+func (s stock) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	if !slices.Contains(s.hide, desc.ServiceName) {
+		s.ServiceRegistrar.RegisterService(desc, impl)
 	}
-	s.events += 500
-	s.components[0].Metrics["events_processed_total"] = number(s.events)
-	return &flowctlv1pb.ListComponentsResponse{Components: s.components}, nil
 }
 
-func component(id string, kind flowctlv1pb.ComponentType, in, out []string, metrics map[string]string) *flowctlv1pb.ComponentStatusResponse {
-	return &flowctlv1pb.ComponentStatusResponse{
-		Component:     &flowctlv1pb.ComponentInfo{Id: id, Type: kind, InputEventTypes: in, OutputEventTypes: out},
-		Status:        flowctlv1pb.HealthStatus_HEALTH_STATUS_HEALTHY,
-		LastHeartbeat: timestamppb.New(time.Now().Add(-2 * time.Second)),
-		Metrics:       metrics,
-	}
+const (
+	coordination = "sluice.controlplane.v1.Coordination"
+	newer        = "flowctl.v1.ControlPlaneService"
+)
+
+// planeWithout is a control plane that lacks services.
+func planeWithout(t *testing.T, hide ...string) *grpc.ClientConn {
+	plane, err := server.New(server.Config{Decision: backpressure.Config{Learn: -1}})
+	require.NoError(t, err)
+	t.Cleanup(plane.Close)
+	return serve(t, func(s *grpc.Server) { plane.Register(stock{s, hide}) })
+}
+
+// join runs the agent of a component until the test ends.
+func join(t *testing.T, conn grpc.ClientConnInterface, c controlplane.Component, report backpressure.Report, metrics func() map[string]float64) {
+	member, err := agent.New(agent.Config{
+		Conn: conn, Component: c, Report: func() backpressure.Report { return report }, Metrics: metrics, HeartbeatInterval: time.Second,
+	})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); member.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
 }
 
 func TestStockControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &stock{components: []*flowctlv1pb.ComponentStatusResponse{
-			component("source", flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE, nil, []string{"ledgers"},
-				map[string]string{"current_inflight": "10", "max_inflight": "100", "throttle_rate": "0.25"}),
-			component("sink", flowctlv1pb.ComponentType_COMPONENT_TYPE_CONSUMER, []string{"ledgers"}, nil,
-				map[string]string{"current_inflight": "90", "max_inflight": "100", "queue_depth": "7", "events_per_second": "12345", "free text": "of another team"}),
-		}}
-		from := newReader(serve(t, func(s *grpc.Server) { flowctlv1pb.RegisterServer(s, server) }))
+		conn := planeWithout(t, coordination)
+		var events atomic.Int64
+		join(t, conn, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+			backpressure.Report{InFlight: 10, MaxInFlight: 100}, func() map[string]float64 {
+				return map[string]float64{"events_processed_total": float64(events.Add(500))}
+			})
+		join(t, conn, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}},
+			backpressure.Report{InFlight: 79, MaxInFlight: 100, QueueDepth: 7, Throughput: 12345}, nil)
+		time.Sleep(1500 * time.Millisecond)
+		from := newReader(conn)
 		_, err := from.read(t.Context())
 		require.NoError(t, err)
 		time.Sleep(time.Second)
@@ -67,21 +83,11 @@ func TestStockControlPlane(t *testing.T) {
 		require.NoError(t, show(t.Context(), options{once: true, output: "table", address: "plane:8080"}, from, &out))
 		text := out.String()
 		require.Contains(t, text, "plane:8080")
-		require.Contains(t, text, "load 90%")
-		require.Contains(t, text, "fraction 0.25")
+		require.Contains(t, text, "load 79%")
 		source, sink := rowOf(t, text, "source"), rowOf(t, text, "sink")
-		require.Equal(t, []string{"source", "source", "healthy", "█·······", "10%", "10/100", "0", "500", "0%", "0.25"}, source[:10], "the rate is that of the totals")
-		require.Equal(t, []string{"sink", "*", "sink", "healthy", "███████·", "90%", "90/100", "7", "12.3k"}, sink[:9], "the star marks the bottleneck")
+		require.Equal(t, []string{"source", "source", "healthy", "█·······", "10%", "10/100", "0", "500", "0%"}, source[:9], "the rate is that of the totals")
+		require.Equal(t, []string{"sink", "sink", "healthy", "██████··", "79%", "79/100", "7", "12.3k"}, sink[:8])
 	})
-}
-
-type older struct{ flowctlpb.Server }
-
-func (older) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.ServiceList, error) {
-	return &flowctlpb.ServiceList{Services: []*flowctlpb.ServiceStatus{{
-		ServiceId: "old", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_PROCESSOR, IsHealthy: false,
-		LastHeartbeat: timestamppb.Now(), Metrics: map[string]float64{"current_inflight": 3},
-	}}}, nil
 }
 
 func TestLatencyIsThatOfThePath(t *testing.T) {
@@ -101,27 +107,21 @@ func TestLatencyIsThatOfThePath(t *testing.T) {
 
 func TestOlderControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		from := newReader(serve(t, func(s *grpc.Server) { flowctlpb.RegisterServer(s, older{}) }))
+		conn := planeWithout(t, coordination, newer)
+		join(t, conn, controlplane.Component{ID: "old", Kind: topology.KindProcessor}, backpressure.Report{InFlight: 3}, nil)
+		time.Sleep(1500 * time.Millisecond)
 		var out bytes.Buffer
-		require.NoError(t, show(t.Context(), options{once: true, output: "table"}, from, &out))
-		require.Equal(t, []string{"old", "processor", "unhealthy"}, rowOf(t, out.String(), "old")[:3])
+		require.NoError(t, show(t.Context(), options{once: true, output: "table"}, newReader(conn), &out))
+		require.Equal(t, []string{"old", "processor", "healthy"}, rowOf(t, out.String(), "old")[:3])
 	})
 }
 
 func TestSluiceControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, err := controlplane.NewServer(controlplane.ServerConfig{})
-		require.NoError(t, err)
-		defer server.Close()
-		conn := serve(t, func(s *grpc.Server) { server.Register(s) })
-		register := flowctlv1pb.Client{Conn: conn}
-		for id, upstreams := range map[string]string{"source": "", "sink": "source"} {
-			_, err := register.RegisterComponent(t.Context(), &flowctlv1pb.RegisterRequest{Component: &flowctlv1pb.ComponentInfo{
-				Id: id, Metadata: map[string]string{"sluice.upstreams": upstreams},
-			}})
-			require.NoError(t, err)
-		}
-		require.NoError(t, server.Controller().Report(backpressure.Report{ServiceID: "sink", InFlight: 50, MaxInFlight: 100}))
+		conn := planeWithout(t)
+		join(t, conn, controlplane.Component{ID: "source"}, backpressure.Report{}, nil)
+		join(t, conn, controlplane.Component{ID: "sink", Upstreams: []string{"source"}}, backpressure.Report{InFlight: 50, MaxInFlight: 100}, nil)
+		time.Sleep(1500 * time.Millisecond)
 		for format, want := range map[string]string{"table": "50%", "json": `"sink"`, "mermaid": "flowchart LR", "dot": "digraph", "svg": "<svg", "ascii": "sink"} {
 			var out bytes.Buffer
 			require.NoError(t, show(t.Context(), options{once: true, output: format}, newReader(conn), &out), format)
@@ -145,9 +145,13 @@ func TestNamesOfOthersCannotSteerTheTerminal(t *testing.T) {
 
 func TestLostControlPlaneLeavesThePicture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := grpc.NewServer()
-		flowctlpb.RegisterServer(server, older{})
-		conn := serveOn(t, server)
+		plane, err := server.New(server.Config{})
+		require.NoError(t, err)
+		defer plane.Close()
+		services := grpc.NewServer()
+		plane.Register(services)
+		conn := serveOn(t, services)
+		join(t, conn, controlplane.Component{ID: "old"}, backpressure.Report{}, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var out bytes.Buffer
 		done := make(chan error)
@@ -155,7 +159,7 @@ func TestLostControlPlaneLeavesThePicture(t *testing.T) {
 			done <- show(ctx, options{output: "table", interval: time.Second}, newReader(conn), &out)
 		}()
 		time.Sleep(1500 * time.Millisecond)
-		server.Stop()
+		services.Stop()
 		time.Sleep(30 * time.Second)
 		cancel()
 		require.NoError(t, <-done)

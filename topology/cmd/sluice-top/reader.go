@@ -2,19 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/withobsrvr/sluice/internal/wire/flowctlpb"
-	"github.com/withobsrvr/sluice/internal/wire/flowctlv1pb"
-	"github.com/withobsrvr/sluice/internal/wire/sluicepb"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -44,46 +39,24 @@ func newReader(conn grpc.ClientConnInterface) *reader {
 func (r *reader) read(ctx context.Context) (*topology.Graph, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	whole, err := sluicepb.NewCoordinationClient(r.conn).GetTopology(ctx, &sluicepb.GetTopologyRequest{})
-	switch status.Code(err) {
-	case codes.OK:
-		graph := &topology.Graph{}
-		if err := json.Unmarshal(whole.GetJson(), graph); err != nil {
-			return nil, fmt.Errorf("its topology does not decode: %w", err)
-		}
-		if graph.Schema > topology.Schema {
-			return nil, fmt.Errorf("its topology has schema %d, this program reads up to %d: update sluice-top", graph.Schema, topology.Schema)
-		}
-		return graph, nil
-	case codes.Unimplemented:
+	graph, err := agent.Topology(ctx, r.conn)
+	if status.Code(err) == codes.Unimplemented {
 		return r.readStock(ctx)
-	default:
-		return nil, err
 	}
+	return graph, err
 }
 
-// readStock asks the newer flowctl service, and the older where that is all
-// there is.
+// readStock puts the graph together from a stock control plane's components.
 func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	now := time.Now()
 	r.measured = 0
-	graph := &topology.Graph{Schema: topology.Schema, Time: now}
-	list, err := flowctlv1pb.Client{Conn: r.conn}.ListComponents(ctx, &flowctlv1pb.ListComponentsRequest{IncludeUnhealthy: true})
-	switch status.Code(err) {
-	case codes.OK:
-		for _, c := range list.GetComponents() {
-			graph.Nodes = append(graph.Nodes, r.fromV1(c, now))
-		}
-	case codes.Unimplemented:
-		list, err := flowctlpb.Client{Conn: r.conn}.ListServices(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range list.GetServices() {
-			graph.Nodes = append(graph.Nodes, r.fromFlowctl(s, now))
-		}
-	default:
+	components, err := agent.Components(ctx, r.conn)
+	if err != nil {
 		return nil, err
+	}
+	graph := &topology.Graph{Schema: topology.Schema, Time: now}
+	for i := range components {
+		graph.Nodes = append(graph.Nodes, r.node(&components[i], now))
 	}
 	summarize(graph)
 	graph = graph.Normalize()
@@ -95,49 +68,20 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	return graph, nil
 }
 
-func (r *reader) fromV1(c *flowctlv1pb.ComponentStatusResponse, now time.Time) topology.Node {
-	info := c.GetComponent()
-	metrics := make(map[string]float64, len(c.GetMetrics()))
-	for key, text := range c.GetMetrics() {
-		if v, err := strconv.ParseFloat(text, 64); err == nil {
-			metrics[key] = v
-		}
-	}
+func (r *reader) node(c *controlplane.Status, now time.Time) topology.Node {
 	node := topology.Node{
-		ID:               info.GetId(),
-		Name:             info.GetName(),
-		Kind:             kinds[info.GetType()],
-		Version:          info.GetVersion(),
-		Endpoint:         info.GetEndpoint(),
-		InputEventTypes:  info.GetInputEventTypes(),
-		OutputEventTypes: info.GetOutputEventTypes(),
-		Status:           r.status(info.GetId(), metrics, now),
+		ID:               c.ID,
+		Name:             c.Name,
+		Kind:             c.Kind,
+		Version:          c.Version,
+		Endpoint:         c.Endpoint,
+		InputEventTypes:  c.InputEventTypes,
+		OutputEventTypes: c.OutputEventTypes,
+		Upstreams:        c.Upstreams,
+		Status:           r.status(c.ID, c.Metrics, now),
 	}
-	node.Health = topology.Health(strings.ToLower(strings.TrimPrefix(c.GetStatus().String(), "HEALTH_STATUS_")))
-	node.LastHeartbeat = c.GetLastHeartbeat().AsTime()
+	node.Health, node.LastHeartbeat = c.Health, c.LastHeartbeat
 	return node
-}
-
-func (r *reader) fromFlowctl(s *flowctlpb.ServiceStatus, now time.Time) topology.Node {
-	node := topology.Node{
-		ID:     s.GetServiceId(),
-		Name:   s.GetComponentId(),
-		Kind:   topology.Kind(strings.TrimPrefix(s.GetServiceType().String(), "SERVICE_TYPE_")),
-		Status: r.status(s.GetServiceId(), s.GetMetrics(), now),
-	}
-	node.Health = topology.HealthUnhealthy
-	if s.GetIsHealthy() {
-		node.Health = topology.HealthHealthy
-	}
-	node.LastHeartbeat = s.GetLastHeartbeat().AsTime()
-	return node
-}
-
-var kinds = map[flowctlv1pb.ComponentType]topology.Kind{
-	flowctlv1pb.ComponentType_COMPONENT_TYPE_UNSPECIFIED: topology.KindUnknown,
-	flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE:      topology.KindSource,
-	flowctlv1pb.ComponentType_COMPONENT_TYPE_PROCESSOR:   topology.KindProcessor,
-	flowctlv1pb.ComponentType_COMPONENT_TYPE_CONSUMER:    topology.KindSink,
 }
 
 // status reads what the heartbeat's metrics say.

@@ -1,0 +1,271 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+)
+
+// An Agent speaks for one component to the control plane: it registers, beats,
+// reports load, and sets the component's throttlers to the decided fraction. All
+// its methods may be called from any goroutine.
+type Agent struct {
+	cfg       Config
+	log       *slog.Logger
+	conn      grpc.ClientConnInterface
+	close     func() error
+	local     *backpressure.Controller
+	notified  chan struct{} // the component asks for a look at its load
+	modeMoved chan struct{} // wakes the local decision
+
+	mode       atomic.Uint32
+	signals    atomic.Uint64
+	reconnects [reconnectReasons]atomic.Uint64
+	discovery  atomic.Int64
+
+	mu          sync.Mutex // guards what follows; never held across a call of a target
+	id          string     // as the control plane assigned it
+	signal      backpressure.Signal
+	lastContact time.Time // when the control plane was last heard from; zero: never
+
+	applyMu sync.Mutex // one application at a time, the newest last
+	applied float64    // guarded by applyMu
+}
+
+// New returns an agent that does nothing until [Agent.Run].
+func New(cfg Config) (*Agent, error) {
+	cfg = cfg.withDefaults()
+	cfg.Local.Tick = cmp.Or(cfg.Local.Tick, -1) // the agent's own loop ticks it
+	local, err := backpressure.New(cfg.Local)
+	if err := errors.Join(cfg.validate(), err); err != nil {
+		return nil, fmt.Errorf("agent: bad Config: %w", err)
+	}
+	a := &Agent{
+		cfg:       cfg,
+		log:       cfg.Logger.With("component", cfg.Component.ID),
+		conn:      cfg.Conn,
+		close:     func() error { return nil },
+		local:     local,
+		notified:  make(chan struct{}, 1),
+		modeMoved: make(chan struct{}, 1),
+		id:        cfg.Component.ID,
+		signal:    backpressure.Signal{Fraction: 1},
+		applied:   1,
+	}
+	if a.conn == nil {
+		conn, err := grpc.NewClient(cfg.Endpoint, cfg.dialOptions()...)
+		if err != nil {
+			return nil, fmt.Errorf("agent: bad Config: Endpoint %q: %w", cfg.Endpoint, err)
+		}
+		a.conn, a.close = conn, conn.Close
+	}
+	return a, nil
+}
+
+// Run keeps the component registered and its targets at the decided fraction
+// until ctx ends; then it unregisters, and returns nil. It is called once.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.close()
+	defer a.local.Close()
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { a.runLocal(ctx) })
+
+	pause := a.cfg.MinBackoff
+	for {
+		began := time.Now()
+		err := a.serveOnce(ctx)
+		if a.Mode() != backpressure.Alone {
+			a.touch() // the control plane was there until now, so its signal ages from here
+		}
+		a.setMode(backpressure.Alone)
+		if ctx.Err() != nil {
+			a.leave(ctx)
+			return nil
+		}
+		a.reconnects[reconnectReason(err)].Add(1)
+		if time.Since(began) > a.cfg.MaxBackoff {
+			pause = a.cfg.MinBackoff
+		}
+		jittered := pause/2 + rand.N(pause)
+		a.log.Warn("control plane lost", "error", err, "retry_in", jittered)
+		select {
+		case <-ctx.Done():
+		case <-time.After(jittered):
+		}
+		pause = min(2*pause, a.cfg.MaxBackoff)
+	}
+}
+
+// Notify asks the agent to look at the load now and not within 100 ms, for a
+// component that knows when its load has jumped. It never blocks.
+func (a *Agent) Notify() {
+	select {
+	case a.notified <- struct{}{}:
+	default:
+	}
+}
+
+// Fraction returns the fraction that the targets are set to.
+func (a *Agent) Fraction() float64 {
+	a.applyMu.Lock()
+	defer a.applyMu.Unlock()
+	return a.applied
+}
+
+// Mode says what decides the component's fraction now.
+func (a *Agent) Mode() backpressure.AgentMode { return backpressure.AgentMode(a.mode.Load()) }
+
+// setMode also wakes the local decision, which sleeps while a control plane decides.
+func (a *Agent) setMode(mode backpressure.AgentMode) {
+	a.mode.Store(uint32(mode))
+	select {
+	case a.modeMoved <- struct{}{}:
+	default:
+	}
+}
+
+// Signal returns the last signal of the control plane.
+func (a *Agent) Signal() backpressure.Signal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.signal
+}
+
+// Local returns the agent's own decision, which counts while no control plane
+// decides.
+func (a *Agent) Local() *backpressure.Controller { return a.local }
+
+// Stats returns a snapshot of the agent's state.
+func (a *Agent) Stats() backpressure.AgentStats {
+	stats := backpressure.AgentStats{
+		Mode:       a.Mode(),
+		Fraction:   a.Fraction(),
+		Signals:    a.signals.Load(),
+		Reconnects: make(map[string]uint64, reconnectReasons),
+		Discovery:  time.Duration(a.discovery.Load()),
+	}
+	for i, name := range reconnectNames {
+		stats.Reconnects[name] = a.reconnects[i].Load()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.lastContact.IsZero() {
+		stats.SignalAge = time.Since(a.lastContact)
+	}
+	return stats
+}
+
+// report is the component's report, with its identity filled in.
+func (a *Agent) report() backpressure.Report {
+	r := a.cfg.Report()
+	r.ServiceID = a.serviceID()
+	r.Kind = a.cfg.Component.Kind
+	r.Upstreams = a.cfg.Component.Upstreams
+	r.Fraction = a.Fraction()
+	if r.MaxInFlight == 0 {
+		r.MaxInFlight = a.cfg.Component.MaxInFlight
+	}
+	return r
+}
+
+func (a *Agent) serviceID() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.id
+}
+
+// touch notes a sign of life of the control plane.
+func (a *Agent) touch() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lastContact = time.Now()
+}
+
+// follow takes the control plane's decision.
+func (a *Agent) follow(signal backpressure.Signal) {
+	a.mu.Lock()
+	changed := a.signal.Active != signal.Active
+	a.signal = signal
+	a.lastContact = time.Now()
+	a.mu.Unlock()
+	a.signals.Add(1)
+	if changed {
+		a.log.Info("backpressure", "active", signal.Active, "fraction", signal.Fraction,
+			"load", signal.Load, "cause", signal.ServiceID, "reason", signal.Reason)
+	}
+	a.apply()
+}
+
+// apply sets the targets to what counts now, if that has changed.
+func (a *Agent) apply() {
+	a.applyMu.Lock()
+	defer a.applyMu.Unlock()
+	fraction := a.wanted(time.Now())
+	if fraction == a.applied {
+		return
+	}
+	a.applied = fraction
+	for _, target := range a.cfg.Targets {
+		target.SetFraction(fraction)
+	}
+}
+
+// wanted is the fraction that counts now. While a control plane decides it is
+// the signalled one. Otherwise a throttled component moves from its last to its
+// safe fraction, so that it never freezes at a stale one, and its own load may
+// ask for less; an open one stays open as long as its own load allows.
+func (a *Agent) wanted(now time.Time) float64 {
+	switch a.Mode() {
+	case backpressure.Coordinated:
+		return a.Signal().Fraction
+	case backpressure.Polling:
+		return a.local.FractionFor(a.serviceID())
+	}
+	a.mu.Lock()
+	last, contact := a.signal.Fraction, a.lastContact
+	a.mu.Unlock()
+	cfg := a.local.Config()
+	aged := backpressure.Aged(last, max(last, cfg.SafeFraction), now.Sub(contact), 3*cfg.Interval)
+	return min(aged, a.local.FractionFor(a.serviceID()))
+}
+
+// runLocal feeds the local decision and lets a silent control plane's signal
+// age. It sleeps while a control plane decides.
+func (a *Agent) runLocal(ctx context.Context) {
+	ticker := time.NewTicker(controlplane.DefaultReportInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-a.modeMoved:
+			if a.Mode() == backpressure.Coordinated {
+				ticker.Stop()
+			} else {
+				ticker.Reset(controlplane.DefaultReportInterval)
+			}
+			continue
+		}
+		if a.Mode() == backpressure.Coordinated {
+			continue // the ticker fired before it was stopped
+		}
+		if err := a.local.Report(a.report()); err != nil {
+			a.log.Warn("own report rejected", "error", err)
+		}
+		a.local.Tick()
+		a.apply()
+	}
+}

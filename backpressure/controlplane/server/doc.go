@@ -1,0 +1,25 @@
+// Package server is a control plane: a [Server] keeps a registry of components,
+// decides over their reports with a [backpressure.Controller], and tells each
+// component's agent the fraction to admit. It serves on any gRPC server.
+//
+// Its state is soft. After a restart it learns from the agents' reports, which
+// carry the fractions in force, for one interval before it decides.
+//
+// # Concurrency
+//
+// All methods of a [Server] may be called from any goroutine. One lock guards
+// the registry and is held for a copy at most, never while something is sent,
+// drawn or sorted. Each agent's stream has two goroutines: gRPC's, which
+// receives, and one that sends. The stream's handler waits for the sender, and
+// [Server.Close] waits for the server's own.
+//
+// # Errors
+//
+// [New] joins everything that is wrong with its Config. What a caller sends and
+// the server rejects becomes a gRPC status, is counted by [Reason], and changes
+// nothing.
+//
+// # Testing
+//
+// Package backpressuretest runs a server in memory, inside testing/synctest too.
+package server

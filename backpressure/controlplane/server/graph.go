@@ -1,0 +1,135 @@
+package server
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/topology"
+)
+
+// graphAge is how old a graph may be that is given out again: a page, a scrape
+// and an export that ask at once see the same one.
+const graphAge = 250 * time.Millisecond
+
+// A graphCache keeps the newest graph. Its mutex is held while one is made, so
+// that callers that ask meanwhile get the same; no beat waits for it.
+type graphCache struct {
+	mu    sync.Mutex
+	graph *topology.Graph
+	made  time.Time
+	count uint64
+}
+
+// Topology returns the pipeline's graph, up to a quarter of a second old; a
+// Server is a [topology.Source].
+func (s *Server) Topology() *topology.Graph {
+	c := &s.graph
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.graph == nil || now.Sub(c.made) > graphAge {
+		c.count++
+		c.graph, c.made = s.drawGraph(now, c.count), now
+	}
+	return c.graph
+}
+
+// drawGraph makes the graph of the registry and the decision.
+func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
+	decision, all := s.controller.Overview(), s.registry.copies()
+	g := &topology.Graph{
+		Version: version,
+		Time:    now,
+		Pipeline: topology.Pipeline{
+			Throughput:  decision.TotalThroughput,
+			Latency:     decision.EndToEndLatency,
+			Load:        decision.Load,
+			Fraction:    decision.Fraction,
+			Active:      decision.Active,
+			Activations: decision.Activations,
+			Activate:    decision.Activation,
+			Recover:     decision.Recovery,
+		},
+		Nodes: make([]topology.Node, 0, len(all)),
+	}
+	for i := range all {
+		e := &all[i]
+		node := e.node(now)
+		if service, ok := s.controller.Service(e.ID); ok {
+			node.Load, node.Fraction = service.Load, service.Admitted
+		}
+		if measured := e.endToEnd(node.Health); measured > 0 && (!g.Pipeline.LatencyMeasured || measured > g.Pipeline.Latency) {
+			g.Pipeline.Latency, g.Pipeline.LatencyMeasured = measured, true
+		}
+		g.Nodes = append(g.Nodes, node)
+		if len(e.edges) == 0 {
+			continue
+		}
+		pools := e.pools()
+		for _, edge := range e.edges {
+			edge.Pool = pools[edge.Endpoint]
+			g.Edges = append(g.Edges, edge)
+		}
+	}
+	return g.Complete()
+}
+
+const maxEndToEnd = 24 * time.Hour
+
+// endToEnd is the latency that the component measured, 0 when there is none that
+// could be true, and when the component is gone.
+func (e *entry) endToEnd(health topology.Health) time.Duration {
+	ms := e.Metrics[controlplane.MetricEndToEnd]
+	if health == topology.HealthDown || !(ms > 0 && ms <= float64(maxEndToEnd/time.Millisecond)) {
+		return 0
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+// pools are the connection pools that the component's metrics describe, by
+// endpoint.
+func (e *entry) pools() map[string]*topology.Pool {
+	_, seen := topology.FromMetrics(e.ID, e.Metrics)
+	pools := make(map[string]*topology.Pool, len(seen))
+	for _, edge := range seen {
+		pools[edge.Endpoint] = edge.Pool
+	}
+	return pools
+}
+
+// node shares nothing with the registry.
+func (e *entry) node(now time.Time) topology.Node {
+	health := e.Health
+	if stale, lost := e.silent(now); stale || lost {
+		health = topology.HealthDown
+	}
+	report := &e.Report
+	return topology.Node{
+		ID:               e.ID,
+		Kind:             e.Kind,
+		Name:             e.Name,
+		Version:          e.Version,
+		Endpoint:         e.Endpoint,
+		HealthEndpoint:   e.HealthEndpoint,
+		InputEventTypes:  slices.Clone(e.InputEventTypes),
+		OutputEventTypes: slices.Clone(e.OutputEventTypes),
+		Upstreams:        slices.Clone(e.Upstreams),
+		Metadata:         maps.Clone(e.Metadata),
+		RegisteredAt:     e.Registered,
+		Status: topology.Status{
+			Health:        health,
+			Load:          report.Load,
+			InFlight:      report.InFlight,
+			MaxInFlight:   report.MaxInFlight,
+			QueueDepth:    report.QueueDepth,
+			Fraction:      report.Fraction,
+			OutRate:       report.Throughput,
+			ErrorRatio:    report.ErrorRate,
+			Latency:       report.Latency,
+			LastHeartbeat: e.LastHeartbeat,
+			Active:        e.active(),
+		},
+	}
+}

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
+	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
+	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
+)
+
+// A Server is a control plane: a registry of components, the decision over
+// their reports, and the graph of the pipeline. All its methods may be called
+// from any goroutine.
+type Server struct {
+	cfg        Config
+	log        *slog.Logger
+	controller *backpressure.Controller
+	registry   *registry
+	graph      graphCache
+	rejected   [reasons]atomic.Uint64
+	reports    atomic.Uint64
+
+	closing context.Context // ends the streams and the server's own goroutines
+	close   context.CancelFunc
+	running sync.WaitGroup
+}
+
+// New returns a server whose goroutines run until [Server.Close].
+func New(cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	controller, err := backpressure.New(cfg.Decision)
+	if err := errors.Join(cfg.validate(), err); err != nil {
+		return nil, fmt.Errorf("server: bad Config: %w", err)
+	}
+	s := &Server{
+		cfg:        cfg,
+		log:        cfg.Logger,
+		controller: controller,
+		registry:   newRegistry(cfg.Limits),
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.running.Go(s.sweepRegularly)
+	s.running.Go(s.wakeSessions)
+	return s, nil
+}
+
+// Register serves the two flowctl services and Sluice's own on registrar, a
+// *grpc.Server above all.
+func (s *Server) Register(registrar grpc.ServiceRegistrar) {
+	flowctlpb.RegisterServer(registrar, flowctlService{s})
+	flowctlv1pb.RegisterServer(registrar, flowctlV1Service{s})
+	sluicepb.RegisterCoordinationServer(registrar, coordinationService{server: s})
+}
+
+// Controller returns the decision, to watch or to change live.
+func (s *Server) Controller() *backpressure.Controller { return s.controller }
+
+// Components returns every registered component, sorted by id.
+func (s *Server) Components() []controlplane.Status { return s.registry.statuses(nil) }
+
+// Rejected returns how many requests were rejected, by reason.
+func (s *Server) Rejected() map[Reason]uint64 {
+	counts := make(map[Reason]uint64, reasons)
+	for r := range reasons {
+		counts[r] = s.rejected[r].Load()
+	}
+	return counts
+}
+
+// Reports returns how many beats and heartbeats were taken.
+func (s *Server) Reports() uint64 { return s.reports.Load() }
+
+// Close asks the agents to end their streams and waits for the server's own
+// goroutines. The components go on at their last fraction. It may be called more
+// than once.
+func (s *Server) Close() {
+	s.close()
+	for _, session := range s.registry.sessions() {
+		session.end(false)
+	}
+	s.running.Wait()
+	s.controller.Close()
+}
+
+// register, unregister and take are what the services have in common.
+
+func (s *Server) register(ctx context.Context, c controlplane.Component, heartbeat time.Duration) error {
+	if err := s.mayFor(ctx, c.ID); err != nil {
+		return s.count(err)
+	}
+	report, err := s.registry.put(c, heartbeat, peerOf(ctx))
+	if err != nil {
+		return s.count(err)
+	}
+	if err := s.controller.Report(report); err != nil {
+		s.registry.remove(c.ID)
+		return s.count(rejectedReport(err))
+	}
+	s.place(c.OutputEventTypes)
+	s.log.Info("component registered", "component", c.ID, "kind", c.Kind, "endpoint", c.Endpoint)
+	return nil
+}
+
+func (s *Server) unregister(ctx context.Context, id string) error {
+	if err := s.mayFor(ctx, id); err != nil {
+		return s.count(err)
+	}
+	events, known := s.registry.remove(id)
+	if !known {
+		return s.count(notRegistered(id))
+	}
+	s.controller.RemoveService(id)
+	s.place(events)
+	s.log.Info("component unregistered", "component", id)
+	return nil
+}
+
+// take takes a beat of a caller that may speak for its component.
+func (s *Server) take(b *beat) error {
+	report, err := s.registry.beat(b, s.controller.Check)
+	if err != nil {
+		return s.count(err)
+	}
+	if err := s.controller.Report(report); err != nil {
+		return s.count(rejectedReport(err))
+	}
+	s.reports.Add(1)
+	return nil
+}
+
+// place reports to the controller which paths a change of producers has moved.
+func (s *Server) place(events []string) {
+	for _, report := range s.registry.placeConsumers(events) {
+		if err := s.controller.Report(report); err != nil {
+			s.log.Warn("component misplaced", "component", report.ServiceID, "error", err)
+		}
+	}
+}
+
+func (s *Server) sweepRegularly() {
+	ticker := time.NewTicker(s.cfg.JanitorInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.closing.Done():
+			return
+		case now := <-ticker.C:
+			s.sweep(now)
+		}
+	}
+}
+
+// sweep takes stale components out of the decision, and gone ones out of the
+// registry.
+func (s *Server) sweep(now time.Time) {
+	gone, stale := s.registry.expire(now)
+	for _, c := range gone {
+		s.log.Warn("component expired", "component", c.ID)
+		s.controller.RemoveService(c.ID)
+		s.place(c.OutputEventTypes)
+	}
+	for _, id := range stale {
+		s.controller.RemoveService(id)
+	}
+}
+
+// peerOf names the connection that a call came over.
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
+)
+
+func (c coordinationService) GetSettings(context.Context, *sluicepb.GetSettingsRequest) (*sluicepb.Settings, error) {
+	return settingsOf(c.server.controller.Config()), nil
+}
+
+func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Settings) (*sluicepb.Settings, error) {
+	s := c.server
+	if err := s.mayChange(ctx); err != nil {
+		return nil, s.count(err)
+	}
+	cfg, err := apply(s.controller.Config(), in)
+	if err != nil {
+		return nil, s.count(err)
+	}
+	if err := s.controller.Reconfigure(cfg); err != nil {
+		return nil, s.count(&rejection{reason: Invalid, text: "settings", cause: err})
+	}
+	settings := settingsOf(s.controller.Config())
+	s.log.Info("settings changed", "settings", settings)
+	return settings, nil
+}
+
+func (c coordinationService) GetState(context.Context, *sluicepb.GetStateRequest) (*sluicepb.State, error) {
+	snapshot := c.server.controller.Snapshot()
+	state := &sluicepb.State{
+		Fraction:    snapshot.Fraction,
+		Load:        snapshot.Load,
+		Active:      snapshot.Active,
+		Activations: snapshot.Activations,
+		Learning:    snapshot.Learning,
+		Loads:       make(map[string]float64, len(snapshot.Services)),
+		Fractions:   make(map[string]float64, len(snapshot.Services)),
+	}
+	for _, service := range snapshot.Services {
+		state.Loads[service.ServiceID] = service.Load
+		state.Fractions[service.ServiceID] = service.Admitted
+	}
+	return state, nil
+}
+
+func (c coordinationService) GetTopology(context.Context, *sluicepb.GetTopologyRequest) (*sluicepb.Topology, error) {
+	graph, err := json.Marshal(c.server.Topology())
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "controlplane: topology: %v", err)
+	}
+	return &sluicepb.Topology{Json: graph}, nil
+}
+
+func settingsOf(cfg backpressure.Config) *sluicepb.Settings {
+	return &sluicepb.Settings{
+		Activation:  &cfg.Activation,
+		Recovery:    &cfg.Recovery,
+		Floor:       &cfg.Floor,
+		Policy:      new(fmt.Sprint(cfg.Policy)),
+		Driver:      new(cfg.Driver.String()),
+		MaxInFlight: &cfg.MaxInFlight,
+	}
+}
+
+// apply changes the settings that are given.
+func apply(cfg backpressure.Config, in *sluicepb.Settings) (backpressure.Config, error) {
+	if in.Activation != nil {
+		cfg.Activation = *in.Activation
+	}
+	if in.Recovery != nil {
+		cfg.Recovery = *in.Recovery
+	}
+	if in.Floor != nil {
+		cfg.Floor = *in.Floor
+	}
+	if in.MaxInFlight != nil {
+		cfg.MaxInFlight = *in.MaxInFlight
+	}
+	if in.Policy != nil && *in.Policy != fmt.Sprint(cfg.Policy) {
+		switch *in.Policy {
+		case "gradual":
+			cfg.Policy = backpressure.Gradual{}
+		case "step":
+			cfg.Policy = backpressure.Step{}
+		default:
+			return cfg, reject(Invalid, "policy is %q, want gradual or step", *in.Policy)
+		}
+	}
+	if in.Driver != nil {
+		switch *in.Driver {
+		case backpressure.WorstStage.String():
+			cfg.Driver = backpressure.WorstStage
+		case backpressure.Aggregate.String():
+			cfg.Driver = backpressure.Aggregate
+		default:
+			return cfg, reject(Invalid, "driver is %q, want %s or %s", *in.Driver, backpressure.WorstStage, backpressure.Aggregate)
+		}
+	}
+	return cfg, nil
+}
