@@ -67,7 +67,7 @@ type Config struct {
 	// Floor is the least fraction, 0..1: a trickle always passes, so that
 	// recovery is learned. Default 0.05.
 	Floor float64
-	// SafeFraction is where a stale signal of somebody else ends up, 0..1.
+	// SafeFraction is where a stale signal from outside ends up, 0..1.
 	// Default 0.5.
 	SafeFraction float64
 	// Interval is how often services report at rest. A signal from outside is
@@ -83,7 +83,7 @@ type Config struct {
 	// the paths then start from the fractions that the reports carried. For a
 	// decider that restarts under a running pipeline. Default 0: decide at once.
 	Learn time.Duration
-	// MaxServices bounds the memory: the next service is refused. Default 16,384.
+	// MaxServices bounds the memory: the next service is rejected. Default 16,384.
 	MaxServices int
 	// MaxServiceInFlight is the largest in flight or maximum that a report may
 	// plausibly carry. Default 10,000,000.
@@ -91,7 +91,7 @@ type Config struct {
 	// MaxClockSkew is how far a report's or signal's own time may lie from ours.
 	// Default 5 min, negative: any.
 	MaxClockSkew time.Duration
-	// Logger hears of activations, recoveries and expiries. Default: silence.
+	// Logger receives activations, recoveries and expiries. Default: silence.
 	Logger *slog.Logger
 }
 

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A FractionSetter is anything that can be told which share to let through, a
-// throttler above all. SetFraction must not block.
+// A FractionSetter is anything that admits a settable share of the offered
+// work, a throttler above all. SetFraction must not block.
 type FractionSetter interface{ SetFraction(fraction float64) }
 
 // A Controller turns load reports into the fraction that a pipeline admits. All

@@ -8,47 +8,53 @@ import (
 
 // deliveries carries decisions to setters and subscribers, outside the
 // controller's mutex: both may call back. One goroutine delivers at a time, the
-// newest state; who comes meanwhile leaves a note and goes on, so that nobody
-// waits for a slow setter, and no setter ever sees an older value after a newer.
+// newest state. Others that have something to deliver meanwhile leave that to it,
+// so that no report waits for a slow setter, and no setter ever sees an older
+// value after a newer one.
 type deliveries struct {
-	dropped  atomic.Uint64 // signals that a newer one replaced
-	due      atomic.Bool
-	busy     atomic.Bool
-	bindMu   sync.Mutex
-	bindings []*binding
+	dropped atomic.Uint64 // signals that a newer one replaced
+
+	bindMu   sync.Mutex // guards what follows
+	due      bool       // something changed since the last round began
+	busy     bool       // a goroutine delivers
+	bindings []*binding // replaced, never changed
 	watchers []*Subscription
-	next     chan struct{} // closed at the next change; nil: nobody waits
+	next     chan struct{} // closed at the next change; nil: not asked for
 }
 
 type binding struct {
 	id     string // "": the whole pipeline
 	setter FractionSetter
-	last   float64 // owned by whoever holds busy
+	last   float64 // owned by the goroutine that delivers
 }
 
 func (d *deliveries) deliver(c *Controller) {
-	d.due.Store(true)
-	for d.due.Load() {
-		if !d.busy.CompareAndSwap(false, true) {
-			return // the one who is busy looks at due again
+	d.bindMu.Lock()
+	if d.due = true; d.busy {
+		d.bindMu.Unlock()
+		return // the goroutine that is busy looks at due again
+	}
+	d.busy = true
+	defer func() { // also when a setter panics
+		d.busy = false
+		d.bindMu.Unlock()
+	}()
+	for d.due {
+		d.due = false
+		bindings, watchers := d.bindings, d.watchers
+		if d.next != nil {
+			close(d.next)
+			d.next = nil
 		}
-		d.deliverOnce(c)
+		d.bindMu.Unlock()
+		func() {
+			defer d.bindMu.Lock()
+			deliverOnce(c, bindings, watchers)
+		}()
 	}
 }
 
-func (d *deliveries) deliverOnce(c *Controller) {
-	defer d.busy.Store(false) // also when a setter panics
-	d.due.Store(false)
-	d.bindMu.Lock()
-	bindings, watchers := d.bindings, d.watchers
-	if d.next != nil {
-		close(d.next)
-		d.next = nil
-	}
-	d.bindMu.Unlock()
-	if len(bindings)+len(watchers) == 0 {
-		return
-	}
+func deliverOnce(c *Controller, bindings []*binding, watchers []*Subscription) {
 	for _, w := range watchers {
 		w.refresh()
 	}
@@ -60,7 +66,7 @@ func (d *deliveries) deliverOnce(c *Controller) {
 	}
 }
 
-// Bind tells setter the pipeline's fraction now and at every change, until
+// Bind sets setter to the pipeline's fraction now and at every change, until
 // cancel is called. With several paths it is the least of their fractions; a
 // component that is on one of them binds with [Controller.BindService].
 func (c *Controller) Bind(setter FractionSetter) (cancel func()) {
@@ -105,7 +111,7 @@ func (c *Controller) Changed() <-chan struct{} {
 }
 
 // A Subscription holds the newest signal for one subscriber. A slow subscriber
-// misses history, never the newest state, and keeps nobody waiting.
+// misses history, never the newest state, and holds up no other.
 type Subscription struct {
 	c  *Controller
 	id string
@@ -150,7 +156,7 @@ func (s *Subscription) Close() {
 
 // refresh replaces what waits in the channel by the present signal, if that is
 // another. It never blocks. The signal is read under the mutex, so that of two
-// who refresh at once the later one has the newer.
+// refreshes at once the later one has the newer.
 func (s *Subscription) refresh() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,12 +22,12 @@
 //
 // All methods of a [Controller] and a [Subscription] may be called from any
 // goroutine. Setters and subscribers are called outside every lock, and may
-// call back. Reading (Snapshot, Metrics, Fraction and the like) takes no lock
-// that a report takes.
+// call back. One lock guards a controller; what only reads shares it, and works
+// out nothing under it.
 //
 // # Errors
 //
-// Every error is an [*Error] and an [ErrRejected]; what was rejected changed
+// Every error is an [*Error] and an [ErrRejected]; a rejected call changed
 // nothing, and was counted by [Reason].
 //
 // # Testing

@@ -7,10 +7,10 @@ import (
 )
 
 // ErrRejected is what every error of this package is, by errors.Is: a report, a
-// signal or a setting that was refused and changed nothing.
+// signal or a setting that changed nothing.
 var ErrRejected = errors.New("backpressure: rejected")
 
-// Reason says why something was refused. It is a closed set, fit for a metric's label.
+// Reason says why a call was rejected. It is a closed set, fit for a metric's label.
 type Reason uint8
 
 const (
@@ -53,7 +53,7 @@ func Reasons() []Reason {
 	return all
 }
 
-// Error carries the facts of a refusal.
+// Error carries the facts of a rejection.
 type Error struct {
 	Reason    Reason
 	ServiceID string // whose report; shortened
@@ -64,7 +64,7 @@ type Error struct {
 	cause error
 }
 
-// Error describes the refusal. Text from outside is quoted.
+// Error describes the rejection. Text from outside is quoted.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("backpressure: rejected: ")

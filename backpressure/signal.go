@@ -13,7 +13,7 @@ type external struct {
 	at     time.Duration
 }
 
-// SendSignal takes a signal that somebody else made: a component that knows its
+// SendSignal takes a signal from outside: of a component that knows its
 // limits better, or an operator. The paths of the service that it names, all
 // paths if the service is unknown, admit no more than its fraction. A signal is
 // stale after three intervals, then moves to the safe fraction if that is
@@ -88,7 +88,7 @@ func Aged(fraction, safe float64, age, staleAfter time.Duration) float64 {
 	}
 }
 
-// ageLocked drops signals that nobody repeats.
+// ageLocked drops signals that are not repeated.
 func (c *Controller) ageLocked(now time.Duration) {
 	if len(c.external) == 0 {
 		return

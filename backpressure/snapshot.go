@@ -11,7 +11,7 @@ import (
 type ServiceState struct {
 	Report            // the last one, Time filled in
 	Load      float64 // the load that counts
-	Admitted  float64 // the fraction that it is told
+	Admitted  float64 // the fraction that it should admit
 	Path      string  // the path that it follows
 	Age       time.Duration
 	LastHeard time.Time

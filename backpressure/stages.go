@@ -23,7 +23,7 @@ func stageOf(r *Report) stage {
 // stages is the pipeline's graph, for its figures.
 type stages struct {
 	all   []stage
-	up    [][]int // by place in all; nil where nobody names an upstream that is known
+	up    [][]int // by place in all; nil where no stage names an upstream that is known
 	feeds []bool
 	last  topology.Kind // the furthest down of those that there are
 }
@@ -88,7 +88,7 @@ func (g *stages) fill() (inFlight, limits int64) {
 	return inFlight, limits
 }
 
-// isExit: the sinks, or where there are none whatever feeds nobody.
+// isExit: the sinks, or where there are none the stages that feed no other.
 func (g *stages) isExit(i int) bool {
 	kind := g.all[i].kind
 	switch {
@@ -137,7 +137,7 @@ func (g *stages) longest() (longest time.Duration) {
 	return longest
 }
 
-// byKind is the longest way where nobody names an upstream: the kinds are the
+// byKind is the longest way where no stage names an upstream: the kinds are the
 // order, source, processor, sink. A stage of no kind stands alone.
 func (g *stages) byKind() time.Duration {
 	var slowest [4]time.Duration

@@ -78,5 +78,5 @@ func ExampleRecorder() {
 	gate.Expect(t, 0.5, 1)
 	gate.ExpectExactly(t, 1, 0.5, 1)
 	// Output:
-	// backpressuretest: told [1 0.5 0.25 1], want exactly [1 0.5 1]
+	// backpressuretest: set to [1 0.5 0.25 1], want exactly [1 0.5 1]
 }

@@ -19,7 +19,7 @@ func TestCoordinator(t *testing.T, fresh func(t *testing.T) Coordinator) {
 	load := func(t *testing.T, c Coordinator, id string, inFlight int64) {
 		t.Helper()
 		if err := c.Report(backpressure.Report{ServiceID: id, InFlight: inFlight, MaxInFlight: 1000}); err != nil {
-			t.Fatalf("a good report was refused: %v", err)
+			t.Fatalf("a good report was rejected: %v", err)
 		}
 	}
 	checks := []struct {
@@ -48,10 +48,10 @@ func TestCoordinator(t *testing.T, fresh func(t *testing.T) Coordinator) {
 			load(t, c, "sink", 799)
 			load(t, c, "sink", 950)
 			if f := r.Last(); f >= 1 || f <= 0 {
-				t.Errorf("the setter was told %v at a load of 0.95, want between 0 and 1", f)
+				t.Errorf("the setter was set to %v at a load of 0.95, want between 0 and 1", f)
 			}
 			if c.Fraction() != r.Last() {
-				t.Errorf("Fraction is %v, the setter was told %v", c.Fraction(), r.Last())
+				t.Errorf("Fraction is %v, the setter was set to %v", c.Fraction(), r.Last())
 			}
 		}},
 		{"OpensAgain", func(t *testing.T, c Coordinator) {
@@ -85,7 +85,7 @@ func TestCoordinator(t *testing.T, fresh func(t *testing.T) Coordinator) {
 			}
 			for _, f := range r.Fractions() {
 				if !(f > 0 && f <= 1) {
-					t.Fatalf("told %v, want above 0 and at most 1", f)
+					t.Fatalf("set to %v, want above 0 and at most 1", f)
 				}
 			}
 		}},
@@ -138,7 +138,7 @@ func TestCoordinator(t *testing.T, fresh func(t *testing.T) Coordinator) {
 			running.Wait()
 			for i := range recorders {
 				if recorders[i].Last() != c.Fraction() {
-					t.Errorf("setter %d was told %v last, the fraction is %v", i, recorders[i].Last(), c.Fraction())
+					t.Errorf("setter %d was set to %v last, the fraction is %v", i, recorders[i].Last(), c.Fraction())
 				}
 			}
 		}},

@@ -57,7 +57,7 @@ func (p *ControlPlane) Start() {
 	p.listener, p.server, p.services, p.serving = listener, plane, services, serving
 }
 
-// Stop kills it: connections break, and new ones are refused. It may be called
+// Stop kills it: connections break, and new ones fail. It may be called
 // more than once.
 func (p *ControlPlane) Stop() {
 	p.mu.Lock()

@@ -6,64 +6,64 @@ import (
 	"testing"
 )
 
-// A Recorder is a [backpressure.FractionSetter] that remembers what it is told.
+// A Recorder is a [backpressure.FractionSetter] that remembers what it is set to.
 // The zero Recorder is ready.
 type Recorder struct {
 	mu   sync.Mutex
-	told []float64
+	set []float64
 }
 
 // SetFraction implements [backpressure.FractionSetter].
 func (r *Recorder) SetFraction(fraction float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told = append(r.told, fraction)
+	r.set = append(r.set, fraction)
 }
 
-// Fractions returns everything that was told, in order.
+// Fractions returns everything that it was set to, in order.
 func (r *Recorder) Fractions() []float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.told)
+	return slices.Clone(r.set)
 }
 
-// Last returns what was told last, 1 before anything was.
+// Last returns the last fraction, 1 before there was one.
 func (r *Recorder) Last() float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.told) == 0 {
+	if len(r.set) == 0 {
 		return 1
 	}
-	return r.told[len(r.told)-1]
+	return r.set[len(r.set)-1]
 }
 
 // Reset forgets.
 func (r *Recorder) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told = nil
+	r.set = nil
 }
 
-// Expect fails the test unless the fractions were told in this order; others
+// Expect fails the test unless the fractions were set in this order; others
 // may lie between.
 func (r *Recorder) Expect(t testing.TB, fractions ...float64) {
 	t.Helper()
-	told := r.Fractions()
-	rest := told
+	set := r.Fractions()
+	rest := set
 	for _, want := range fractions {
 		i := slices.Index(rest, want)
 		if i < 0 {
-			t.Errorf("backpressuretest: told %v, want %v in this order", told, fractions)
+			t.Errorf("backpressuretest: set to %v, want %v in this order", set, fractions)
 			return
 		}
 		rest = rest[i+1:]
 	}
 }
 
-// ExpectExactly fails the test unless exactly these fractions were told.
+// ExpectExactly fails the test unless exactly these fractions were set.
 func (r *Recorder) ExpectExactly(t testing.TB, fractions ...float64) {
 	t.Helper()
-	if told := r.Fractions(); !slices.Equal(told, fractions) {
-		t.Errorf("backpressuretest: told %v, want exactly %v", told, fractions)
+	if set := r.Fractions(); !slices.Equal(set, fractions) {
+		t.Errorf("backpressuretest: set to %v, want exactly %v", set, fractions)
 	}
 }

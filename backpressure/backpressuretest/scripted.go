@@ -14,11 +14,11 @@ type Coordinator interface {
 	Report(backpressure.Report) error
 	// Fraction returns what the pipeline admits, 0..1.
 	Fraction() float64
-	// Bind tells setter the fraction now and at every change until cancel.
+	// Bind sets setter to the fraction now and at every change until cancel.
 	Bind(setter backpressure.FractionSetter) (cancel func())
 }
 
-// Scripted is a [Coordinator] that decides what it is told to. The zero
+// Scripted is a [Coordinator] that decides what its script says. The zero
 // Scripted admits everything.
 type Scripted struct {
 	mu      sync.Mutex
@@ -30,7 +30,7 @@ type Scripted struct {
 
 type binding struct{ setter backpressure.FractionSetter }
 
-// Play tells the setters these fractions, one after the other.
+// Play sets the setters to these fractions, one after the other.
 func (s *Scripted) Play(fractions ...float64) {
 	for _, f := range fractions {
 		s.mu.Lock()
@@ -43,8 +43,8 @@ func (s *Scripted) Play(fractions ...float64) {
 	}
 }
 
-// Refuse makes Report return err from now on; nil takes reports again.
-func (s *Scripted) Refuse(err error) {
+// Reject makes Report return err from now on; nil takes reports again.
+func (s *Scripted) Reject(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err

@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -32,8 +33,16 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stderr))
 }
+
+// heapGrowth is the collector's goal in percent, unless GOGC says another. Most
+// of what the process holds is connections and their stacks, which do not move: at
+// Go's 100 percent, ten thousand agents would let it keep 370 MiB of garbage.
+const heapGrowth = 25
 
 // run returns the exit code: 0 in the end, 1 for a failure, 2 for bad flags.
 func run(ctx context.Context, args []string, stderr io.Writer) int {

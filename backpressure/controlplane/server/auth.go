@@ -75,7 +75,7 @@ func identities(ctx context.Context) []string {
 		names = append(names, leaf.Subject.CommonName)
 	}
 	if names == nil {
-		names = []string{""} // verified, but nobody
+		names = []string{""} // verified, but without a name
 	}
 	return names
 }

@@ -1,5 +1,5 @@
 // Package server is a control plane: a [Server] keeps a registry of components,
-// decides over their reports with a [backpressure.Controller], and tells each
+// decides over their reports with a [backpressure.Controller], and sends each
 // component's agent the fraction to admit. It serves on any gRPC server.
 //
 // Its state is soft. After a restart it learns from the agents' reports, which

@@ -54,8 +54,7 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 		},
 		Nodes: make([]topology.Node, 0, len(all)),
 	}
-	for i := range all {
-		e := &all[i]
+	for _, e := range all {
 		node := e.node(now)
 		if service, ok := s.controller.Service(e.ID); ok {
 			node.Load, node.Fraction = service.Load, service.Admitted

@@ -38,7 +38,7 @@ func (o *session) takes(in *sluicepb.Beat) error {
 	if err != nil {
 		return err
 	}
-	return o.server.take(b)
+	return o.server.take(&b)
 }
 
 // BenchmarkHotBeat is what a report costs the control plane once gRPC has

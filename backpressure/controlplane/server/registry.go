@@ -245,8 +245,8 @@ func (r *registry) validateLocked(e *entry, b *beat) (change, error) {
 	switch {
 	case b.session == nil:
 		next.report = convert.ReportFromMetrics(e.ID, e.MaxInFlight, next.metrics)
-	case b.report != nil:
-		next.report = *b.report
+	case b.loaded:
+		next.report = b.report
 	default:
 		next.report = e.Report // as before
 	}
@@ -325,15 +325,19 @@ func (r *registry) expire(now time.Time) (gone []controlplane.Component, stale [
 
 // copies returns copies of the entries in order of their ids. Ten thousand take
 // a millisecond under the lock; they are sorted outside of it.
-func (r *registry) copies() []entry {
+func (r *registry) copies() []*entry {
 	r.mu.RLock()
 	all := make([]entry, 0, len(r.entries))
 	for _, e := range r.entries {
 		all = append(all, *e)
 	}
 	r.mu.RUnlock()
-	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.ID, b.ID) })
-	return all
+	sorted := make([]*entry, len(all)) // an entry has 600 bytes: too many to move
+	for i := range all {
+		sorted[i] = &all[i]
+	}
+	slices.SortFunc(sorted, func(a, b *entry) int { return strings.Compare(a.ID, b.ID) })
+	return sorted
 }
 
 func (r *registry) get(id string) (controlplane.Status, bool) {

@@ -32,10 +32,11 @@ type beat struct {
 	id      string
 	session *session // that it came through; nil: a stock heartbeat
 	health  topology.Health
-	time    time.Time            // zero: now
-	report  *backpressure.Report // of a stream; nil: as before
-	metrics map[string]float64   // join those that are known
-	edges   []topology.Edge      // empty: as before
+	time    time.Time // zero: now
+	loaded  bool      // it has a report; false: as before
+	report  backpressure.Report
+	metrics map[string]float64 // join those that are known
+	edges   []topology.Edge    // empty: as before
 }
 
 // A session is one Coordinate stream: its handler receives, and one goroutine
@@ -216,7 +217,7 @@ func (o *session) receive() error {
 	if err != nil {
 		return o.server.count(err)
 	}
-	if err := o.server.take(b); err != nil {
+	if err := o.server.take(&b); err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -229,17 +230,17 @@ func (o *session) receive() error {
 }
 
 // decode reads a message after the first. What it says is judged by the registry.
-func (o *session) decode(up *sluicepb.Up) (*beat, error) {
+func (o *session) decode(up *sluicepb.Up) (beat, error) {
 	in := up.GetBeat()
 	if in == nil {
-		return nil, reject(Invalid, "a message after the first is not a Beat")
+		return beat{}, reject(Invalid, "a message after the first is not a Beat")
 	}
 	if n, most := len(in.GetEdges()), o.server.cfg.Limits.Edges; n > most {
-		return nil, reject(TooMany, "%d edges, at most %d are kept of a component", n, most)
+		return beat{}, reject(TooMany, "%d edges, at most %d are kept of a component", n, most)
 	}
-	b := &beat{id: o.id, session: o, time: convert.Time(in.GetTime()), metrics: in.GetMetrics()}
+	b := beat{id: o.id, session: o, time: convert.Time(in.GetTime()), metrics: in.GetMetrics()}
 	if load := in.GetLoad(); load != nil {
-		b.report = new(convert.ReportFromLoad(o.id, load))
+		b.loaded, b.report = true, convert.ReportFromLoad(o.id, load)
 	}
 	for _, edge := range in.GetEdges() {
 		b.edges = append(b.edges, convert.EdgeFromWire(o.id, edge))

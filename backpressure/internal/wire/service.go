@@ -1,5 +1,5 @@
 // Package wire holds what the two flowctl services have in common: how a unary
-// method becomes part of a [grpc.ServiceDesc] whose names are written by hand.
+// method becomes part of a [grpc.ServiceDesc] whose names are written out.
 //
 // The services have to carry their original names, while the messages have to
 // be registered under a package of ours, so their descriptors cannot be
@@ -19,7 +19,7 @@ type Message[T any] interface {
 	proto.Message
 }
 
-// Undecoded is a server that counts the requests that gRPC refuses before it
+// Undecoded is a server that counts the requests that gRPC rejects before it
 // sees them: too large, or no message.
 type Undecoded interface{ Undecoded(err error) }
 

@@ -18,7 +18,7 @@ func withAlerts(graph topology.Source, alerts func() []monitor.Alert) topology.S
 }
 
 // shown are the alerts that fire and, as information, those that are about to,
-// without those that another one explains or that somebody silenced.
+// without those that another one explains or that are silenced.
 func shown(alerts []monitor.Alert) []topology.Alert {
 	var list []topology.Alert
 	for _, a := range alerts {

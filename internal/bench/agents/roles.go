@@ -77,8 +77,11 @@ func (c meteredConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// server is cmd/sluice-controlplane, with its HTTP or without.
+// plane is cmd/sluice-controlplane, with its HTTP or without.
 func plane(mode, profile string, web bool) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25) // as the program does
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
