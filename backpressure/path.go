@@ -2,11 +2,9 @@ package backpressure
 
 import (
 	"container/heap"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -15,7 +13,8 @@ import (
 const smoothing = 0.5
 
 // A path is a set of services that are decided upon together: the entries that
-// feed the same stages, and those stages. The controller's mutex guards it.
+// feed the same stages, and those stages. The controller's mutex guards it. See
+// buildPathsLocked for how paths are found.
 type path struct {
 	name                  string
 	loads                 loads // a heap, the worst first
@@ -95,6 +94,11 @@ func wholeLoad(cfg *Config, inFlight int64) float64 {
 func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 	cfg := c.cfg.Load()
 	before, wasActive := p.fraction, p.active
+	if len(p.loads) == 0 { // its state was about services that are gone
+		p.active, p.fraction, p.smoothed, p.last = false, 1, 0, -1
+		p.changed = p.changed || before != 1 || wasActive
+		return before != 1 || wasActive
+	}
 	p.load = max(p.driving(cfg.Driver), wholeLoad(cfg, c.inFlight))
 	var elapsed time.Duration
 	if p.last < 0 {
@@ -153,161 +157,6 @@ func (p *path) reportedFraction() float64 {
 	}
 	slices.Sort(all)
 	return all[len(all)/2]
-}
-
-const (
-	maxPaths = 64
-	maxReach = 64 // services reached to find the paths, for each that exists
-)
-
-// buildPathsLocked finds the paths anew from the upstreams that services name.
-// Without any there is one path of all services. Otherwise entries that lead
-// to the same stages share a path, and a stage that several paths cross is on
-// all of them. Beyond maxPaths there is one path again: a report must stay cheap.
-func (c *Controller) buildPathsLocked() {
-	c.dirty, c.sinceWork = false, 0
-	sets := c.findPathsLocked()
-	old := c.paths
-	if len(sets) == 1 && len(old) == 1 {
-		return
-	}
-	all := c.sortedLocked()
-	was := make(map[*service][]*member, len(all))
-	for _, s := range all {
-		was[s] = s.members
-		s.members = nil
-	}
-	now := c.now()
-	c.paths = make([]*path, 0, len(sets))
-	for _, set := range sets {
-		p := newPath(set.name)
-		if from := ancestor(set.services, was); from != nil {
-			p.inherit(from)
-		} else {
-			p.last = now
-		}
-		for _, s := range set.services {
-			p.join(s)
-		}
-		c.paths = append(c.paths, p)
-	}
-	c.rebuilt = true
-	c.capLocked(now)
-}
-
-// ancestor is the former path of most of the services.
-func ancestor(services []*service, was map[*service][]*member) *path {
-	votes := map[*path]int{}
-	var best *path
-	for _, s := range services {
-		for _, m := range was[s] {
-			if votes[m.path]++; best == nil || votes[m.path] > votes[best] {
-				best = m.path
-			}
-		}
-	}
-	return best
-}
-
-func (p *path) inherit(from *path) {
-	p.load, p.smoothed, p.last = from.load, from.smoothed, from.last
-	p.active, p.event, p.fraction, p.cap, p.capReason = from.active, from.event, from.fraction, from.cap, from.capReason
-	p.memory, p.since, p.activations = from.memory, from.since, from.activations
-}
-
-type pathSet struct {
-	name     string
-	services []*service
-}
-
-func (c *Controller) findPathsLocked() []pathSet {
-	single := func() []pathSet { return []pathSet{{services: c.sortedLocked()}} }
-	if c.edges == 0 {
-		return single()
-	}
-	all := c.sortedLocked()
-	down := make(map[*service][]*service, len(all))
-	fed := make(map[*service]bool, len(all))
-	for _, s := range all {
-		for _, id := range s.report.Upstreams {
-			if u := c.services[id]; u != nil && u != s {
-				down[u] = append(down[u], s)
-				fed[s] = true
-			}
-		}
-	}
-	var sets []pathSet
-	byStages := map[string]int{}
-	placed := make(map[*service]bool, len(all))
-	budget := maxReach * (len(all) + 1)
-	for _, entry := range all {
-		if fed[entry] || len(down[entry]) == 0 {
-			continue
-		}
-		stages, leaves := reach(entry, down)
-		if budget -= len(stages); budget < 0 {
-			return single()
-		}
-		var key strings.Builder
-		for _, s := range stages {
-			placed[s] = true
-			fmt.Fprintf(&key, "%p ", s)
-		}
-		placed[entry] = true
-		i, ok := byStages[key.String()]
-		if !ok {
-			if i = len(sets); i == maxPaths {
-				return single()
-			}
-			byStages[key.String()] = i
-			sets = append(sets, pathSet{name: pathName(leaves), services: stages})
-		}
-		sets[i].services = append(sets[i].services, entry)
-	}
-	var rest []*service // unconnected, or in a ring that nothing enters
-	for _, s := range all {
-		if !placed[s] {
-			rest = append(rest, s)
-		}
-	}
-	return append([]pathSet{{services: rest}}, sets...)
-}
-
-// reach returns what lies downstream of entry, in order of ids, and its ends.
-func reach(entry *service, down map[*service][]*service) (stages, leaves []*service) {
-	seen := map[*service]bool{entry: true}
-	todo := []*service{entry}
-	for len(todo) > 0 {
-		s := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if len(down[s]) == 0 {
-			leaves = append(leaves, s)
-		}
-		for _, d := range down[s] {
-			if !seen[d] {
-				seen[d] = true
-				stages = append(stages, d)
-				todo = append(todo, d)
-			}
-		}
-	}
-	byID := func(a, b *service) int { return strings.Compare(a.id, b.id) }
-	slices.SortFunc(stages, byID)
-	slices.SortFunc(leaves, byID)
-	return stages, leaves
-}
-
-// pathName names a path by where it ends.
-func pathName(leaves []*service) string {
-	const most = 3
-	var names []string
-	for _, s := range leaves[:min(most, len(leaves))] {
-		names = append(names, shorten(s.id))
-	}
-	if more := len(leaves) - most; more > 0 {
-		names = append(names, fmt.Sprintf("%d more", more))
-	}
-	return strings.Join(names, ", ")
 }
 
 func (p *path) stateLocked(cfg *Config, base time.Time) PathState {

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"container/list"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/withobsrvr/sluice/topology"
@@ -20,6 +19,7 @@ type service struct {
 	updated time.Duration // since base
 	members []*member     // its places on paths; never empty while it is known
 	silent  *list.Element // its place among the silent
+	placed  bool          // its place in the graph is known: it said what feeds it, or another named it
 }
 
 // newServiceLocked makes a service known that has not reported yet.
@@ -30,7 +30,7 @@ func (c *Controller) newServiceLocked(id string) (*service, *Error) {
 	s := &service{id: id, report: Report{ServiceID: id}}
 	s.silent = c.silent.PushBack(s)
 	c.services[id] = s
-	c.paths[0].join(s) // the path of the unconnected, until the paths are built anew
+	c.paths[0].join(s) // the path of those without a place, until the paths are built anew
 	c.dirty = c.dirty || c.edges > 0
 	if c.learning && c.learned == 0 {
 		c.learned = c.now() + c.cfg.Load().Learn
@@ -43,6 +43,9 @@ func (c *Controller) newServiceLocked(id string) (*service, *Error) {
 func (c *Controller) adoptLocked(s *service, r *Report) {
 	if !known(r.Kind) {
 		r.Kind = s.report.Kind
+	}
+	if r.Upstreams != nil && !s.placed {
+		s.placed, c.dirty = true, true
 	}
 	switch {
 	case r.Upstreams == nil || slices.Equal(r.Upstreams, s.report.Upstreams):
@@ -97,7 +100,7 @@ func (c *Controller) sortedLocked() []*service {
 	for _, s := range c.services {
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b *service) int { return strings.Compare(a.id, b.id) })
+	slices.SortFunc(all, byID)
 	return all
 }
 
