@@ -22,6 +22,9 @@ type path struct {
 
 	load, smoothed float64
 	last           time.Duration // of the last step, since base; -1: none
+	observed       time.Duration // when the load that drives the path was reported
+	freshUntil     time.Duration // until when that report counts as an observation
+	reporter       *service      // the last to report
 	active         bool
 	event          Event // for the policy's next decision
 	fraction       float64
@@ -100,10 +103,10 @@ func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 		return before != 1 || wasActive
 	}
 	p.load = max(p.driving(cfg.Driver), wholeLoad(cfg, c.inFlight))
-	var elapsed time.Duration
+	elapsed := c.observeLocked(p, cfg, now)
 	if p.last < 0 {
 		p.smoothed = p.load
-	} else if elapsed = now - p.last; elapsed > 0 {
+	} else {
 		p.smoothed += (1 - math.Exp(-elapsed.Seconds()/smoothing)) * (p.load - p.smoothed)
 	}
 	p.last = now
@@ -140,6 +143,34 @@ func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 	}
 	p.changed = true
 	return true
+}
+
+// maxBetween bounds how seldom reports may come that still count as continuous.
+const maxBetween = 15 * time.Second
+
+// observeLocked returns for how long the path's load has been observed since its
+// last step. A report is an observation until the next one is overdue: for twice
+// the time between its service's reports. Beyond that nothing is known of the
+// load, and nothing is integrated. The report that ends such a gap starts from the
+// fraction in force, as if the decider had just started.
+func (c *Controller) observeLocked(p *path, cfg *Config, now time.Duration) time.Duration {
+	source := p.loads.worst()
+	switch {
+	case wholeLoad(cfg, c.inFlight) >= p.load:
+		source = c.silent.Back().Value.(*service) // every service is in this load
+	case cfg.Driver == Aggregate && p.reporter != nil:
+		source = p.reporter
+	}
+	elapsed := max(0, min(now, p.freshUntil)-p.last)
+	if now > p.freshUntil && source.updated > p.observed {
+		elapsed, p.smoothed = 0, p.load
+		if p.active && p.event == Continued {
+			p.event = Resumed
+		}
+	}
+	p.observed = source.updated
+	p.freshUntil = source.updated + 2*max(cfg.Interval, min(source.between, maxBetween))
+	return elapsed
 }
 
 // reportedFraction is the median of what the path's services say that they

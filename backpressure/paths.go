@@ -88,6 +88,7 @@ func (p *path) inherit(from *path) {
 	p.load, p.smoothed, p.last = from.load, from.smoothed, from.last
 	p.active, p.event, p.fraction, p.cap, p.capReason = from.active, from.event, from.fraction, from.cap, from.capReason
 	p.memory, p.since = from.memory, from.since
+	p.observed, p.freshUntil = from.observed, from.freshUntil
 	p.activations, from.activations = from.activations, 0
 }
 

@@ -17,6 +17,8 @@ type service struct {
 	report  Report
 	load    float64
 	updated time.Duration // since base
+	gap     time.Duration // before the last report
+	between time.Duration // how often it reports: the smaller of the last two gaps
 	members []*member     // its places on paths; never empty while it is known
 	silent  *list.Element // its place among the silent
 	placed  bool          // its place in the graph is known: it said what feeds it, or another named it
@@ -27,7 +29,7 @@ func (c *Controller) newServiceLocked(id string) (*service, *Error) {
 	if len(c.services) >= c.cfg.Load().MaxServices {
 		return nil, &Error{Reason: TooMany, ServiceID: shorten(id), Field: "services", Value: "at their limit"}
 	}
-	s := &service{id: id, report: Report{ServiceID: id}}
+	s := &service{id: id, report: Report{ServiceID: id}, updated: c.now()}
 	s.silent = c.silent.PushBack(s)
 	c.services[id] = s
 	c.paths[0].join(s) // the path of those without a place, until the paths are built anew
@@ -60,10 +62,13 @@ func (c *Controller) adoptLocked(s *service, r *Report) {
 	c.inFlight += r.InFlight - s.report.InFlight
 	s.report = *r
 	s.load = r.load()
-	s.updated = c.now()
+	now := c.now()
+	gap := now - s.updated
+	s.updated, s.gap, s.between = now, gap, min(gap, s.gap)
 	for _, m := range s.members {
 		m.path.inFlight += inFlight
 		m.path.maxInFlight += room
+		m.path.reporter = s
 		heap.Fix(&m.path.loads, m.index)
 	}
 	c.silent.MoveToBack(s.silent)
@@ -87,6 +92,9 @@ func (c *Controller) removeLocked(s *service) {
 	c.edges -= len(s.report.Upstreams)
 	for _, m := range s.members {
 		m.leave()
+		if m.path.reporter == s {
+			m.path.reporter = nil
+		}
 	}
 	s.members = nil
 	c.silent.Remove(s.silent)

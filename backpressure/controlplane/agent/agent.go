@@ -254,6 +254,7 @@ func (a *Agent) runLocal(ctx context.Context) {
 		case <-a.modeMoved:
 			if a.Mode() == backpressure.Coordinated {
 				ticker.Stop()
+				a.local.RemoveService(a.serviceID()) // its next decision starts afresh
 			} else {
 				ticker.Reset(controlplane.DefaultReportInterval)
 			}

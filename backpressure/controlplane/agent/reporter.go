@@ -60,8 +60,8 @@ func (r *reporter) run(ctx context.Context) {
 }
 
 // send sends a beat if one is due: at once when the load has moved by a step,
-// once an interval when anything has changed, otherwise once a heartbeat. first
-// sends everything.
+// once an interval when anything has changed or backpressure is active, otherwise
+// once a heartbeat. first sends everything.
 func (r *reporter) send(now time.Time, first bool) error {
 	report := r.agent.report()
 	load := report.Load
@@ -76,7 +76,9 @@ func (r *reporter) send(now time.Time, first bool) error {
 	}
 	full := first || now.Sub(r.lastFull) >= r.agent.cfg.HeartbeatInterval
 	moved := math.Abs(load-r.lastLoad) >= r.step
-	due := differ(&report, &known) && now.Sub(r.lastSent) >= r.agent.local.Config().Interval
+	// Under backpressure silence would leave the decision without an observation.
+	news := differ(&report, &known) || r.agent.Signal().Active
+	due := news && now.Sub(r.lastSent) >= r.agent.local.Config().Interval
 	if !full && !moved && !due {
 		return nil
 	}

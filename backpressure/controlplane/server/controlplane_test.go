@@ -79,7 +79,7 @@ func (p *plane) dial() *grpc.ClientConn {
 type part struct {
 	*agent.Agent
 	inFlight, limit atomic.Int64
-	told            atomicFraction
+	fraction        atomicFraction
 	stop            func()
 }
 
@@ -116,7 +116,7 @@ func startPart(t *testing.T, p *plane, c controlplane.Component) *part {
 		Report: func() backpressure.Report {
 			return backpressure.Report{InFlight: x.inFlight.Load(), MaxInFlight: x.limit.Load()}
 		},
-		Targets: []backpressure.FractionSetter{&x.told},
+		Targets: []backpressure.FractionSetter{&x.fraction},
 	})
 	require.NoError(t, err)
 	x.Agent = agent
@@ -139,17 +139,17 @@ func TestLoadGoesUpAndTheDecisionComesDown(t *testing.T) {
 		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}})
 		time.Sleep(3 * time.Second)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
-		require.Equal(t, 1.0, source.told.get())
+		require.Equal(t, 1.0, source.fraction.get())
 
 		sink.inFlight.Store(90)
 		time.Sleep(150 * time.Millisecond) // one look at the load, and the way there and back
-		require.Equal(t, 0.5, source.told.get(), "the source is throttled for the sink's load")
+		require.Equal(t, 0.5, source.fraction.get(), "the source is throttled for the sink's load")
 		require.True(t, source.Signal().Active)
 		require.Equal(t, "sink", source.Signal().ServiceID)
 
 		sink.inFlight.Store(10)
 		time.Sleep(150 * time.Millisecond)
-		require.Equal(t, 1.0, source.told.get())
+		require.Equal(t, 1.0, source.fraction.get())
 	})
 }
 
@@ -177,13 +177,13 @@ func TestRestartedPlaneKeepsThePipelinesFraction(t *testing.T) {
 		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"source"}})
 		sink.inFlight.Store(95)
 		time.Sleep(3 * time.Second)
-		require.Equal(t, 0.5, source.told.get())
+		require.Equal(t, 0.5, source.fraction.get())
 
 		p.stop()
 		p.start(cfg)
 		for range 100 {
 			time.Sleep(50 * time.Millisecond)
-			require.LessOrEqual(t, source.told.get(), 0.5, "a restart must not release the pipeline")
+			require.LessOrEqual(t, source.fraction.get(), 0.5, "a restart must not release the pipeline")
 		}
 		require.Equal(t, backpressure.Coordinated, source.Mode())
 		require.Equal(t, uint64(1), source.Stats().Reconnects["unreachable"]+source.Stats().Reconnects["closed"])
@@ -197,18 +197,46 @@ func TestComponentGoesOnWithoutAControlPlane(t *testing.T) {
 		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"source"}})
 		sink.inFlight.Store(95)
 		time.Sleep(3 * time.Second)
-		require.Equal(t, 0.1, source.told.get())
+		require.Equal(t, 0.1, source.fraction.get())
 
 		p.stop()
 		time.Sleep(2 * time.Second)
 		require.Equal(t, backpressure.Alone, source.Mode())
-		require.Equal(t, 0.1, source.told.get(), "first the last fraction")
+		require.Equal(t, 0.1, source.fraction.get(), "first the last fraction")
 		time.Sleep(10 * time.Second)
-		require.Equal(t, backpressure.DefaultSafeFraction, source.told.get(), "then the safe one")
+		require.Equal(t, backpressure.DefaultSafeFraction, source.fraction.get(), "then the safe one")
 
 		source.inFlight.Store(99)
 		time.Sleep(time.Second)
-		require.Less(t, source.told.get(), 0.99, "its own load still counts")
+		require.Less(t, source.fraction.get(), 0.99, "its own load still counts")
+	})
+}
+
+// What an agent decided by itself in one outage must not count in the next.
+func TestASecondOutageStartsAfresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, Config{})
+		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
+		time.Sleep(3 * time.Second)
+		p.stop()
+		source.inFlight.Store(97)
+		time.Sleep(30 * time.Second)
+		require.Less(t, source.fraction.get(), 0.3, "alone, its own load closes it")
+		p.start(Config{})
+		for source.Mode() != backpressure.Coordinated {
+			time.Sleep(100 * time.Millisecond)
+		}
+		source.inFlight.Store(20) // calm only now: the local decision sleeps, closed
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, backpressure.Coordinated, source.Mode())
+		require.Equal(t, 1.0, source.fraction.get())
+		source.inFlight.Store(75) // below the activation threshold, above the target
+		time.Sleep(5 * time.Second)
+		p.stop()
+		for range 50 {
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, 1.0, source.fraction.get())
+		}
 	})
 }
 

@@ -37,7 +37,7 @@ func TestASilentControlPlaneIsLeft(t *testing.T) {
 		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
 		time.Sleep(5 * time.Second)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
-		require.Equal(t, 0.2, source.told.get())
+		require.Equal(t, 0.2, source.fraction.get())
 		time.Sleep(30 * time.Second)
 		require.Positive(t, source.Stats().Reconnects["unreachable"], "three heartbeats of silence end the stream")
 	})

@@ -155,11 +155,11 @@ func TestAgainstAStockControlPlaneTheAgentsDecide(t *testing.T) {
 				sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink})
 				time.Sleep(3 * time.Second)
 				require.Equal(t, backpressure.Polling, source.Mode())
-				require.Equal(t, 1.0, source.told.get())
+				require.Equal(t, 1.0, source.fraction.get())
 
 				sink.inFlight.Store(95)
 				time.Sleep(4 * time.Second) // its beat, our poll, and some closing
-				require.Less(t, source.told.get(), 0.9, "the source reads the sink's load and slows")
+				require.Less(t, source.fraction.get(), 0.9, "the source reads the sink's load and slows")
 				require.True(t, source.Local().Active())
 				require.True(t, sink.Local().Active(), "everybody decides alike, within a poll")
 
@@ -173,11 +173,11 @@ func TestAgainstAStockControlPlaneTheAgentsDecide(t *testing.T) {
 				require.Equal(t, "95", s.services["sink"].GetMetrics()[controlplane.MetricInFlight])
 				s.mu.Unlock()
 				require.Positive(t, source.Stats().Reconnects["forgotten"])
-				require.Less(t, source.told.get(), 1.0, "forgotten, but not released")
+				require.Less(t, source.fraction.get(), 1.0, "forgotten, but not released")
 
 				sink.inFlight.Store(5)
 				time.Sleep(20 * time.Second)
-				require.Equal(t, 1.0, source.told.get())
+				require.Equal(t, 1.0, source.fraction.get())
 			})
 		})
 	}
