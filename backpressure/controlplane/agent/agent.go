@@ -21,13 +21,14 @@ import (
 // reports load, and sets the component's throttlers to the decided fraction. All
 // its methods may be called from any goroutine.
 type Agent struct {
-	cfg       Config
-	log       *slog.Logger
-	conn      grpc.ClientConnInterface
-	close     func() error
-	local     *backpressure.Controller
-	notified  chan struct{} // the component asks for a look at its load
-	modeMoved chan struct{} // wakes the local decision
+	cfg         Config
+	incarnation uint64 // of this process, as against another under the same id
+	log         *slog.Logger
+	conn        grpc.ClientConnInterface
+	close       func() error
+	local       *backpressure.Controller
+	notified    chan struct{} // the component asks for a look at its load
+	modeMoved   chan struct{} // wakes the local decision
 
 	mode       atomic.Uint32
 	signals    atomic.Uint64
@@ -52,16 +53,17 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: bad Config: %w", err)
 	}
 	a := &Agent{
-		cfg:       cfg,
-		log:       cfg.Logger.With("component", cfg.Component.ID),
-		conn:      cfg.Conn,
-		close:     func() error { return nil },
-		local:     local,
-		notified:  make(chan struct{}, 1),
-		modeMoved: make(chan struct{}, 1),
-		id:        cfg.Component.ID,
-		signal:    backpressure.Signal{Fraction: 1},
-		applied:   1,
+		cfg:         cfg,
+		incarnation: rand.Uint64() | 1, // 0 is none
+		log:         cfg.Logger.With("component", cfg.Component.ID),
+		conn:        cfg.Conn,
+		close:       func() error { return nil },
+		local:       local,
+		notified:    make(chan struct{}, 1),
+		modeMoved:   make(chan struct{}, 1),
+		id:          cfg.Component.ID,
+		signal:      backpressure.Signal{Fraction: 1},
+		applied:     1,
 	}
 	if a.conn == nil {
 		conn, err := grpc.NewClient(cfg.Endpoint, cfg.dialOptions()...)
@@ -75,6 +77,10 @@ func New(cfg Config) (*Agent, error) {
 
 // Run keeps the component registered and its targets at the decided fraction
 // until ctx ends; then it unregisters, and returns nil. It is called once.
+//
+// When another process registers under the same id, as in a rolling update, that
+// one speaks for the component from then on. This agent stays Alone until ctx
+// ends, and leaves the registration as it is.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.close()
 	defer a.local.Close()
@@ -94,7 +100,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.leave(ctx)
 			return nil
 		}
-		a.reconnects[reconnectReason(err)].Add(1)
+		reason := reconnectReason(err)
+		a.reconnects[reason].Add(1)
+		if reason == reconnectReplaced {
+			a.log.Warn("replaced by another process under this id, which speaks for the component from now on")
+			<-ctx.Done()
+			return nil
+		}
 		if time.Since(began) > a.cfg.MaxBackoff {
 			pause = a.cfg.MinBackoff
 		}

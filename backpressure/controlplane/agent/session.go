@@ -42,7 +42,7 @@ func (a *Agent) serveOnce(ctx context.Context) error {
 // register announces the component, by the newer stock service where there is
 // one: against deployed control planes load is visible only through it.
 func (a *Agent) register(ctx context.Context) (stockService, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(convert.WithIncarnation(ctx, a.incarnation), a.cfg.CallTimeout)
 	defer cancel()
 	component := &a.cfg.Component
 	ack, err := flowctlv1pb.Client{Conn: a.conn}.RegisterComponent(ctx, &flowctlv1pb.RegisterRequest{
@@ -72,6 +72,7 @@ func (a *Agent) register(ctx context.Context) (stockService, error) {
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.cfg.CallTimeout, 2*time.Second))
 	defer cancel()
+	ctx = convert.WithIncarnation(ctx, a.incarnation)
 	_, err := flowctlv1pb.Client{Conn: a.conn}.UnregisterComponent(ctx, &flowctlv1pb.UnregisterRequest{ServiceId: a.serviceID()})
 	if err != nil {
 		a.log.Debug("not unregistered", "error", err)
@@ -91,6 +92,7 @@ func (a *Agent) coordinate(ctx context.Context) error {
 		ServiceId:       a.serviceID(),
 		HeartbeatMillis: uint32(a.cfg.HeartbeatInterval.Milliseconds()),
 		Upstreams:       a.cfg.Component.Upstreams,
+		Incarnation:     a.incarnation,
 	}}}); err != nil {
 		_, err = stream.Recv() // the reason
 		return err

@@ -51,3 +51,12 @@ func (c *caller) stream(id string, beat *sluicepb.Beat) error {
 		}
 	}
 }
+
+// join opens a stream as an incarnation of id, and returns what ends it.
+func (c *caller) join(id string, incarnation uint64) error {
+	stream, err := c.own.Coordinate(c.ctx)
+	require.NoError(c.t, err)
+	require.NoError(c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: id, Incarnation: incarnation}}}))
+	_, err = stream.Recv()
+	return err
+}

@@ -26,7 +26,7 @@ func crowd(t testing.TB, n int) (s *Server, sessions []*session) {
 	for i := range n {
 		own := newSession(s, nil, fmt.Sprintf("component-%05d", i), controlplane.DefaultHeartbeatInterval)
 		require.NoError(t, s.register(t.Context(), controlplane.Component{ID: own.id, MaxInFlight: 100}, 0))
-		require.NoError(t, s.registry.join(own, 0, nil))
+		require.NoError(t, s.registry.join(own, 0, 0, nil))
 		sessions = append(sessions, own)
 	}
 	return s, sessions

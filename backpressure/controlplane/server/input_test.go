@@ -173,7 +173,7 @@ func TestTextIsBoundedInAll(t *testing.T) {
 	})
 }
 
-func total(counts map[Reason]uint64) (n uint64) {
+func total[K comparable](counts map[K]uint64) (n uint64) {
 	for _, count := range counts {
 		n += count
 	}
@@ -194,7 +194,7 @@ func FuzzBeat(f *testing.F) {
 	f.Cleanup(s.Close)
 	require.NoError(f, s.register(f.Context(), controlplane.Component{ID: "sink", MaxInFlight: 100}, 0))
 	stream := newSession(s, nil, "sink", time.Second)
-	require.NoError(f, s.registry.join(stream, time.Second, nil))
+	require.NoError(f, s.registry.join(stream, 0, time.Second, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		before := s.controller.Snapshot().InFlight
 		check := func(err error) {

@@ -31,15 +31,25 @@ type entry struct {
 	controlplane.Status          // its Metrics are what heartbeats brought, its Report has no place in the graph
 	upstreams           []string // declared, or by event types; nil: no place known
 	edges               []topology.Edge
-	peer                string        // the connection that registered it
-	heartbeat           time.Duration // announced; 0: not known
-	size                int           // bytes of text, about
-	streamed            bool          // its last beat came through a stream
+	registrant
+	retired   []uint64      // incarnations that were replaced, the oldest first
+	heartbeat time.Duration // announced; 0: not known
+	size      int           // bytes of text, about
+	streamed  bool          // its last beat came through a stream
 	// session is the open stream that speaks for the component; nil: it
 	// heartbeats by itself.
 	session *session
 	left    time.Time // when the last session ended
 }
+
+// A registrant is what registers a component.
+type registrant struct {
+	peer        string // its connection
+	incarnation uint64 // its process; 0: not said, as by stock components
+}
+
+// maxRetired is how many replaced incarnations of a component are remembered.
+const maxRetired = 8
 
 func (e *entry) staleAfter() time.Duration { return max(3*min(e.heartbeat, maxHeartbeat), minStale) }
 
@@ -63,11 +73,12 @@ func newRegistry(limits Limits) *registry {
 	return &registry{limits: limits, entries: map[string]*entry{}, perPeer: map[string]int{}, producers: convert.Producers{}}
 }
 
-// put registers c, or registers it anew: its metrics go, so that a restarted
-// component does not inherit its predecessor's. Its last report stays until it
-// beats: to count it as idle meanwhile would release an overloaded pipeline for
-// as long as a reconnection takes.
-func (r *registry) put(c controlplane.Component, heartbeat time.Duration, peer string) (backpressure.Report, error) {
+// put registers c, or registers it anew. Another process than the one before
+// replaces that one, which cannot come back. The metrics go, so that a restarted
+// component does not inherit its predecessor's. The last report stays until the
+// next: to count the component as idle meanwhile would release an overloaded
+// pipeline for as long as a reconnection takes.
+func (r *registry) put(c controlplane.Component, heartbeat time.Duration, by registrant) (backpressure.Report, error) {
 	if err := r.limits.checkComponent(&c); err != nil {
 		return backpressure.Report{}, err
 	}
@@ -75,26 +86,33 @@ func (r *registry) put(c controlplane.Component, heartbeat time.Duration, peer s
 	defer r.mu.Unlock()
 	old := r.entries[c.ID]
 	size := sizeOf(&c)
-	if err := r.roomLocked(old, size, peer); err != nil {
+	if err := r.roomLocked(old, size, by.peer); err != nil {
 		return backpressure.Report{}, err
+	}
+	if old != nil && slices.Contains(old.retired, by.incarnation) {
+		return backpressure.Report{}, errReplaced
 	}
 	now := time.Now()
 	fresh := &entry{
-		Status:    controlplane.Status{Component: c, Health: topology.HealthStarting, Registered: now, LastHeartbeat: now},
-		peer:      peer,
-		heartbeat: heartbeat,
-		size:      size,
+		Status:     controlplane.Status{Component: c, Health: topology.HealthStarting, Registered: now, LastHeartbeat: now},
+		registrant: by,
+		heartbeat:  heartbeat,
+		size:       size,
 	}
 	fresh.Report = backpressure.Report{ServiceID: c.ID, MaxInFlight: c.MaxInFlight}
 	if old != nil {
 		if !old.Stale {
 			fresh.Report = old.Report
 		}
-		r.forgetLocked(old)
+		if fresh.retired = old.retired; old.incarnation != 0 && old.incarnation != by.incarnation {
+			fresh.retired = append(slices.Clone(old.retired), old.incarnation)
+			fresh.retired = fresh.retired[max(0, len(fresh.retired)-maxRetired):]
+		}
+		r.forgetLocked(old, old.incarnation != by.incarnation || by.incarnation == 0)
 	}
 	r.size += fresh.size
 	r.entries[c.ID] = fresh
-	r.perPeer[peer]++
+	r.perPeer[by.peer]++
 	r.producers.Add(&c)
 	fresh.upstreams = r.producers.Upstreams(&c)
 	return fresh.placedReport(), nil
@@ -118,39 +136,48 @@ func (r *registry) roomLocked(old *entry, size int, peer string) error {
 	return nil
 }
 
-// remove forgets a component and returns the event types that it wrote.
-func (r *registry) remove(id string) (events []string, known bool) {
+// remove forgets a component and returns the event types that it wrote. An
+// incarnation removes only what it registered; 0 removes any.
+func (r *registry) remove(id string, incarnation uint64) (events []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[id]
-	if e == nil {
-		return nil, false
+	switch {
+	case e == nil:
+		return nil, notRegistered(id)
+	case incarnation != 0 && incarnation != e.incarnation:
+		return nil, errReplaced
 	}
-	r.forgetLocked(e)
+	r.forgetLocked(e, false)
 	delete(r.entries, id)
-	return e.OutputEventTypes, true
+	return e.OutputEventTypes, nil
 }
 
-// forgetLocked takes e out of every sum. Its session no longer owns an entry.
-func (r *registry) forgetLocked(e *entry) {
+// forgetLocked takes e out of every sum. Its session no longer owns an entry: it
+// ends, and its agent registers again unless another process has replaced it.
+func (r *registry) forgetLocked(e *entry, replaced bool) {
 	r.size -= e.size
 	if r.perPeer[e.peer]--; r.perPeer[e.peer] <= 0 {
 		delete(r.perPeer, e.peer)
 	}
 	r.producers.Remove(&e.Component)
 	if e.session != nil {
-		e.session.end(true)
+		e.session.end(replaced)
 		e.session = nil
 	}
 }
 
-// join makes own the stream that speaks for its component.
-func (r *registry) join(own *session, heartbeat time.Duration, upstreams []string) error {
+// join makes own the stream that speaks for its component, if it belongs to the
+// incarnation that registered it; 0 is any.
+func (r *registry) join(own *session, incarnation uint64, heartbeat time.Duration, upstreams []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[own.id]
 	if e == nil {
 		return notRegistered(own.id)
+	}
+	if incarnation != 0 && incarnation != e.incarnation {
+		return errReplaced
 	}
 	changed := e.Component
 	if len(upstreams) > 0 {
@@ -160,7 +187,7 @@ func (r *registry) join(own *session, heartbeat time.Duration, upstreams []strin
 		return err
 	}
 	if e.session != nil {
-		e.session.end(true)
+		e.session.end(incarnation == 0) // of the same process it is a broken stream
 	}
 	e.Component = changed
 	e.upstreams = r.producers.Upstreams(&changed)
@@ -201,7 +228,7 @@ func (r *registry) beat(b *beat, check func(backpressure.Report) error) (backpre
 		return backpressure.Report{}, notRegistered(b.id)
 	}
 	if b.session != nil && b.session != e.session {
-		return backpressure.Report{}, reject(Replaced, "another agent registered under this id")
+		return backpressure.Report{}, errReplaced
 	}
 	next, err := r.validateLocked(e, b)
 	if err != nil {
@@ -313,7 +340,7 @@ func (r *registry) expire(now time.Time) (gone []controlplane.Component, stale [
 		e.Stale = silent > e.staleAfter()
 		switch {
 		case silent > 2*e.staleAfter() && e.session == nil:
-			r.forgetLocked(e)
+			r.forgetLocked(e, false)
 			delete(r.entries, id)
 			gone = append(gone, e.Component)
 		case e.Stale:

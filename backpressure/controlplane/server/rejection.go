@@ -24,7 +24,7 @@ const (
 	TooMany
 	// NotYours: the caller's identity may not speak for this component.
 	NotYours
-	// Replaced: another agent has registered under this id since.
+	// Replaced: another process has registered under this id since.
 	Replaced
 
 	reasons
@@ -76,6 +76,8 @@ func (e *rejection) GRPCStatus() *status.Status {
 func reject(reason Reason, format string, args ...any) error {
 	return &rejection{reason: reason, text: fmt.Sprintf(format, args...)}
 }
+
+var errReplaced = reject(Replaced, "another agent registered under this id")
 
 func notRegistered(id string) error {
 	return reject(NotRegistered, "component %q is not registered", id[:min(len(id), 64)])

@@ -14,6 +14,7 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/internal/convert"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
@@ -99,12 +100,12 @@ func (s *Server) register(ctx context.Context, c controlplane.Component, heartbe
 	if err := s.mayFor(ctx, c.ID); err != nil {
 		return s.count(err)
 	}
-	report, err := s.registry.put(c, heartbeat, peerOf(ctx))
+	report, err := s.registry.put(c, heartbeat, registrant{peerOf(ctx), convert.Incarnation(ctx)})
 	if err != nil {
 		return s.count(err)
 	}
 	if err := s.controller.Report(report); err != nil {
-		s.registry.remove(c.ID)
+		_, _ = s.registry.remove(c.ID, 0)
 		return s.count(rejectedReport(err))
 	}
 	s.place(c.OutputEventTypes)
@@ -116,9 +117,9 @@ func (s *Server) unregister(ctx context.Context, id string) error {
 	if err := s.mayFor(ctx, id); err != nil {
 		return s.count(err)
 	}
-	events, known := s.registry.remove(id)
-	if !known {
-		return s.count(notRegistered(id))
+	events, err := s.registry.remove(id, convert.Incarnation(ctx))
+	if err != nil {
+		return s.count(err)
 	}
 	s.controller.RemoveService(id)
 	s.place(events)

@@ -180,7 +180,7 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 	}
 	heartbeat := min(time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, maxHeartbeat)
 	own := newSession(s, stream, id, cmp.Or(heartbeat, controlplane.DefaultHeartbeatInterval))
-	if err := s.registry.join(own, heartbeat, hello.GetUpstreams()); err != nil {
+	if err := s.registry.join(own, hello.GetIncarnation(), heartbeat, hello.GetUpstreams()); err != nil {
 		return s.count(err)
 	}
 	defer s.registry.leave(own)

@@ -1,11 +1,14 @@
 package convert
 
 import (
+	"context"
 	"maps"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
@@ -21,6 +24,28 @@ const (
 	metaMaxInFlight    = "max_inflight"
 	metaHeartbeat      = "sluice.heartbeat_interval"
 )
+
+// IncarnationKey is the gRPC metadata key under which an agent's registrations
+// and unregistrations say which process makes them. Stock servers ignore it.
+const IncarnationKey = "sluice-incarnation"
+
+// WithIncarnation returns a context whose calls say the incarnation.
+func WithIncarnation(ctx context.Context, incarnation uint64) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, IncarnationKey, strconv.FormatUint(incarnation, 10))
+}
+
+// Incarnation is the one that the call being served says, 0 if it says none.
+func Incarnation(ctx context.Context) uint64 {
+	values := metadata.ValueFromIncomingContext(ctx, IncarnationKey)
+	if len(values) != 1 {
+		return 0
+	}
+	n, err := strconv.ParseUint(values[0], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // ComponentToV1 is c in flowctl.v1. A heartbeat interval of 0 is left out.
 func ComponentToV1(c *controlplane.Component, heartbeat time.Duration) *flowctlv1pb.ComponentInfo {

@@ -119,7 +119,12 @@ type Hello struct {
 	// three of them, 30 s at least.
 	HeartbeatMillis uint32 `protobuf:"varint,2,opt,name=heartbeat_millis,json=heartbeatMillis,proto3" json:"heartbeat_millis,omitempty"`
 	// Ids of the services that this one reads from, if it knows them.
-	Upstreams     []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	Upstreams []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	// Which process speaks for the service, any number but 0; the same one that
+	// registered it, in the metadata "sluice-incarnation" of that call. The server
+	// answers ABORTED when another one has registered since: then this one stops.
+	// 0: not said.
+	Incarnation   uint64 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -173,6 +178,13 @@ func (x *Hello) GetUpstreams() []string {
 		return x.Upstreams
 	}
 	return nil
+}
+
+func (x *Hello) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
 }
 
 // Beat is both heartbeat and report. A field left out is as before.
@@ -1091,12 +1103,13 @@ const file_backpressure_internal_wire_sluicepb_controlplane_proto_rawDesc = "" +
 	"\x02Up\x125\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1d.sluice.controlplane.v1.HelloH\x00R\x05hello\x122\n" +
 	"\x04beat\x18\x02 \x01(\v2\x1c.sluice.controlplane.v1.BeatH\x00R\x04beatB\t\n" +
-	"\amessage\"o\n" +
+	"\amessage\"\x91\x01\n" +
 	"\x05Hello\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12)\n" +
 	"\x10heartbeat_millis\x18\x02 \x01(\rR\x0fheartbeatMillis\x12\x1c\n" +
-	"\tupstreams\x18\x03 \x03(\tR\tupstreams\"\xab\x02\n" +
+	"\tupstreams\x18\x03 \x03(\tR\tupstreams\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\"\xab\x02\n" +
 	"\x04Beat\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x125\n" +
 	"\x04load\x18\x02 \x01(\v2\x1c.sluice.controlplane.v1.LoadH\x00R\x04load\x88\x01\x01\x12C\n" +
