@@ -59,8 +59,10 @@ type Config struct {
 	Local backpressure.Config
 	// CallTimeout bounds one call to the control plane. Default 5 s.
 	CallTimeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause between attempts to reach the
-	// control plane; it doubles and is jittered. Default 200 ms and 10 s.
+	// MinBackoff and MaxBackoff bound the pause between attempts to connect to the
+	// control plane, and between calls that it rejects; it doubles and is jittered.
+	// Once the control plane can be reached, the agent is back within MaxBackoff.
+	// Default 200 ms and 10 s.
 	MinBackoff, MaxBackoff time.Duration
 	// Logger receives connections and transitions. Default: silence.
 	Logger *slog.Logger
@@ -111,6 +113,9 @@ func (c Config) validate() error {
 // bandwidth estimate, which answers every message with a ping.
 const window = 64 << 10
 
+// jitter is the share by which gRPC's pauses vary, up and down.
+const jitter = 0.3
+
 func (c Config) dialOptions() []grpc.DialOption {
 	secure := insecure.NewCredentials()
 	if c.TLS != nil {
@@ -125,7 +130,10 @@ func (c Config) dialOptions() []grpc.DialOption {
 		// gRPC's own pause grows to two minutes: an agent would come back that
 		// long after its control plane.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: c.MinBackoff, Multiplier: 2, Jitter: 0.5, MaxDelay: c.MaxBackoff},
+			Backoff: backoff.Config{
+				BaseDelay: c.MinBackoff, Multiplier: 2, Jitter: jitter,
+				MaxDelay: time.Duration(float64(c.MaxBackoff) / (1 + jitter)),
+			},
 			MinConnectTimeout: c.CallTimeout,
 		}),
 	}

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/backpressure"
@@ -27,6 +28,7 @@ var (
 // serveOnce registers and serves one connection to the control plane, until it
 // breaks or ctx ends.
 func (a *Agent) serveOnce(ctx context.Context) error {
+	a.connect(ctx)
 	stock, err := a.register(ctx)
 	if err != nil {
 		return err
@@ -37,6 +39,36 @@ func (a *Agent) serveOnce(ctx context.Context) error {
 		return a.poll(ctx, stock)
 	}
 	return err
+}
+
+// A channel is what a *grpc.ClientConn, and a pool that behaves like one, can be
+// asked about its connection.
+type channel interface {
+	Connect()
+	GetState() connectivity.State
+	WaitForStateChange(ctx context.Context, from connectivity.State) bool
+}
+
+// connect waits until there is a connection. gRPC makes the attempts, with the
+// agent's backoff: a second pause around them would let the agent sleep while
+// its control plane is back.
+func (a *Agent) connect(ctx context.Context) {
+	conn, ok := a.conn.(channel)
+	if !ok {
+		return
+	}
+	for {
+		state := conn.GetState()
+		switch state {
+		case connectivity.Ready, connectivity.Shutdown:
+			return
+		case connectivity.Idle:
+			conn.Connect()
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
 }
 
 // register announces the component, by the newer stock service where there is
