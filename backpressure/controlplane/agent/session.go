@@ -64,6 +64,11 @@ func (a *Agent) connect(ctx context.Context) {
 			return
 		case connectivity.Idle:
 			conn.Connect()
+		case connectivity.TransientFailure: // until the next attempt succeeds
+			a.reconnects[reconnectUnreachable].Add(1)
+			// A call that does not wait fails with what is wrong with the connection.
+			_, err := flowctlv1pb.Client{Conn: a.conn}.GetComponentStatus(ctx, &flowctlv1pb.ComponentStatusRequest{ServiceId: a.serviceID()})
+			a.log.Warn("control plane unreachable", "error", err)
 		}
 		if !conn.WaitForStateChange(ctx, state) {
 			return
