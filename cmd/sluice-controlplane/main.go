@@ -1,7 +1,8 @@
 // Command sluice-controlplane is the control plane of a pipeline: components
 // register with it, report their load, and follow its decision.
 //
-// It keeps nothing on disk, and needs no configuration to start:
+// It needs no configuration to start, and keeps nothing on disk unless -folder says
+// where:
 //
 //	go install github.com/withobsrvr/sluice/cmd/sluice-controlplane@latest
 //	sluice-controlplane
@@ -61,6 +62,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	admins := flags.String("admins", "", "`names` in client certificates, separated by commas, that may change settings")
 	tokenFile := flags.String("token-file", "", "`file` with the bearer token that every call must carry")
 	adminTokenFile := flags.String("admin-token-file", "", "`file` with the bearer token of callers that may change settings; default: that of -token-file")
+	folder := flags.String("folder", "", "`folder` that remembers stock components and changed settings over a restart; empty: nothing is remembered")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -93,7 +95,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "sluice-controlplane:", err)
 		return 2
 	}
-	plane := server.Config{Decision: decision}
+	plane := server.Config{Decision: decision, Folder: *folder}
 	if *admins != "" {
 		plane.Admins = strings.Split(*admins, ",")
 	}

@@ -42,7 +42,7 @@ var rules = []rule{
 	{"backpressure/backpressuretest", []string{module + "/backpressure/...", grpcAll}, "users import the fakes in their own tests; the in-memory control plane speaks gRPC over bufconn"},
 	{"backpressure/controlplane", []string{module + "/backpressure", module + "/topology", grpcAll}, "the nouns that both ends of the wire share"},
 	{"backpressure/controlplane/agent", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "a component's end of the wire; TestTheAgentLinksNoServer says what it must not link"},
-	{"backpressure/controlplane/server", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "the control plane's end: the decision across processes, and the graph of what registered"},
+	{"backpressure/controlplane/server", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll, "go.etcd.io/bbolt"}, "the control plane's end: the decision across processes, the graph of what registered, and an embedded store"},
 	{"backpressure/controlplane/internal/convert", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "the one place where the wire's messages become nouns"},
 	{"backpressure/internal/wire", []string{module + "/backpressure/internal/wire", grpcAll, protoAll}, "messages and nothing else"},
 	{"topology", nil, "the graph and its page are served by anything, also where there is no gRPC"},

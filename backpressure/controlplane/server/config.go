@@ -36,6 +36,11 @@ type Config struct {
 	// Admins are the identities, as in client certificates, that may change
 	// settings and speak for any component.
 	Admins []string
+	// Folder, if set, is where the server remembers over a restart the
+	// registrations of stock flowctl components, which register once and never
+	// again, and the settings that were changed from outside, which then win over
+	// Decision. One server at a time. Default: nothing is remembered.
+	Folder string
 	// Logger receives registrations, expiries and the controller's transitions.
 	// Default: silence.
 	Logger *slog.Logger

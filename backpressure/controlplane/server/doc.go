@@ -3,7 +3,9 @@
 // component's agent the fraction to admit. It serves on any gRPC server.
 //
 // Its state is soft. After a restart it learns from the agents' reports, which
-// carry the fractions in force, for one interval before it decides.
+// carry the fractions in force, for one interval before it decides. What nothing
+// brings back, registrations of stock components and changed settings, it keeps in
+// Config.Folder, if that is set.
 //
 // # Concurrency
 //

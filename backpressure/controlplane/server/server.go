@@ -28,6 +28,7 @@ type Server struct {
 	log        *slog.Logger
 	controller *backpressure.Controller
 	registry   *registry
+	store      *store // nil: none
 	graph      graphCache
 	rejected   [reasons]atomic.Uint64
 	reports    atomic.Uint64
@@ -50,10 +51,45 @@ func New(cfg Config) (*Server, error) {
 		controller: controller,
 		registry:   newRegistry(cfg.Limits),
 	}
+	if err := s.restore(); err != nil {
+		return nil, fmt.Errorf("server: bad Config: Folder %q: %w", cfg.Folder, err)
+	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.running.Go(s.sweepRegularly)
 	s.running.Go(s.wakeSessions)
 	return s, nil
+}
+
+// restore takes up what the store remembers. Its components have until they are
+// stale to beat again.
+func (s *Server) restore() (err error) {
+	if s.store, err = openStore(s.cfg.Folder); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			s.store.close()
+		}
+	}()
+	settings, err := s.store.settings()
+	if err != nil {
+		return err
+	}
+	decision, err := apply(s.controller.Config(), settings)
+	if err != nil {
+		return err
+	}
+	if err := s.controller.Reconfigure(decision); err != nil {
+		return err
+	}
+	var events []string
+	err = s.store.components(func(c controlplane.Component, heartbeat time.Duration) error {
+		events = append(events, c.OutputEventTypes...)
+		_, err := s.registry.put(c, heartbeat, registrant{peer: "restored " + c.ID})
+		return err
+	})
+	s.registry.placeConsumers(events) // a consumer may have been put before its producer
+	return err
 }
 
 // Register serves the two flowctl services and Sluice's own on registrar, a
@@ -92,6 +128,7 @@ func (s *Server) Close() {
 	}
 	s.running.Wait()
 	s.controller.Close()
+	s.note(s.store.close())
 }
 
 // register, unregister and take are what the services have in common.
@@ -108,6 +145,9 @@ func (s *Server) register(ctx context.Context, c controlplane.Component, heartbe
 		_, _ = s.registry.remove(c.ID, 0)
 		return s.count(rejectedReport(err))
 	}
+	if convert.Incarnation(ctx) == 0 {
+		s.note(s.store.remember(&c, heartbeat))
+	}
 	s.place(c.OutputEventTypes)
 	s.log.Info("component registered", "component", c.ID, "kind", c.Kind, "endpoint", c.Endpoint)
 	return nil
@@ -121,10 +161,19 @@ func (s *Server) unregister(ctx context.Context, id string) error {
 	if err != nil {
 		return s.count(err)
 	}
+	s.note(s.store.forget(id))
 	s.controller.RemoveService(id)
 	s.place(events)
 	s.log.Info("component unregistered", "component", id)
 	return nil
+}
+
+// note logs what the store could not do: a component works on, and is not
+// remembered.
+func (s *Server) note(err error) {
+	if err != nil {
+		s.log.Error("not stored", "error", err)
+	}
 }
 
 // take takes a beat of a caller that may speak for its component.
@@ -168,6 +217,7 @@ func (s *Server) sweep(now time.Time) {
 	gone, stale := s.registry.expire(now)
 	for _, c := range gone {
 		s.log.Warn("component expired", "component", c.ID)
+		s.note(s.store.forget(c.ID))
 		s.controller.RemoveService(c.ID)
 		s.place(c.OutputEventTypes)
 	}

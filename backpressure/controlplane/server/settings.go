@@ -21,6 +21,11 @@ func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Se
 	if err := s.mayChange(ctx); err != nil {
 		return nil, s.count(err)
 	}
+	return s.change(in)
+}
+
+// change changes the settings that are given, all or none.
+func (s *Server) change(in *sluicepb.Settings) (*sluicepb.Settings, error) {
 	cfg, err := apply(s.controller.Config(), in)
 	if err != nil {
 		return nil, s.count(err)
@@ -28,6 +33,7 @@ func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Se
 	if err := s.controller.Reconfigure(cfg); err != nil {
 		return nil, s.count(&rejection{reason: Invalid, text: "settings", cause: err})
 	}
+	s.note(s.store.rememberSettings(in))
 	settings := settingsOf(s.controller.Config())
 	s.log.Info("settings changed", "settings", settings)
 	return settings, nil
