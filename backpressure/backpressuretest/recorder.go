@@ -9,7 +9,7 @@ import (
 // A Recorder is a [backpressure.FractionSetter] that remembers what it is set to.
 // The zero Recorder is ready.
 type Recorder struct {
-	mu   sync.Mutex
+	mu  sync.Mutex
 	set []float64
 }
 

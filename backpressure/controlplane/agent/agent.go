@@ -38,6 +38,7 @@ type Agent struct {
 	mu          sync.Mutex // guards what follows; never held across a call of a target
 	id          string     // as the control plane assigned it
 	signal      backpressure.Signal
+	upstreams   []string  // declared, or by event types when the agent decides
 	lastContact time.Time // when the control plane was last heard from; zero: never
 
 	applyMu sync.Mutex // one application at a time, the newest last
@@ -48,6 +49,7 @@ type Agent struct {
 func New(cfg Config) (*Agent, error) {
 	cfg = cfg.withDefaults()
 	cfg.Local.Tick = cmp.Or(cfg.Local.Tick, -1) // the agent's own loop ticks it
+	cfg.Local.TTL = cmp.Or(cfg.Local.TTL, -1)   // the agent removes what its control plane no longer lists
 	local, err := backpressure.New(cfg.Local)
 	if err := errors.Join(cfg.validate(), err); err != nil {
 		return nil, fmt.Errorf("agent: bad Config: %w", err)
@@ -62,6 +64,7 @@ func New(cfg Config) (*Agent, error) {
 		notified:    make(chan struct{}, 1),
 		modeMoved:   make(chan struct{}, 1),
 		id:          cfg.Component.ID,
+		upstreams:   cfg.Component.Upstreams,
 		signal:      backpressure.Signal{Fraction: 1},
 		applied:     1,
 	}
@@ -182,14 +185,21 @@ func (a *Agent) Stats() backpressure.AgentStats {
 // report is the component's report, with its identity filled in.
 func (a *Agent) report() backpressure.Report {
 	r := a.cfg.Report()
-	r.ServiceID = a.serviceID()
+	a.mu.Lock()
+	r.ServiceID, r.Upstreams = a.id, a.upstreams
+	a.mu.Unlock()
 	r.Kind = a.cfg.Component.Kind
-	r.Upstreams = a.cfg.Component.Upstreams
 	r.Fraction = a.Fraction()
 	if r.MaxInFlight == 0 {
 		r.MaxInFlight = a.cfg.Component.MaxInFlight
 	}
 	return r
+}
+
+func (a *Agent) setUpstreams(ids []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.upstreams = ids
 }
 
 func (a *Agent) serviceID() string {

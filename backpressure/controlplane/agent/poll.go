@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,7 +20,7 @@ import (
 // controller by itself. Every agent of the pipeline sees the same metrics, so
 // they decide alike, within a poll's age.
 func (a *Agent) poll(ctx context.Context, service stockService) error {
-	known := map[string]bool{}
+	known := map[string]observation{}
 	a.setMode(backpressure.Polling)
 	defer func() {
 		for id := range known {
@@ -48,6 +49,12 @@ func (a *Agent) poll(ctx context.Context, service stockService) error {
 	}
 }
 
+// An observation is what was last reported of another component.
+type observation struct {
+	at        time.Time // its heartbeat; zero: the control plane does not say
+	upstreams []string
+}
+
 // heartbeat is what the component sends to a stock service.
 func (a *Agent) heartbeat() map[string]float64 {
 	metrics := map[string]float64{}
@@ -66,22 +73,37 @@ func (a *Agent) loaded() bool {
 	return r.MaxInFlight > 0 && float64(r.InFlight) >= controlplane.DefaultLoadStep*float64(r.MaxInFlight)
 }
 
-func (a *Agent) readOthers(ctx context.Context, service stockService, known map[string]bool) error {
+// readOthers reports to the local decision what the control plane knows of the
+// other components, each heartbeat once: one that is read again says nothing new.
+// Paths follow declared upstreams or event types, as the server's do.
+func (a *Agent) readOthers(ctx context.Context, service stockService, known map[string]observation) error {
 	all, err := service.list(ctx)
 	if err != nil {
 		return err
 	}
+	producers := convert.Producers{}
+	for i := range all {
+		producers.Add(&all[i].Component)
+	}
+	a.setUpstreams(producers.Upstreams(&a.cfg.Component))
 	seen := map[string]bool{}
 	for i := range all {
-		report := all[i].Report
-		if report.ServiceID == a.serviceID() || !all[i].Healthy() {
+		c := &all[i]
+		if c.ID == a.serviceID() || !c.Healthy() {
 			continue
 		}
-		if err := a.local.Report(report); err != nil {
+		now := observation{at: c.LastHeartbeat, upstreams: producers.Upstreams(&c.Component)}
+		last, again := known[c.ID]
+		if again && !now.at.IsZero() && now.at.Equal(last.at) && slices.Equal(now.upstreams, last.upstreams) {
+			seen[c.ID] = true
+			continue
+		}
+		c.Report.Upstreams = now.upstreams
+		if err := a.local.Report(c.Report); err != nil {
 			a.log.Debug("another component's metrics rejected", "error", err)
 			continue
 		}
-		seen[report.ServiceID], known[report.ServiceID] = true, true
+		seen[c.ID], known[c.ID] = true, now
 	}
 	for id := range known {
 		if !seen[id] {

@@ -183,6 +183,47 @@ func TestAgainstAStockControlPlaneTheAgentsDecide(t *testing.T) {
 	}
 }
 
+// Two pipelines that event types join, and one of them is full: against a stock
+// control plane, too, the other must not notice.
+func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := startStock(t, &newerStock)
+		start := func(pipeline string) (source, sink *part) {
+			source = startPart(t, p, controlplane.Component{ID: pipeline + "-source", Kind: topology.KindSource, OutputEventTypes: []string{pipeline}})
+			sink = startPart(t, p, controlplane.Component{ID: pipeline + "-sink", Kind: topology.KindSink, InputEventTypes: []string{pipeline}})
+			return source, sink
+		}
+		calm, _ := start("calm")
+		full, sink := start("full")
+		time.Sleep(3 * time.Second)
+		sink.inFlight.Store(97)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			require.Equal(t, 1.0, calm.fraction.get())
+		}
+		require.Less(t, full.fraction.get(), 0.3)
+	})
+}
+
+// What a stock control plane has not heard anew is no new observation.
+func TestAStockHeartbeatIsObservedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, s := startStock(t, &newerStock)
+		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
+		s.mu.Lock()
+		s.services["sink"] = &flowctlv1pb.ComponentStatusResponse{
+			Component: &flowctlv1pb.ComponentInfo{Id: "sink"}, LastHeartbeat: timestamppb.Now(),
+			Metrics: map[string]string{controlplane.MetricInFlight: "85", controlplane.MetricMaxInFlight: "100"},
+		}
+		s.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		fraction := source.fraction.get()
+		require.Less(t, fraction, 1.0)
+		time.Sleep(20 * time.Second)
+		require.Equal(t, fraction, source.fraction.get(), "the component has been silent since")
+	})
+}
+
 func TestTheAssignedIDIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := startStock(t, &newerStock)
