@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -134,4 +135,30 @@ func TestABeatOfAReplacedSessionCountsNoMore(t *testing.T) {
 	require.NoError(t, s.unregister(t.Context(), own.id))
 	require.Equal(t, codes.NotFound, status.Code(own.takes(frequent)))
 	require.Len(t, s.controller.Snapshot().Services, 1)
+}
+
+// An open stream keeps its component registered however long it is silent: it
+// leaves the decision, and the registry only when the stream has ended.
+func TestAnOpenStreamKeepsItsComponent(t *testing.T) {
+	s, sessions := crowd(t, 1)
+	own := sessions[0]
+	silent := time.Now().Add(3 * minStale)
+	s.sweep(silent)
+	require.Len(t, s.Components(), 1)
+	require.Empty(t, s.controller.Snapshot().Services)
+	require.NoError(t, own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 1, MaxInFlight: 100}}))
+	require.Len(t, s.controller.Snapshot().Services, 1, "and counts when it beats again")
+	s.registry.leave(own)
+	s.sweep(silent)
+	require.Empty(t, s.Components())
+}
+
+// The end of a stream that another has replaced says nothing of the component.
+func TestAReplacedStreamDoesNotTakeItsSuccessorAlong(t *testing.T) {
+	s, sessions := crowd(t, 1)
+	second := newSession(s, nil, sessions[0].id, time.Second)
+	require.NoError(t, s.registry.join(second, 0, 0, nil))
+	s.registry.leave(sessions[0])
+	require.Equal(t, []*session{second}, s.registry.sessions())
+	require.NoError(t, second.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 1, MaxInFlight: 100}}))
 }
