@@ -43,7 +43,7 @@ func main() {
 // heapGrowth is the collector's goal in percent, unless GOGC says another. Most
 // of what the process holds is connections and their stacks, which do not move: at
 // Go's 100 percent, ten thousand agents would let it keep 370 MiB of garbage.
-const heapGrowth = 25
+const heapGrowth = 35
 
 // run returns the exit code: 0 in the end, 1 for a failure, 2 for bad flags.
 func run(ctx context.Context, args []string, stderr io.Writer) int {

@@ -80,7 +80,7 @@ func (c meteredConn) Write(p []byte) (int, error) {
 // plane is cmd/sluice-controlplane, with its HTTP or without.
 func plane(mode, profile string, web bool) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25) // as the program does
+		debug.SetGCPercent(35) // as the program does
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -126,7 +126,7 @@ func plane(mode, profile string, web bool) error {
 				return err
 			}
 		}
-		u.Components = len(s.Components())
+		u.Components = len(s.Controller().Loads())
 		u.Reports = s.Reports()
 		if err := say(u); err != nil {
 			return err
