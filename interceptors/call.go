@@ -95,13 +95,13 @@ func (c *call) hold(permit flowcontrol.Permit, w *weight) {
 
 // release gives back what the message that was handed over holds of the gate,
 // now that the next one is asked for.
-func (c *call) release(o flowcontrol.Outcome, now int64) {
+func (c *call) release(o flowcontrol.Outcome) {
 	if c.recv.last.Load()&holds != 0 && c.recv.last.Swap(0)&holds != 0 {
-		c.permit.ReleaseAt(o, c.at(now))
+		c.permit.Release(o)
 	}
 }
 
-// giveBack is release at the call's end.
+// giveBack is release at the call's end: nothing is in flight any more.
 func (c *call) giveBack(o flowcontrol.Outcome) {
 	if c.recv.last.Swap(0)&holds != 0 {
 		c.permit.Release(o)
@@ -114,7 +114,6 @@ type call struct {
 	method *method
 	tenant *tenant
 	start  time.Time
-	opened time.Duration // start on the gate's clock, if there is a gate
 	class  atomic.Uint32
 	stream bool
 
@@ -152,9 +151,6 @@ func (c *call) age() int64 {
 	}
 	return c.now()
 }
-
-// at is a reading of now on the gate's clock.
-func (c *call) at(now int64) time.Duration { return c.opened + time.Duration(now) }
 
 func (c *call) kind() Class { return Class(c.class.Load()) }
 

@@ -99,7 +99,7 @@ func (s *clientStream) send(a *attempt, m any) error {
 	_ = c.weigh(a.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := a.now()
 	if s.paced.Load() && s.method.clientStream {
-		t1, err := c.pace(s.patient, a.call, c.cost(&w), t0)
+		t1, err := c.pace(s.patient, a.call, c.cost(&w))
 		if err != nil {
 			return statusOf(s.ctx, err)
 		}
@@ -141,7 +141,7 @@ func (s *clientStream) RecvMsg(m any) error {
 
 func (s *clientStream) recv(a *attempt, m any) error {
 	now := a.now()
-	a.release(flowcontrol.Success, now)
+	a.release(flowcontrol.Success)
 	a.recv.enter(now)
 	err := a.ClientStream.RecvMsg(m)
 	now = a.now()
@@ -166,7 +166,7 @@ func (s *clientStream) recv(a *attempt, m any) error {
 	}
 	if s.paced.Load() {
 		a.recv.leave(now) // nothing was handed over yet: what was is released
-		permit, then, err := c.acquire(s.patient, a.call, c.cost(&w), now)
+		permit, then, err := c.acquire(s.patient, a.call, c.cost(&w))
 		a.waited(s.ctx, &a.recv, then-now)
 		if err != nil {
 			a.stop(err)

@@ -125,8 +125,10 @@ const (
 // ServerConfig configures a [Server]. Its zero value tracks and guards, and
 // limits the number of streams.
 type ServerConfig struct {
-	// Throttler is the gate that calls and messages pass. Nil: they are counted and guarded only.
-	Throttler *flowcontrol.Throttler
+	// Throttler is the gate that calls and messages pass, as a rule a
+	// *flowcontrol.Throttler. Nil, a nil pointer included: they are counted and
+	// guarded only.
+	Throttler Gate
 	// MaxActiveStreams bounds the open streams, idle ones included. Zero is
 	// [DefaultMaxActiveStreams]; negative is no bound.
 	MaxActiveStreams int
@@ -169,6 +171,7 @@ type ServerConfig struct {
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
+	c.Throttler = gateOf(c.Throttler)
 	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
 	c.MaxTenants = cmp.Or(c.MaxTenants, 1000)
 	c.Guards = c.Guards.withDefaults()
@@ -193,8 +196,10 @@ func (c ServerConfig) validate() error {
 
 // ClientConfig configures a [Client]. Its zero value tracks, guards, and honours what servers ask.
 type ClientConfig struct {
-	// Throttler is the gate that calls and messages pass. Nil: they are counted and guarded only.
-	Throttler *flowcontrol.Throttler
+	// Throttler is the gate that calls and messages pass, as a rule a
+	// *flowcontrol.Throttler. Nil, a nil pointer included: they are counted and
+	// guarded only.
+	Throttler Gate
 	// MaxActiveStreams bounds the open streams. Zero is [DefaultMaxActiveStreams]; negative is no bound.
 	MaxActiveStreams int
 	// Exempt lists more methods that pass untouched, as in [ServerConfig].
@@ -231,6 +236,7 @@ type ClientConfig struct {
 }
 
 func (c ClientConfig) withDefaults() ClientConfig {
+	c.Throttler = gateOf(c.Throttler)
 	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
 	c.Guards = c.Guards.withDefaults()
 	c.Codes = c.Codes.withDefaults()

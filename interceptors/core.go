@@ -75,7 +75,7 @@ func lateness(ctx context.Context, start time.Time, err error) flowcontrol.Outco
 
 // core is what a Server and a Client have in common.
 type core struct {
-	throttler      *flowcontrol.Throttler
+	throttler      Gate
 	maxStreams     int64
 	guards         Guards
 	harmless       int64 // see setGuards
@@ -155,9 +155,6 @@ func (c *core) method(name string, clientStream, serverStream bool) *method {
 func (c *core) newCall(m *method, stream bool) *call {
 	cl := &call{core: c, method: m, start: time.Now(), stream: stream}
 	cl.class.Store(uint32(m.class))
-	if c.throttler != nil {
-		cl.opened = c.throttler.Clock(cl.start)
-	}
 	return cl
 }
 

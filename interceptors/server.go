@@ -190,7 +190,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		cl.send.count(&weight{bytes: sizeOf(resp)})
 	}
 	s.finish(cl, err)
-	s.load.report(ctx, err)
+	s.load.report(err)
 	return resp, err
 }
 
@@ -285,6 +285,6 @@ func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler
 	} else {
 		_ = stream.headers.flush() // it fails only on a broken stream, whose end says so
 	}
-	s.load.report(stream.ctx, err)
+	s.load.report(err)
 	return err
 }

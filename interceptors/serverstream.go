@@ -65,7 +65,7 @@ func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(
 // counts as in flight from the moment that the visit to the transport ends.
 func (s *serverStream) RecvMsg(m any) error {
 	now := s.now()
-	s.release(flowcontrol.Success, now)
+	s.release(flowcontrol.Success)
 	if e := s.failure.Load(); e != nil {
 		return e
 	}
@@ -113,7 +113,7 @@ func (s *serverStream) refine(m any) {
 
 // take waits for the message's room.
 func (s *serverStream) take(w *weight, now int64) error {
-	permit, then, err := s.core.acquire(s.patient, s.call, s.core.cost(w), now)
+	permit, then, err := s.core.acquire(s.patient, s.call, s.core.cost(w))
 	s.waited(s.ctx, &s.recv, then-now)
 	if err != nil {
 		return statusOf(s.ctx, err)
@@ -130,7 +130,7 @@ func (s *serverStream) SendMsg(m any) error {
 	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it refuses nothing
 	t0 := s.now()
 	if s.paced.Load() && s.method.serverStream {
-		t1, err := s.core.pace(s.patient, s.call, s.core.cost(&w), t0)
+		t1, err := s.core.pace(s.patient, s.call, s.core.cost(&w))
 		if err != nil {
 			return statusOf(s.ctx, err)
 		}

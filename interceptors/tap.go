@@ -22,7 +22,7 @@ func (s *Server) TapHandle(critical float64) tap.ServerInHandle {
 			return ctx, nil
 		}
 		draining := s.draining.Load()
-		if !draining && (s.throttler == nil || s.throttler.Load() < critical) {
+		if !draining && gateLoad(s.throttler) < critical {
 			return ctx, nil
 		}
 		e := &Error{Reason: ReasonTap, Method: info.FullMethodName, Code: s.codes.Overload, RetryAfter: s.pushback.delay(0), Detail: "overloaded"}
