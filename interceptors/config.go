@@ -23,6 +23,7 @@ const (
 	DefaultMaxPushback          = 30 * time.Second
 	DefaultJitter               = 0.4
 	DefaultStallTimeout         = 5 * time.Minute
+	DefaultMaxMessageHold       = time.Minute
 	DefaultRetries              = 2
 	DefaultReapInterval         = 10 * time.Second
 )
@@ -160,6 +161,12 @@ type ServerConfig struct {
 	// MaxMessageWait ends a stream whose message waited longer. Zero and negative
 	// are no bound: the wait is what slows the sender, and ends with the call's deadline.
 	MaxMessageWait time.Duration
+	// MaxMessageHold bounds how long a received message holds its room at the gate
+	// while its handler neither asks for the next one nor sends: a handler that
+	// waits for an event, or hangs, holds nothing against others then. The message
+	// goes on, and is still listed as in flight. It is checked four times in this
+	// time. Zero is [DefaultMaxMessageHold]; negative is no bound.
+	MaxMessageHold time.Duration
 	// StallTimeout ends a DoPut, DoExchange or any other stream of both
 	// directions whose SendMsg makes no progress for so long: its client does not
 	// read what it is sent. Zero is [DefaultStallTimeout]; negative is never.
@@ -177,6 +184,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.Guards = c.Guards.withDefaults()
 	c.Codes = c.Codes.withDefaults()
 	c.Pushback = c.Pushback.withDefaults()
+	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, DefaultMaxMessageHold)
 	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -216,6 +224,9 @@ type ClientConfig struct {
 	Pushback Pushback
 	// MaxMessageWait ends a stream whose message waited longer. Zero and negative are no bound.
 	MaxMessageWait time.Duration
+	// MaxMessageHold bounds how long a received message holds its room at the gate,
+	// as in [ServerConfig].
+	MaxMessageHold time.Duration
 	// Retries is how often a unary call or a DoGet (any server stream) that was
 	// refused with RetryInfo is tried again, after the delay that the server
 	// asked for, while nothing of its answer has been received. gRPC's own
@@ -242,6 +253,7 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	c.Codes = c.Codes.withDefaults()
 	c.Pushback = c.Pushback.withDefaults()
 	c.Retries = cmp.Or(c.Retries, DefaultRetries)
+	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, DefaultMaxMessageHold)
 	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
 	c.ReapInterval = cmp.Or(c.ReapInterval, DefaultReapInterval)
 	if c.Logger == nil {

@@ -54,11 +54,13 @@ type weight struct {
 	batch       bool // counts as a message in flight
 }
 
-func (w *weight) packed() uint64 {
+// inFlight is what it counts as while it is handled or sent: a schema or a
+// dictionary is nothing.
+func (w *weight) inFlight() flowcontrol.Cost {
 	if !w.batch {
-		return 0
+		return flowcontrol.Cost{}
 	}
-	return pack(w.rows, w.bytes)
+	return flowcontrol.Cost{Messages: 1, Rows: w.rows, Bytes: w.bytes}
 }
 
 // weigh reads the message, and checks the guards where the message came from
@@ -162,17 +164,6 @@ func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) (int64
 	}
 	err = c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
 	return cl.now(), err
-}
-
-// waited books a wait of one direction at the gate.
-func (c *call) waited(ctx context.Context, h *half, d int64) {
-	if d == 0 {
-		return
-	}
-	h.waited.Add(d)
-	if d >= int64(eventFloor) {
-		traceWait(ctx, time.Duration(d))
-	}
 }
 
 // persist tries again until it passes. It waits as long as the gate says; where

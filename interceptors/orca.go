@@ -68,7 +68,7 @@ func (l *loadReports) refresh() {
 	s := l.server
 	streams := 0.0
 	if s.maxStreams > 0 {
-		streams = float64(s.streams.Load()) / float64(s.maxStreams)
+		streams = float64(s.openStreams()) / float64(s.maxStreams)
 	}
 	load := streams
 	if s.throttler != nil {
