@@ -2,110 +2,126 @@ package interceptors
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
-// A half is one direction of a call. One goroutine at a time writes it, which
-// is gRPC's own rule for SendMsg and RecvMsg; any goroutine reads it. It is
-// written for each message, so every word here has to earn its two nanoseconds.
+// A half is one direction of a call. One goroutine at a time moves messages in
+// it, which is gRPC's own rule for SendMsg and RecvMsg; any goroutine reads it.
+// Times are nanoseconds from the start of the call.
 type half struct {
-	moved     tally
-	expansion atomic.Int64 // what compressed bodies claim to be beyond what they are
-	waited    atomic.Int64 // nanoseconds spent at the gate
-	// visits sums the time spent in the transport: entering takes the time off,
-	// leaving adds it. So it is negative while inside, and the same negative
-	// number as long as it is the same visit.
-	visits atomic.Int64
-	last   atomic.Uint64 // the message that was handed over last: see pack
+	mu        sync.Mutex // guards what follows; held for a few instructions, never across a call out
+	moved     Traffic
+	throttled time.Duration // spent at the gate
+	transport time.Duration // spent in calls of the transport that are over
+	inside    bool          // such a call runs
+	entered   int64         // when it, or the one before it, began
+	inFlight  flowcontrol.Cost
+
+	// permit is what the message in flight holds of the gate since heldAt. Only
+	// a received message holds any.
+	permit flowcontrol.Permit
+	held   bool
+	heldAt int64
 }
 
-// enter and leave bracket a visit to the transport. Times are from the call's
-// start, which a sum of visits cannot exceed; the one keeps an entry at time 0 negative.
-func (h *half) enter(now int64) { h.visits.Add(-now - 1) }
-func (h *half) leave(now int64) { h.visits.Add(now + 1) }
-
-// hand notes the message that is handed over. Batches of one stream often have
-// one size, and a load is cheaper than a store that the other processors see.
-func (h *half) hand(w *weight) {
-	if p := w.packed(); h.last.Load() != p {
-		h.last.Store(p)
-	}
+// enter begins a call of the transport that sends w, after a wait at the gate.
+func (h *half) enter(now, throttled int64, w *weight) {
+	h.mu.Lock()
+	h.throttled += time.Duration(throttled)
+	h.inside, h.entered = true, now
+	h.inFlight = w.inFlight()
+	h.mu.Unlock()
 }
 
-func (h *half) inside() bool { return h.visits.Load() < 0 }
-
-// transport returns the time spent in the transport, the running visit included.
-func (h *half) transport(now int64) time.Duration {
-	v := h.visits.Load()
-	if v < 0 {
-		v = max(v+now+1, 0)
-	}
-	return time.Duration(v)
+// leave ends it without a message, and passed with one, which is counted.
+func (h *half) leave(now int64) {
+	h.mu.Lock()
+	h.leaveLocked(now)
+	h.mu.Unlock()
 }
 
-// pack keeps the rows and bytes of one message in one word, so that a reader
-// never sees half of it. Zero is no message in flight.
-const (
-	rowBits  = 26
-	byteBits = 36
-	holds    = 1 << 62 // the message holds the call's permit
-	present  = 1 << 63 // it counts as a message in flight
-)
-
-func pack(rows, bytes int64) uint64 {
-	return present | uint64(min(rows, 1<<rowBits-1))<<byteBits | uint64(min(bytes, 1<<byteBits-1))
+func (h *half) leaveLocked(now int64) {
+	h.inside = false
+	h.transport += time.Duration(now - h.entered)
+	h.inFlight = flowcontrol.Cost{}
 }
 
-func unpack(w uint64) flowcontrol.Cost {
-	if w&present == 0 {
-		return flowcontrol.Cost{}
-	}
-	return flowcontrol.Cost{Messages: 1, Rows: int64(w >> byteBits & (1<<rowBits - 1)), Bytes: int64(w & (1<<byteBits - 1))}
+func (h *half) passed(now int64, w *weight) {
+	h.mu.Lock()
+	h.leaveLocked(now)
+	h.countLocked(w)
+	h.mu.Unlock()
 }
 
+// arrived is passed for a message that is in flight at once, because it waits
+// for no room.
+func (h *half) arrived(now int64, w *weight) {
+	h.mu.Lock()
+	h.leaveLocked(now)
+	h.countLocked(w)
+	h.inFlight = w.inFlight()
+	h.mu.Unlock()
+}
+
+func (h *half) countLocked(w *weight) {
+	h.moved.Messages++
+	h.moved.Rows += w.rows
+	h.moved.Bytes += w.bytes
+	h.moved.Uncompressed += w.bytes + w.expansion
+}
+
+// count adds a message that passed in no call of the transport of its own.
 func (h *half) count(w *weight) {
-	h.moved.add(w.rows, w.bytes)
-	if w.expansion != 0 {
-		h.expansion.Add(w.expansion)
-	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.countLocked(w)
 }
 
-func (h *half) traffic() Traffic {
-	messages, rows, bytes := h.moved.read()
-	return Traffic{Messages: messages, Rows: rows, Bytes: bytes, Uncompressed: bytes + h.expansion.Load()}
+// handle puts a received message in flight: its handler has it.
+func (h *half) handle(w *weight) {
+	h.mu.Lock()
+	h.inFlight = w.inFlight()
+	h.mu.Unlock()
 }
 
-// hold keeps the permit of the message that is handed over until release. Once
-// the call is over nobody would give it back, and one that ends meanwhile, while
-// another goroutine is still in RecvMsg, finds it, or is found here.
-func (c *call) hold(permit flowcontrol.Permit, w *weight) {
-	if c.isOver() {
-		permit.Release(flowcontrol.Ignored)
-		return
-	}
-	c.permit = permit
-	c.recv.last.Store(w.packed() | holds)
-	if c.isOver() {
-		c.giveBack(flowcontrol.Ignored)
-	}
+// empty reports that nothing has moved yet.
+func (h *half) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.moved.Messages == 0
 }
 
-// release gives back what the message that was handed over holds of the gate,
-// now that the next one is asked for.
-func (c *call) release(o flowcontrol.Outcome, now int64) {
-	if c.recv.last.Load()&holds != 0 && c.recv.last.Swap(0)&holds != 0 {
-		c.permit.ReleaseAt(o, c.at(now))
+// addTo adds what moved to sum, and returns the times in the transport, a call
+// that runs included, and at the gate.
+func (h *half) addTo(sum *Traffic, now int64) (transport, throttled time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sum.add(h.moved)
+	transport = h.transport
+	if h.inside {
+		transport += time.Duration(max(now-h.entered, 0))
 	}
+	return transport, h.throttled
 }
 
-// giveBack is release at the call's end.
-func (c *call) giveBack(o flowcontrol.Outcome) {
-	if c.recv.last.Swap(0)&holds != 0 {
-		c.permit.Release(o)
+// takePermit ends what the received message holds, and returns its permit, which
+// is the zero Permit where it held none.
+func (h *half) takePermit() flowcontrol.Permit {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.takePermitLocked()
+}
+
+func (h *half) takePermitLocked() flowcontrol.Permit {
+	if !h.held {
+		return flowcontrol.Permit{}
 	}
+	h.held = false
+	return h.permit
 }
 
 // A call is one RPC from its admission to its real end.
@@ -114,13 +130,12 @@ type call struct {
 	method *method
 	tenant *tenant
 	start  time.Time
-	opened time.Duration // start on the gate's clock, if there is a gate
 	class  atomic.Uint32
 	stream bool
 
 	recv, send half
-	// stuck and since are the watchdog's: the visit that it saw last, and when first.
-	stuck, since int64
+	// readAt is the watchdog's: when it last saw a RecvMsg that excuses SendMsg.
+	readAt int64
 
 	// stop cancels what the handler, or the transport, sees; abort ends the RPC
 	// for the peer as well.
@@ -130,15 +145,8 @@ type call struct {
 	failure  atomic.Pointer[Error]
 	admitted atomic.Bool  // before that it is not counted, only found
 	over     atomic.Int64 // the time of its end plus one; 0 while it is open
-	ending   ending       // written before it is handed to the shard
-	// permit is what the message being handled holds of the gate. It is valid
-	// while recv.last says so, and goes to whoever takes that back: the next
-	// RecvMsg or the call's end, exactly one of them.
-	permit flowcontrol.Permit
-
-	shard      *shard
-	prev, next *call // next is the shard's stack of new calls first, then its list
-	after      *call // in the shard's stack of calls that are over
+	index    int          // its place in core.open; guarded by core.mu, as is listed
+	listed   bool
 }
 
 func (c *call) now() int64 { return int64(time.Since(c.start)) }
@@ -153,14 +161,75 @@ func (c *call) age() int64 {
 	return c.now()
 }
 
-// at is a reading of now on the gate's clock.
-func (c *call) at(now int64) time.Duration { return c.opened + time.Duration(now) }
-
 func (c *call) kind() Class { return Class(c.class.Load()) }
 
 func (c *call) describe(e *Error) *Error {
 	e.Method, e.Class = c.method.name, c.kind()
 	return e
+}
+
+// receive begins a RecvMsg: the message before it is done.
+func (c *call) receive(now int64) {
+	h := &c.recv
+	h.mu.Lock()
+	p := h.takePermitLocked()
+	h.inside, h.entered = true, now
+	h.inFlight = flowcontrol.Cost{}
+	h.mu.Unlock()
+	p.Release(flowcontrol.Success)
+}
+
+// hold keeps the permit of the message that the handler gets now. Once the call
+// is over nothing would give it back: either the call's end finds it here, or
+// the end is found.
+func (c *call) hold(permit flowcontrol.Permit, w *weight, now, throttled int64) {
+	h := &c.recv
+	h.mu.Lock()
+	h.throttled += time.Duration(throttled)
+	if !c.isOver() {
+		h.permit, h.held, h.heldAt = permit, true, now
+		h.inFlight = w.inFlight()
+		permit = flowcontrol.Permit{}
+	}
+	h.mu.Unlock()
+	permit.Release(flowcontrol.Ignored)
+}
+
+// answer says that what was received is done, because the handler sends. What a
+// handler sends afterwards, for as long as it likes and as slowly as its peer
+// reads, holds no room.
+func (c *call) answer() {
+	h := &c.recv
+	h.mu.Lock()
+	p := h.takePermitLocked()
+	if !h.inside {
+		h.inFlight = flowcontrol.Cost{}
+	}
+	h.mu.Unlock()
+	p.Release(flowcontrol.Success)
+}
+
+// expire gives back what a message has held for longer than limit. It is still
+// being handled, and still listed as in flight.
+func (c *call) expire(limit time.Duration) {
+	h := &c.recv
+	var p flowcontrol.Permit
+	h.mu.Lock()
+	if h.held && c.now()-h.heldAt >= int64(limit) {
+		p = h.takePermitLocked()
+	}
+	h.mu.Unlock()
+	p.Release(flowcontrol.Ignored)
+}
+
+// giveBack releases what the call still holds at its end.
+func (c *call) giveBack(o flowcontrol.Outcome) { c.recv.takePermit().Release(o) }
+
+// waited adds a wait at the gate that ended without a message.
+func (h *half) waited(d int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.throttled += time.Duration(d)
 }
 
 // fail makes e the call's end, unless it has one: the first failure is what the
@@ -169,7 +238,7 @@ func (c *call) fail(e *Error) *Error {
 	if !c.failure.CompareAndSwap(nil, e) {
 		return c.failure.Load()
 	}
-	c.core.countRejection(e)
+	c.core.countRejection(c.tenant, e)
 	if c.stop != nil {
 		c.stop(e)
 	}
@@ -188,25 +257,21 @@ func (c *call) kill(e *Error) {
 
 // inFlight is what is being handled, and what is being sent.
 func (c *call) inFlight() flowcontrol.Cost {
-	var in flowcontrol.Cost
-	if !c.recv.inside() {
-		in = unpack(c.recv.last.Load())
-	}
-	if c.send.inside() {
-		in = in.Add(unpack(c.send.last.Load()))
-	}
-	return in
+	c.recv.mu.Lock()
+	in := c.recv.inFlight
+	c.recv.mu.Unlock()
+	c.send.mu.Lock()
+	defer c.send.mu.Unlock()
+	return in.Add(c.send.inFlight)
 }
 
 // addTo adds what the call moved so far.
 func (c *call) addTo(s *ClassStats) {
 	now := c.age()
-	s.Received.add(c.recv.traffic())
-	s.Sent.add(c.send.traffic())
-	idle, blocked := c.recv.transport(now), c.send.transport(now)
-	throttled := time.Duration(c.recv.waited.Load() + c.send.waited.Load())
+	idle, read := c.recv.addTo(&s.Received, now)
+	blocked, sent := c.send.addTo(&s.Sent, now)
 	s.Idle += idle
 	s.Blocked += blocked
-	s.Throttled += throttled
-	s.Busy += max(0, time.Duration(now)-idle-blocked-throttled)
+	s.Throttled += read + sent
+	s.Busy += max(0, time.Duration(now)-idle-blocked-read-sent)
 }

@@ -43,13 +43,15 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, maxRecv: maxRecv}
-	c.init()
+	c.epoch = time.Now()
 	c.throttler = cfg.Throttler
 	c.maxStreams = int64(cfg.MaxActiveStreams)
 	c.setGuards(cfg.Guards)
 	c.byteCost = cfg.ByteCost
 	c.codes, c.pushback = cfg.Codes, cfg.Pushback
 	c.maxMessageWait, c.stallTimeout, c.sparesReaders = cfg.MaxMessageWait, cfg.StallTimeout, true
+	c.maxMessageHold = cfg.MaxMessageHold
+	c.setWatchdog()
 	c.exempt, c.log = cfg.Exempt, cfg.Logger
 	c.setPolicies(cfg.Policy)
 	c.budget.init()
@@ -74,7 +76,7 @@ func (c *Client) DialOptions() []grpc.DialOption {
 	return opts
 }
 
-// Stats returns a snapshot. Reading it resets PeakActiveStreams.
+// Stats returns a snapshot. Reading it changes nothing.
 func (c *Client) Stats() Stats {
 	s := c.stats()
 	s.Abandoned, s.Retried = c.abandoned.Load(), c.retried.Load()
@@ -85,10 +87,10 @@ func (c *Client) Stats() Stats {
 func (c *Client) Streams() []StreamStats { return c.streamStats() }
 
 // begin takes the call's slots and waits for its admission. On an error nothing is held.
-func (c *Client) begin(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
-	if e := c.open(cl); e != nil {
-		c.countRejection(e)
-		traceRefusal(ctx, e)
+func (c *Client) enter(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
+	if e := c.begin(ctx, cl); e != nil {
+		c.countRejection(nil, e)
+		traceRejection(ctx, e)
 		return flowcontrol.Permit{}, e
 	}
 	if c.throttler == nil || c.policy[cl.kind()] == PolicyTracked {
@@ -97,15 +99,15 @@ func (c *Client) begin(ctx context.Context, cl *call, cost flowcontrol.Cost) (fl
 	began := time.Now()
 	permit, err := c.throttler.Acquire(ctx, cost)
 	waited := time.Since(began)
-	cl.send.waited.Add(int64(waited))
-	traceWait(ctx, waited)
+	cl.send.waited(int64(waited))
+	traceWait(ctx, int64(waited))
 	if err == nil {
 		return permit, nil
 	}
 	c.close(cl, endedFailed)
 	if e := c.refuse(cl, err); e != nil {
-		c.countRejection(e)
-		traceRefusal(ctx, e)
+		c.countRejection(nil, e)
+		traceRejection(ctx, e)
 		return permit, e
 	}
 	return permit, statusOf(ctx, err)
@@ -132,12 +134,12 @@ func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any
 func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) (err error) {
 	cl := c.newCall(m, false)
 	size := sizeOf(req)
-	permit, err := c.begin(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: size})
+	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: size})
 	if err != nil {
 		return err
 	}
 	cl.send.count(&weight{bytes: size})
-	cl.recv.last.Store(pack(0, size)) // the request, until it is answered
+	cl.recv.handle(&weight{bytes: size, batch: true}) // the request, until it is answered
 	cl.admitted.Store(true)
 	c.enlist(cl)
 	err = errPanic
@@ -183,7 +185,7 @@ type attempt struct {
 
 func (c *Client) attempt(ctx context.Context, m *method, connect connector, opts []grpc.CallOption) (*attempt, error) {
 	cl := c.newCall(m, true)
-	permit, err := c.begin(ctx, cl, flowcontrol.Cost{Messages: 1})
+	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1})
 	permit.Release(flowcontrol.Ignored)
 	if err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ func (s *clientStream) SendMsg(m any) error {
 	if !s.method.clientStream {
 		s.request = m
 	}
-	if s.method.refine && a.send.moved.empty() {
+	if s.method.refine && a.send.empty() {
 		a.class.Store(uint32(classify(s.method, m)))
 		s.paced.Store(s.client.throttler != nil && s.client.policy[a.kind()] == PolicyPaced)
 	}
@@ -95,25 +95,27 @@ func (s *clientStream) SendMsg(m any) error {
 
 func (s *clientStream) send(a *attempt, m any) error {
 	c := &s.client.core
+	if s.method.clientStream {
+		a.answer()
+	}
 	var w weight
-	_ = c.weigh(a.call, m, false, &w) // unguarded: it refuses nothing
-	t0 := a.now()
+	_ = c.weigh(a.call, m, false, &w) // unguarded: it rejects nothing
+	now, throttled := a.now(), int64(0)
 	if s.paced.Load() && s.method.clientStream {
-		t1, err := c.pace(s.patient, a.call, c.cost(&w), t0)
-		if err != nil {
+		then, err := c.pace(s.patient, a.call, c.cost(&w))
+		now, throttled = then, then-now
+		if traceWait(s.ctx, throttled); err != nil {
+			a.send.waited(throttled)
 			return statusOf(s.ctx, err)
 		}
-		a.waited(s.ctx, &a.send, t1-t0)
-		t0 = t1
 	}
-	a.send.hand(&w)
-	a.send.enter(t0)
+	a.send.enter(now, throttled, &w)
 	err := a.ClientStream.SendMsg(m)
-	a.send.leave(a.now())
-	if err == nil {
-		a.send.count(&w)
+	if now = a.now(); err == nil {
+		a.send.passed(now, &w)
 		return nil
 	}
+	a.send.leave(now)
 	if e := a.failure.Load(); e != nil && err != io.EOF {
 		return e
 	}
@@ -140,43 +142,37 @@ func (s *clientStream) RecvMsg(m any) error {
 }
 
 func (s *clientStream) recv(a *attempt, m any) error {
-	now := a.now()
-	a.release(flowcontrol.Success, now)
-	a.recv.enter(now)
+	a.receive(a.now())
 	err := a.ClientStream.RecvMsg(m)
-	now = a.now()
+	now := a.now()
 	if err != nil {
-		a.recv.last.Store(0)
 		a.recv.leave(now)
 		return s.ended(a, err)
 	}
 	c := &s.client.core
 	var w weight
 	if e := c.weigh(a.call, m, true, &w); e != nil {
-		a.recv.last.Store(0)
 		a.recv.leave(now)
-		traceRefusal(s.ctx, e)
+		traceRejection(s.ctx, e)
 		return a.fail(e)
 	}
-	a.recv.count(&w)
-	if !s.method.serverStream {
-		a.recv.leave(now)
+	switch {
+	case !s.method.serverStream:
+		a.recv.passed(now, &w)
 		s.client.end(a.call, nil) // the one answer is the end: nobody reads further
 		return nil
-	}
-	if s.paced.Load() {
-		a.recv.leave(now) // nothing was handed over yet: what was is released
-		permit, then, err := c.acquire(s.patient, a.call, c.cost(&w), now)
-		a.waited(s.ctx, &a.recv, then-now)
-		if err != nil {
-			a.stop(err)
-			return statusOf(s.ctx, err)
-		}
-		a.hold(permit, &w)
+	case !s.paced.Load():
+		a.recv.arrived(now, &w)
 		return nil
 	}
-	a.recv.hand(&w)
-	a.recv.leave(now)
+	a.recv.passed(now, &w)
+	permit, then, err := c.acquire(s.patient, a.call, c.cost(&w))
+	if traceWait(s.ctx, then-now); err != nil {
+		a.recv.waited(then - now)
+		a.stop(err)
+		return statusOf(s.ctx, err)
+	}
+	a.hold(permit, &w, then, then-now)
 	return nil
 }
 

@@ -23,6 +23,7 @@ const (
 	DefaultMaxPushback          = 30 * time.Second
 	DefaultJitter               = 0.4
 	DefaultStallTimeout         = 5 * time.Minute
+	DefaultMaxMessageHold       = time.Minute
 	DefaultRetries              = 2
 	DefaultReapInterval         = 10 * time.Second
 )
@@ -125,8 +126,10 @@ const (
 // ServerConfig configures a [Server]. Its zero value tracks and guards, and
 // limits the number of streams.
 type ServerConfig struct {
-	// Throttler is the gate that calls and messages pass. Nil: they are counted and guarded only.
-	Throttler *flowcontrol.Throttler
+	// Throttler is the gate that calls and messages pass, as a rule a
+	// *flowcontrol.Throttler. Nil, a nil pointer included: they are counted and
+	// guarded only.
+	Throttler Gate
 	// MaxActiveStreams bounds the open streams, idle ones included. Zero is
 	// [DefaultMaxActiveStreams]; negative is no bound.
 	MaxActiveStreams int
@@ -158,6 +161,12 @@ type ServerConfig struct {
 	// MaxMessageWait ends a stream whose message waited longer. Zero and negative
 	// are no bound: the wait is what slows the sender, and ends with the call's deadline.
 	MaxMessageWait time.Duration
+	// MaxMessageHold bounds how long a received message holds its room at the gate
+	// while its handler neither asks for the next one nor sends: a handler that
+	// waits for an event, or hangs, holds nothing against others then. The message
+	// goes on, and is still listed as in flight. It is checked four times in this
+	// time. Zero is [DefaultMaxMessageHold]; negative is no bound.
+	MaxMessageHold time.Duration
 	// StallTimeout ends a DoPut, DoExchange or any other stream of both
 	// directions whose SendMsg makes no progress for so long: its client does not
 	// read what it is sent. Zero is [DefaultStallTimeout]; negative is never.
@@ -169,11 +178,13 @@ type ServerConfig struct {
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
+	c.Throttler = gateOf(c.Throttler)
 	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
 	c.MaxTenants = cmp.Or(c.MaxTenants, 1000)
 	c.Guards = c.Guards.withDefaults()
 	c.Codes = c.Codes.withDefaults()
 	c.Pushback = c.Pushback.withDefaults()
+	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, DefaultMaxMessageHold)
 	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -193,8 +204,10 @@ func (c ServerConfig) validate() error {
 
 // ClientConfig configures a [Client]. Its zero value tracks, guards, and honours what servers ask.
 type ClientConfig struct {
-	// Throttler is the gate that calls and messages pass. Nil: they are counted and guarded only.
-	Throttler *flowcontrol.Throttler
+	// Throttler is the gate that calls and messages pass, as a rule a
+	// *flowcontrol.Throttler. Nil, a nil pointer included: they are counted and
+	// guarded only.
+	Throttler Gate
 	// MaxActiveStreams bounds the open streams. Zero is [DefaultMaxActiveStreams]; negative is no bound.
 	MaxActiveStreams int
 	// Exempt lists more methods that pass untouched, as in [ServerConfig].
@@ -211,6 +224,9 @@ type ClientConfig struct {
 	Pushback Pushback
 	// MaxMessageWait ends a stream whose message waited longer. Zero and negative are no bound.
 	MaxMessageWait time.Duration
+	// MaxMessageHold bounds how long a received message holds its room at the gate,
+	// as in [ServerConfig].
+	MaxMessageHold time.Duration
 	// Retries is how often a unary call or a DoGet (any server stream) that was
 	// refused with RetryInfo is tried again, after the delay that the server
 	// asked for, while nothing of its answer has been received. gRPC's own
@@ -231,11 +247,13 @@ type ClientConfig struct {
 }
 
 func (c ClientConfig) withDefaults() ClientConfig {
+	c.Throttler = gateOf(c.Throttler)
 	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
 	c.Guards = c.Guards.withDefaults()
 	c.Codes = c.Codes.withDefaults()
 	c.Pushback = c.Pushback.withDefaults()
 	c.Retries = cmp.Or(c.Retries, DefaultRetries)
+	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, DefaultMaxMessageHold)
 	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
 	c.ReapInterval = cmp.Or(c.ReapInterval, DefaultReapInterval)
 	if c.Logger == nil {

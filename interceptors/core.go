@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,7 +76,8 @@ func lateness(ctx context.Context, start time.Time, err error) flowcontrol.Outco
 
 // core is what a Server and a Client have in common.
 type core struct {
-	throttler      *flowcontrol.Throttler
+	throttler      Gate
+	gate           any // throttler where it can be compared, to recognize nested calls
 	maxStreams     int64
 	guards         Guards
 	harmless       int64 // see setGuards
@@ -83,36 +85,31 @@ type core struct {
 	codes          Codes
 	pushback       Pushback
 	maxMessageWait time.Duration
+	maxMessageHold time.Duration
 	stallTimeout   time.Duration
 	sparesReaders  bool // the watchdog leaves calls alone whose RecvMsg waits too
 	policy         [classes]Policy
 	exempt         []string
 	log            *slog.Logger
+	epoch          time.Time
 
 	methods sync.Map // full method -> *method
 	known   atomic.Int32
-	next    atomic.Uint32
-	shards  [shards]shard
-
-	calls   atomic.Int64 // every call that is not exempt
-	streams atomic.Int64
-	peak    atomic.Int64 // of streams, since the last Stats
-
-	watchMu  sync.Mutex
-	watching bool
 
 	rejections rejections
-	draining   atomic.Bool
+	watchdog   watchdog
 
-	mu      sync.Mutex    // guards what is below; calls take it while draining only
-	drained chan struct{} // closed when calls reached 0 while draining
-}
-
-func (c *core) init() {
-	for i := range c.shards {
-		c.shards[i].index = i
-	}
-	c.rejections.init()
+	// mu guards what follows. It is held for a few instructions, and by a reader
+	// while it copies the list of open calls.
+	mu       sync.Mutex
+	open     []*call // those that Drain and the watchdog find
+	calls    int64   // every call that is not exempt
+	streams  slots
+	peak     peak // of streams
+	totals   [classes]ClassStats
+	failed   [endings]int64
+	draining bool
+	drained  chan struct{} // closed when calls reached 0 while draining
 }
 
 func (c *core) setPolicies(of func(Class) Policy) {
@@ -132,7 +129,7 @@ func (c *core) setPolicies(of func(Class) Policy) {
 }
 
 // maxMethods are remembered: a server with an UnknownServiceHandler, a proxy,
-// hears of every name that its clients make up.
+// is called by every name that its clients make up.
 const maxMethods = 1024
 
 // method returns what is known of a method by its name.
@@ -155,84 +152,132 @@ func (c *core) method(name string, clientStream, serverStream bool) *method {
 func (c *core) newCall(m *method, stream bool) *call {
 	cl := &call{core: c, method: m, start: time.Now(), stream: stream}
 	cl.class.Store(uint32(m.class))
-	if c.throttler != nil {
-		cl.opened = c.throttler.Clock(cl.start)
-	}
 	return cl
 }
 
-// open takes the call's slots, or says why there is none. What it took, close gives back.
-func (c *core) open(cl *call) *Error {
-	c.calls.Add(1)
-	if c.draining.Load() {
-		c.closeCall()
-		return cl.describe(&Error{Reason: ReasonDraining, Code: c.codes.Draining, RetryAfter: c.pushback.delay(0), Detail: "the server is shutting down"})
+// at is t on the core's clock.
+func (c *core) at(t time.Time) time.Duration { return t.Sub(c.epoch) }
+
+// remaining is the time from start to the context's deadline, 0 where it has none.
+func remaining(ctx context.Context, start time.Time) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
 	}
-	if cl.stream && !c.takeStream() {
-		c.closeCall()
-		return cl.describe(&Error{Reason: ReasonActiveStreams, Code: c.codes.Overload, RetryAfter: c.pushback.delay(0), Detail: "too many open streams"})
+	return max(deadline.Sub(start), 0)
+}
+
+// begin takes the call's slots, or says why there is none. What it took, close gives back.
+func (c *core) begin(ctx context.Context, cl *call) *Error {
+	now := c.at(cl.start)
+	c.mu.Lock()
+	if c.draining {
+		c.mu.Unlock()
+		return cl.describe(c.shutdown())
 	}
+	if cl.stream {
+		if c.maxStreams > 0 && c.streams.n >= c.maxStreams {
+			hint := c.streams.hint(now, remaining(ctx, cl.start))
+			c.mu.Unlock()
+			return cl.describe(&Error{
+				Reason: ReasonActiveStreams, Code: c.codes.Overload,
+				RetryAfter: c.pushback.delay(hint), Detail: "too many open streams",
+			})
+		}
+		c.streams.take(now)
+		c.peak.note(now, c.streams.n)
+	}
+	c.calls++
+	c.mu.Unlock()
 	return nil
 }
 
-func (c *core) takeStream() bool {
-	for {
-		n := c.streams.Load()
-		if c.maxStreams > 0 && n >= c.maxStreams {
-			return false
-		}
-		if c.streams.CompareAndSwap(n, n+1) {
-			for p := c.peak.Load(); n+1 > p && !c.peak.CompareAndSwap(p, n+1); p = c.peak.Load() {
-			}
-			return true
-		}
+// shutdown is the rejection of a server or client that drains.
+func (c *core) shutdown() *Error {
+	return &Error{
+		Reason: ReasonDraining, Code: c.codes.Draining,
+		RetryAfter: c.pushback.delay(0), Detail: "the server is shutting down",
 	}
 }
 
-// enlist makes an admitted call visible.
+// enlist makes a call visible to Drain, the watchdog and, once it is admitted, to Stats.
 func (c *core) enlist(cl *call) {
-	c.shards[c.next.Add(1)%shards].add(cl)
+	c.mu.Lock()
+	cl.index, cl.listed = len(c.open), true
+	c.open = append(c.open, cl)
+	c.mu.Unlock()
 	if cl.stream {
 		c.watch()
 	}
 }
 
-// close ends the call's bookkeeping; only the first close counts. It reports whether this was it.
+// close ends the call's bookkeeping; only the first close counts. It reports
+// whether this was it.
 func (c *core) close(cl *call, end ending) bool {
 	if !cl.over.CompareAndSwap(0, cl.now()+1) {
 		return false
 	}
-	if cl.shard != nil {
-		cl.shard.remove(cl, end)
-	}
-	if cl.stream {
-		c.streams.Add(-1)
-	}
-	c.closeCall()
-	return true
-}
-
-func (c *core) closeCall() {
-	if c.calls.Add(-1) > 0 || !c.draining.Load() {
-		return
-	}
+	now := c.at(cl.start) + time.Duration(cl.over.Load()-1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.drained != nil && c.calls.Load() == 0 {
+	if cl.listed {
+		last := c.open[len(c.open)-1]
+		c.open[cl.index], last.index = last, cl.index
+		c.open[len(c.open)-1] = nil
+		c.open = c.open[:len(c.open)-1]
+		cl.listed = false
+	}
+	if cl.stream {
+		c.peak.note(now, c.streams.n)
+		c.streams.release(c.at(cl.start), now)
+	}
+	if cl.admitted.Load() {
+		c.sumLocked(cl, end)
+	}
+	c.calls--
+	if c.calls == 0 && c.drained != nil {
 		close(c.drained)
 		c.drained = nil
 	}
+	return true
 }
 
-func (c *core) countRejection(e *Error) { c.rejections.count(e) }
+// sumLocked adds a call that has ended to the sums.
+func (c *core) sumLocked(cl *call, end ending) {
+	total := &c.totals[cl.kind()]
+	cl.addTo(total)
+	total.Started++
+	switch end {
+	case endedWell:
+		total.Completed++
+	case endedCancelled:
+		total.Cancelled++
+	default:
+		total.Failed++
+		c.failed[end]++
+	}
+}
+
+// countRejection counts a rejection, for its tenant too where it has one.
+func (c *core) countRejection(t *tenant, e *Error) {
+	c.rejections.count(e)
+	if t != nil {
+		t.rejections.count(e)
+	}
+}
 
 // each calls f for every open call, outside every lock.
 func (c *core) each(f func(*call)) {
-	var open []*call
-	for i := range c.shards {
-		open = c.shards[i].list(open)
-	}
+	c.mu.Lock()
+	open := slices.Clone(c.open)
+	c.mu.Unlock()
 	for _, cl := range open {
 		f(cl)
 	}
+}
+
+func (c *core) openStreams() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams.n
 }

@@ -26,10 +26,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	n := 0
 	s.each(func(cl *call) {
 		n++
-		cl.kill(cl.describe(&Error{
-			Reason: ReasonDraining, Code: s.codes.Draining, RetryAfter: s.pushback.delay(0),
-			Detail: "the server is shutting down",
-		}))
+		cl.kill(cl.describe(s.shutdown()))
 	})
 	if n == 0 {
 		return nil
@@ -41,8 +38,8 @@ func (s *Server) Drain(ctx context.Context) error {
 func (c *core) startDraining() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining.Store(true) // before the look at the calls: a call that ends looks the other way round
-	if c.calls.Load() == 0 {
+	c.draining = true
+	if c.calls == 0 {
 		none := make(chan struct{})
 		close(none)
 		return none
@@ -51,4 +48,10 @@ func (c *core) startDraining() <-chan struct{} {
 		c.drained = make(chan struct{})
 	}
 	return c.drained
+}
+
+func (c *core) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
 }

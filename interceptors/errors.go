@@ -30,12 +30,6 @@ const (
 	ReasonTap               Reason = "tap"
 )
 
-// ownReasons are those above: each has a counter.
-var ownReasons = []Reason{
-	ReasonActiveStreams, ReasonTenantStreams, ReasonDraining, ReasonMessageBytes, ReasonUncompressedBytes,
-	ReasonRatio, ReasonMalformed, ReasonMessageWait, ReasonStalled, ReasonTap,
-}
-
 // Never as the RetryAfter of an [Error] says that coming back is of no use.
 const Never time.Duration = -1
 

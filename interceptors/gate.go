@@ -5,12 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
+
+// A Gate admits calls and messages. *flowcontrol.Throttler is one; tests use the
+// fakes of package flowcontroltest. Its methods are called from many goroutines
+// at a time. An error is either the context's, or has a *flowcontrol.Error in
+// its chain, which says why and for how long.
+//
+// A gate that has them is asked for its Load() float64 (1 is full), and for its
+// InFlight() and Limit() flowcontrol.Cost, by load reports and by
+// [Server.TapHandle]. One without them counts as idle there.
+type Gate interface {
+	// Acquire waits until c may proceed. The permit is released when it is done.
+	Acquire(ctx context.Context, c flowcontrol.Cost) (flowcontrol.Permit, error)
+	// Pace waits like Acquire, and holds nothing.
+	Pace(ctx context.Context, c flowcontrol.Cost) error
+}
+
+var _ Gate = (*flowcontrol.Throttler)(nil)
+
+// gateOf makes a nil pointer in the interface no gate at all: a
+// *flowcontrol.Throttler that was never made means the same as none.
+func gateOf(g Gate) Gate {
+	if v := reflect.ValueOf(g); v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil
+	}
+	return g
+}
+
+// gateLoad returns the gate's load where it tells one, 0 otherwise.
+func gateLoad(g Gate) float64 {
+	if l, ok := g.(interface{ Load() float64 }); ok {
+		return l.Load()
+	}
+	return 0
+}
 
 // weight is what one message weighs.
 type weight struct {
@@ -19,11 +54,13 @@ type weight struct {
 	batch       bool // counts as a message in flight
 }
 
-func (w *weight) packed() uint64 {
+// inFlight is what it counts as while it is handled or sent: a schema or a
+// dictionary is nothing.
+func (w *weight) inFlight() flowcontrol.Cost {
 	if !w.batch {
-		return 0
+		return flowcontrol.Cost{}
 	}
-	return pack(w.rows, w.bytes)
+	return flowcontrol.Cost{Messages: 1, Rows: w.rows, Bytes: w.bytes}
 }
 
 // weigh reads the message, and checks the guards where the message came from
@@ -106,15 +143,11 @@ func sizeOf(m any) int64 {
 // acquire waits for room for a message inside an admitted stream. A refusal of
 // the gate is not the stream's end: the wait goes on, and HTTP/2 carries it to
 // the sender. What ends it is the context, [ServerConfig.MaxMessageWait], and a
-// message that can never fit. It returns when the message may go on, which is
-// now, a reading of the call's clock, unless it waited.
-func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost, now int64) (flowcontrol.Permit, int64, error) {
-	permit, waited, err := c.throttler.AcquireAt(ctx, cost, cl.at(now))
+// message that can never fit. It returns the call's time at which the message may go on.
+func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, int64, error) {
+	permit, err := c.throttler.Acquire(ctx, cost)
 	if err == nil {
-		if waited {
-			now = cl.now()
-		}
-		return permit, now, nil
+		return permit, cl.now(), nil
 	}
 	err = c.persist(ctx, cl, err, func() error {
 		permit, err = c.throttler.Acquire(ctx, cost)
@@ -124,27 +157,13 @@ func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost, now
 }
 
 // pace is acquire for a message that is sent: it takes tokens, and holds nothing.
-func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost, now int64) (int64, error) {
-	waited, err := c.throttler.PaceAt(ctx, cost, cl.at(now))
+func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) (int64, error) {
+	err := c.throttler.Pace(ctx, cost)
 	if err == nil {
-		if waited {
-			now = cl.now()
-		}
-		return now, nil
+		return cl.now(), nil
 	}
 	err = c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
 	return cl.now(), err
-}
-
-// waited books a wait of one direction at the gate.
-func (c *call) waited(ctx context.Context, h *half, d int64) {
-	if d == 0 {
-		return
-	}
-	h.waited.Add(d)
-	if d >= int64(eventFloor) {
-		traceWait(ctx, time.Duration(d))
-	}
 }
 
 // persist tries again until it passes. It waits as long as the gate says; where

@@ -51,7 +51,9 @@ func TestTenants(t *testing.T) {
 		require.NoError(t, err)
 		idleTenants := server.Stats().Tenants
 		require.Equal(t, []interceptors.TenantStats{
-			{Tenant: "a", Active: 1, Streams: 1, Started: 1, Rejected: 1},
+			{Tenant: "a", Active: 1, Streams: 1, Started: 1, Rejected: 1, Rejections: []interceptors.Rejection{
+				{Class: interceptors.ClassGet, Reason: interceptors.ReasonTenantStreams, Count: 1},
+			}},
 			{Tenant: "b", Started: 1, Received: idleTenants[1].Received, Sent: idleTenants[1].Sent},
 		}, idleTenants)
 		require.EqualValues(t, 7, idleTenants[1].Sent.Rows)

@@ -68,12 +68,12 @@ func (l *loadReports) refresh() {
 	s := l.server
 	streams := 0.0
 	if s.maxStreams > 0 {
-		streams = float64(s.streams.Load()) / float64(s.maxStreams)
+		streams = float64(s.openStreams()) / float64(s.maxStreams)
 	}
 	load := streams
 	if s.throttler != nil {
-		load = max(load, s.throttler.Load())
-		l.name("messages", s.throttler.InFlight(), s.throttler.Limit())
+		load = max(load, gateLoad(s.throttler))
+		l.nameWeights(s.throttler)
 	}
 	qps, eps := l.rates()
 	l.recorder.SetApplicationUtilization(load)
@@ -82,7 +82,16 @@ func (l *loadReports) refresh() {
 	l.recorder.SetNamedUtilization("sluice.streams", min(streams, 1))
 }
 
-func (l *loadReports) name(_ string, in, limit flowcontrol.Cost) {
+// nameWeights adds the utilization of each weight that the gate limits.
+func (l *loadReports) nameWeights(gate Gate) {
+	g, ok := gate.(interface {
+		InFlight() flowcontrol.Cost
+		Limit() flowcontrol.Cost
+	})
+	if !ok {
+		return
+	}
+	in, limit := g.InFlight(), g.Limit()
 	for _, w := range [...]struct {
 		name      string
 		in, limit int64
@@ -116,7 +125,7 @@ func (l *loadReports) touch(ctx context.Context) {
 	}
 }
 
-func (l *loadReports) report(_ context.Context, err error) {
+func (l *loadReports) report(err error) {
 	if l.mode == LoadReportsOff {
 		return
 	}

@@ -57,7 +57,7 @@ func (c *Client) reapRound() {
 	c.reap()
 	c.reapMu.Lock()
 	defer c.reapMu.Unlock()
-	if c.reaping = c.streams.Load() > 0; c.reaping {
+	if c.reaping = c.openStreams() > 0; c.reaping {
 		time.AfterFunc(c.cfg.ReapInterval, c.reapRound)
 	}
 }

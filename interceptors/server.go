@@ -39,13 +39,15 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, maxRecv: maxRecv}
-	s.init()
+	s.epoch = time.Now()
 	s.throttler = cfg.Throttler
 	s.maxStreams = int64(cfg.MaxActiveStreams)
 	s.setGuards(cfg.Guards)
 	s.byteCost = cfg.ByteCost
 	s.codes, s.pushback = cfg.Codes, cfg.Pushback
 	s.maxMessageWait, s.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
+	s.maxMessageHold = cfg.MaxMessageHold
+	s.setWatchdog()
 	s.exempt, s.log = cfg.Exempt, cfg.Logger
 	s.setPolicies(cfg.Policy)
 	s.tenants.init(cfg.MaxTenants, cfg.MaxStreamsPerTenant)
@@ -73,10 +75,10 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 	return opts
 }
 
-// Stats returns a snapshot. Reading it resets PeakActiveStreams.
+// Stats returns a snapshot. Reading it changes nothing.
 func (s *Server) Stats() Stats {
 	st := s.stats()
-	st.Tenants = s.tenants.stats(s.shards[:])
+	st.Tenants = s.tenants.stats()
 	return st
 }
 
@@ -91,9 +93,9 @@ func (s *Server) seen(ctx context.Context) bool {
 	return ctx.Value(seenKey{}) == s
 }
 
-// begin takes the call's slots. On an error nothing is held. The user's
+// enter takes the call's slots. On an error nothing is held. The user's
 // functions run before anything is taken, so that their panics cost nothing.
-func (s *Server) begin(ctx context.Context, cl *call) (context.Context, *Error) {
+func (s *Server) enter(ctx context.Context, cl *call) (context.Context, *Error) {
 	name := ""
 	if s.cfg.Tenant != nil {
 		name = s.cfg.Tenant(ctx, cl.method.name)
@@ -102,22 +104,26 @@ func (s *Server) begin(ctx context.Context, cl *call) (context.Context, *Error) 
 	if name != "" {
 		cl.tenant = s.tenants.get(name)
 	}
-	if e := s.open(cl); e != nil {
+	if e := s.begin(ctx, cl); e != nil {
 		s.tenants.drop(cl.tenant)
-		return ctx, s.refused(cl, e)
+		return ctx, s.rejected(cl, e)
 	}
-	if cl.tenant != nil && !s.tenants.take(cl) {
+	if cl.tenant == nil {
+		return ctx, nil
+	}
+	if hint, ok := s.tenants.take(cl, remaining(ctx, cl.start)); !ok {
 		s.close(cl, endedFailed)
 		s.tenants.drop(cl.tenant)
-		e := cl.describe(&Error{Reason: ReasonTenantStreams, Code: s.codes.Quota, RetryAfter: s.pushback.delay(0), Detail: "too many open streams of this tenant"})
-		return ctx, s.refused(cl, e)
+		return ctx, s.rejected(cl, cl.describe(&Error{
+			Reason: ReasonTenantStreams, Code: s.codes.Quota,
+			RetryAfter: s.pushback.delay(hint), Detail: "too many open streams of this tenant",
+		}))
 	}
 	return ctx, nil
 }
 
-func (s *Server) refused(cl *call, e *Error) *Error {
-	s.countRejection(e)
-	s.tenants.refused(cl.tenant)
+func (s *Server) rejected(cl *call, e *Error) *Error {
+	s.countRejection(cl.tenant, e)
 	return e
 }
 
@@ -128,16 +134,16 @@ func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (pe
 		began := time.Now()
 		permit, err = s.throttler.Acquire(ctx, cost)
 		waited := time.Since(began)
-		cl.recv.waited.Add(int64(waited))
-		traceWait(ctx, waited)
+		cl.recv.waited(int64(waited))
+		traceWait(ctx, int64(waited))
 	}
 	if err == nil {
 		cl.admitted.Store(true)
 		return permit, nil
 	}
 	if e := s.refuse(cl, err); e != nil {
-		traceRefusal(ctx, e)
-		return permit, s.refused(cl, e)
+		traceRejection(ctx, e)
+		return permit, s.rejected(cl, e)
 	}
 	return permit, statusOf(ctx, err)
 }
@@ -150,10 +156,10 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	cl := s.newCall(m, false)
 	size := sizeOf(req)
 	cl.recv.count(&weight{bytes: size})
-	ctx, e := s.begin(ctx, cl)
+	ctx, e := s.enter(ctx, cl)
 	if e != nil {
 		_ = grpc.SetTrailer(ctx, e.trailer())
-		traceRefusal(ctx, e)
+		traceRejection(ctx, e)
 		return nil, e
 	}
 	hctx, cancel := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
@@ -168,7 +174,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		}
 		return nil, err
 	}
-	cl.recv.last.Store(pack(0, size))
+	cl.recv.handle(&weight{bytes: size, batch: true})
 	panicked := true
 	defer func() {
 		if panicked {
@@ -180,7 +186,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	resp, err = handler(hctx, req)
 	panicked = false
 	permit.Release(lateness(ctx, cl.start, err))
-	cl.recv.last.Store(0)
+	cl.recv.handle(&weight{})
 	s.adopt(cl, err)
 	if e := cl.failure.Load(); e != nil { // Drain ended it, or a gate
 		resp, err = nil, e
@@ -190,7 +196,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		cl.send.count(&weight{bytes: sizeOf(resp)})
 	}
 	s.finish(cl, err)
-	s.load.report(ctx, err)
+	s.load.report(err)
 	return resp, err
 }
 
@@ -224,10 +230,10 @@ func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 		return s.untouched(srv, ss, m, handler)
 	}
 	cl := s.newCall(m, true)
-	ctx, e := s.begin(ctx, cl)
+	ctx, e := s.enter(ctx, cl)
 	if e != nil {
 		ss.SetTrailer(e.trailer())
-		traceRefusal(ctx, e)
+		traceRejection(ctx, e)
 		return e
 	}
 	stream := newServerStream(s, cl, ss, ctx)
@@ -285,6 +291,6 @@ func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler
 	} else {
 		_ = stream.headers.flush() // it fails only on a broken stream, whose end says so
 	}
-	s.load.report(stream.ctx, err)
+	s.load.report(err)
 	return err
 }

@@ -13,11 +13,12 @@ import (
 
 // serverStream is the stream that the handler sees.
 //
-// A received message is in flight from when it is handed to the handler until
-// the handler asks for the next one: that is when it was passed on. It waits for
-// its room inside RecvMsg, before the handler has it, so that HTTP/2's window
-// fills and the sender waits. A sent message waits inside SendMsg, before it is
-// sent. It holds no room: a slow reader would hold it against all the others.
+// A received message is in flight from when its handler gets it until the
+// handler asks for the next one or sends something, and holds its room no longer
+// than [ServerConfig.MaxMessageHold]. It waits for that room inside RecvMsg, so
+// that HTTP/2's window fills and the sender waits. A sent message waits inside
+// SendMsg, before it is sent. It holds no room: a slow reader would hold it
+// against all the others.
 type serverStream struct {
 	grpc.ServerStream
 	*call
@@ -61,19 +62,18 @@ func (s *serverStream) SetHeader(md metadata.MD) error { return s.headers.set(md
 
 func (s *serverStream) SendHeader(md metadata.MD) error { return s.headers.send(md) }
 
-// RecvMsg weighs what it receives and waits for its room. What is received
-// counts as in flight from the moment that the visit to the transport ends.
+// RecvMsg weighs what it receives and waits for its room. The message before it
+// is done: what that held is given back first.
 func (s *serverStream) RecvMsg(m any) error {
 	now := s.now()
-	s.release(flowcontrol.Success, now)
+	s.receive(now)
 	if e := s.failure.Load(); e != nil {
+		s.recv.leave(now)
 		return e
 	}
-	s.recv.enter(now)
 	err := s.ServerStream.RecvMsg(m)
 	now = s.now()
 	if err != nil {
-		s.recv.last.Store(0)
 		s.recv.leave(now)
 		return err
 	}
@@ -83,22 +83,19 @@ func (s *serverStream) RecvMsg(m any) error {
 	c := s.core
 	var w weight
 	if e := c.weigh(s.call, m, true, &w); e != nil {
-		s.recv.last.Store(0)
 		s.recv.leave(now)
-		traceRefusal(s.ctx, e)
+		traceRejection(s.ctx, e)
 		return s.fail(e)
 	}
-	s.recv.count(&w)
-	if !s.method.clientStream { // the one request of a server stream was paid for by its admission
-		s.recv.leave(now)
+	switch {
+	case !s.method.clientStream: // the one request of a server stream was paid for by its admission
+		s.recv.passed(now, &w)
+		return nil
+	case !s.paced.Load():
+		s.recv.arrived(now, &w)
 		return nil
 	}
-	if !s.paced.Load() {
-		s.recv.hand(&w)
-		s.recv.leave(now)
-		return nil
-	}
-	s.recv.leave(now) // nothing was handed over yet: what was is released
+	s.recv.passed(now, &w)
 	return s.take(&w, now)
 }
 
@@ -113,12 +110,12 @@ func (s *serverStream) refine(m any) {
 
 // take waits for the message's room.
 func (s *serverStream) take(w *weight, now int64) error {
-	permit, then, err := s.core.acquire(s.patient, s.call, s.core.cost(w), now)
-	s.waited(s.ctx, &s.recv, then-now)
-	if err != nil {
+	permit, then, err := s.core.acquire(s.patient, s.call, s.core.cost(w))
+	if traceWait(s.ctx, then-now); err != nil {
+		s.recv.waited(then - now)
 		return statusOf(s.ctx, err)
 	}
-	s.hold(permit, w)
+	s.hold(permit, w, then, then-now)
 	return nil
 }
 
@@ -126,30 +123,33 @@ func (s *serverStream) SendMsg(m any) error {
 	if e := s.failure.Load(); e != nil {
 		return e
 	}
+	if s.method.clientStream {
+		s.answer()
+	}
 	var w weight
-	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it refuses nothing
-	t0 := s.now()
+	_ = s.core.weigh(s.call, m, false, &w) // unguarded: it rejects nothing
+	now, throttled := s.now(), int64(0)
 	if s.paced.Load() && s.method.serverStream {
-		t1, err := s.core.pace(s.patient, s.call, s.core.cost(&w), t0)
-		if err != nil {
+		then, err := s.core.pace(s.patient, s.call, s.core.cost(&w))
+		now, throttled = then, then-now
+		if traceWait(s.ctx, throttled); err != nil {
+			s.send.waited(throttled)
 			return statusOf(s.ctx, err)
 		}
-		s.waited(s.ctx, &s.send, t1-t0)
-		t0 = t1
 	}
 	if s.headers.some.Load() {
 		if err := s.headers.flush(); err != nil {
 			return err
 		}
 	}
-	s.send.hand(&w)
-	s.send.enter(t0)
+	s.send.enter(now, throttled, &w)
 	err := s.ServerStream.SendMsg(m)
-	s.send.leave(s.now())
-	if err == nil {
-		s.send.count(&w)
+	if now = s.now(); err != nil {
+		s.send.leave(now)
+		return err
 	}
-	return err
+	s.send.passed(now, &w)
+	return nil
 }
 
 // statusOf gives a context's end its status, and leaves a refusal as it is.

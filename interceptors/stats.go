@@ -52,8 +52,10 @@ type TenantStats struct {
 	// Active counts its open calls, Streams those of them that are streams.
 	Active, Streams int64
 	Started         int64
-	// Rejected counts the refusals of its calls at their start.
-	Rejected int64
+	// Rejected counts the rejections of its calls and messages, and Rejections
+	// has an entry for each class and reason that was seen, sorted.
+	Rejected   int64
+	Rejections []Rejection
 	Received Traffic
 	Sent     Traffic
 	// InFlight is what is being handled or sent for it at this moment.
@@ -76,7 +78,7 @@ type Failure struct {
 
 // Stats is a snapshot. All sums are since the start.
 type Stats struct {
-	// ActiveStreams are open now; PeakActiveStreams is the most since the last snapshot.
+	// ActiveStreams are open now; PeakActiveStreams is the most of the last 10 to 20 seconds.
 	ActiveStreams, PeakActiveStreams int64
 	// MaxActiveStreams is the limit; 0 is none.
 	MaxActiveStreams int64
@@ -162,21 +164,36 @@ func (c *core) streamStats() []StreamStats {
 
 func (c *core) stats() Stats {
 	s := Stats{MaxActiveStreams: max(c.maxStreams, 0)}
-	var sums [classes]ClassStats
-	var failed [endings]int64
-	for i := range c.shards {
-		c.shards[i].sum(&sums, &failed, &s)
+	now := c.at(time.Now())
+	c.mu.Lock()
+	open := slices.Clone(c.open)
+	sums, failed := c.totals, c.failed
+	s.ActiveCalls, s.ActiveStreams = c.calls, c.streams.n
+	s.PeakActiveStreams = c.peak.read(now, c.streams.n)
+	s.Draining = c.draining
+	c.mu.Unlock()
+
+	// A call that ends meanwhile is counted once: as the open one that it was.
+	for _, cl := range open {
+		if !cl.admitted.Load() {
+			continue
+		}
+		class := &sums[cl.kind()]
+		cl.addTo(class)
+		class.Started++
+		class.Active++
+		in := cl.inFlight()
+		class.InFlight = class.InFlight.Add(in)
+		s.InFlight = s.InFlight.Add(in)
+		if cl.stream {
+			s.OldestStream = max(s.OldestStream, time.Duration(cl.age()))
+		}
 	}
 	for code, n := range failed {
 		if n > 0 {
 			s.Failures = append(s.Failures, Failure{codes.Code(code), n})
 		}
 	}
-	s.ActiveCalls = c.calls.Load()
-	s.ActiveStreams = c.streams.Load()
-	s.PeakActiveStreams = max(c.peak.Swap(s.ActiveStreams), s.ActiveStreams)
-
-	s.Draining = c.draining.Load()
 	s.Rejections = c.rejections.read()
 	for _, r := range s.Rejections {
 		sums[r.Class].Rejected += r.Count
@@ -189,17 +206,4 @@ func (c *core) stats() Stats {
 		s.Classes = append(s.Classes, sums[class])
 	}
 	return s
-}
-
-func (s *ClassStats) add(o *ClassStats) {
-	s.Started += o.Started
-	s.Completed += o.Completed
-	s.Failed += o.Failed
-	s.Cancelled += o.Cancelled
-	s.Received.add(o.Received)
-	s.Sent.add(o.Sent)
-	s.Busy += o.Busy
-	s.Blocked += o.Blocked
-	s.Idle += o.Idle
-	s.Throttled += o.Throttled
 }

@@ -21,8 +21,8 @@ func (s *Server) TapHandle(critical float64) tap.ServerInHandle {
 		if exempted(info.FullMethodName, alwaysExempt) || exempted(info.FullMethodName, s.exempt) {
 			return ctx, nil
 		}
-		draining := s.draining.Load()
-		if !draining && (s.throttler == nil || s.throttler.Load() < critical) {
+		draining := s.isDraining()
+		if !draining && gateLoad(s.throttler) < critical {
 			return ctx, nil
 		}
 		e := &Error{Reason: ReasonTap, Method: info.FullMethodName, Code: s.codes.Overload, RetryAfter: s.pushback.delay(0), Detail: "overloaded"}
@@ -30,7 +30,7 @@ func (s *Server) TapHandle(critical float64) tap.ServerInHandle {
 			e.Reason, e.Code, e.Detail = ReasonDraining, s.codes.Draining, "the server is shutting down"
 		}
 		e.Class = newMethod(info.FullMethodName, false, false).class
-		s.countRejection(e)
+		s.countRejection(nil, e)
 		return ctx, e.GRPCStatus().Err()
 	}
 }

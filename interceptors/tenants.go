@@ -4,24 +4,24 @@ import (
 	"cmp"
 	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 )
 
-// A tenant is whoever the key function names. Its counters change under the lock
-// of the tenants, and are read without it.
+// A tenant is what [ServerConfig.Tenant] names. The mutex of the tenants guards
+// everything but its rejections.
 type tenant struct {
-	name              string
-	active, streams   atomic.Int64
-	started, rejected atomic.Int64
-	// moved is what its ended calls moved, a part for each shard's books.
-	moved [shards]struct{ received, sent Traffic }
+	name           string
+	active         int64 // its calls, those that are not counted yet included
+	started        int64
+	streams        slots
+	received, sent Traffic // of its calls that have ended
+	open           map[*call]struct{}
+	rejections     rejections
 }
 
 // tenants remembers the tenants with open calls, and a bounded number of the
 // others: names come from outside, and must not fill the memory.
 type tenants struct {
-	listed sync.Map // of *tenant, those of byName: for who only reads
-
 	mu         sync.Mutex
 	byName     map[string]*tenant
 	max        int
@@ -39,11 +39,10 @@ func (t *tenants) get(name string) *tenant {
 	e := t.byName[name]
 	if e == nil {
 		t.evictLocked()
-		e = &tenant{name: name}
+		e = &tenant{name: name, open: map[*call]struct{}{}}
 		t.byName[name] = e
-		t.listed.Store(e, nil)
 	}
-	e.active.Add(1)
+	e.active++
 	return e
 }
 
@@ -52,37 +51,29 @@ func (t *tenants) evictLocked() {
 		return
 	}
 	for name, e := range t.byName {
-		if e.active.Load() == 0 {
+		if e.active == 0 {
 			delete(t.byName, name)
-			t.listed.Delete(e)
 			return
 		}
 	}
 }
 
-// take counts the call, or reports that its tenant has too many streams.
-func (t *tenants) take(cl *call) bool {
+// take counts the call. When its tenant has too many streams it reports false,
+// and after how long one of them is expected to have ended.
+func (t *tenants) take(cl *call, remaining time.Duration) (hint time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := cl.tenant
 	if cl.stream {
-		if t.maxStreams > 0 && e.streams.Load() >= t.maxStreams {
-			return false
+		start := cl.core.at(cl.start)
+		if t.maxStreams > 0 && e.streams.n >= t.maxStreams {
+			return e.streams.hint(start, remaining), false
 		}
-		e.streams.Add(1)
+		e.streams.take(start)
 	}
-	e.started.Add(1)
-	return true
-}
-
-// refused counts a refusal.
-func (t *tenants) refused(e *tenant) {
-	if e == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e.rejected.Add(1)
+	e.started++
+	e.open[cl] = struct{}{}
+	return 0, true
 }
 
 // drop lets go of the tenant of a call that was never counted.
@@ -92,7 +83,7 @@ func (t *tenants) drop(e *tenant) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.active.Add(-1)
+	e.active--
 }
 
 // release takes an ended call off its tenant.
@@ -103,27 +94,44 @@ func (t *tenants) release(cl *call) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.active.Add(-1)
+	e.active--
 	if cl.stream {
-		e.streams.Add(-1)
+		start := cl.core.at(cl.start)
+		e.streams.release(start, start+time.Duration(cl.age()))
 	}
+	delete(e.open, cl)
+	var sum ClassStats
+	cl.addTo(&sum)
+	e.received.add(sum.Received)
+	e.sent.add(sum.Sent)
 }
 
 // stats returns the tenants, with what their open calls moved so far.
-func (t *tenants) stats(books []shard) (list []TenantStats) {
-	sums := map[*tenant]*TenantStats{}
-	for key := range t.listed.Range {
-		e := key.(*tenant)
-		sums[e] = &TenantStats{Tenant: e.name, Active: e.active.Load(), Streams: e.streams.Load(), Started: e.started.Load(), Rejected: e.rejected.Load()}
+func (t *tenants) stats() (list []TenantStats) {
+	open := map[string][]*call{}
+	t.mu.Lock()
+	for name, e := range t.byName {
+		list = append(list, TenantStats{
+			Tenant: name, Active: e.active, Streams: e.streams.n, Started: e.started,
+			Received: e.received, Sent: e.sent, Rejections: e.rejections.read(),
+		})
+		for cl := range e.open {
+			open[name] = append(open[name], cl)
+		}
 	}
-	if len(sums) == 0 {
-		return nil
-	}
-	for i := range books {
-		books[i].sumTenants(sums)
-	}
-	for _, sum := range sums {
-		list = append(list, *sum)
+	t.mu.Unlock()
+	for i := range list {
+		s := &list[i]
+		for _, r := range s.Rejections {
+			s.Rejected += r.Count
+		}
+		var sum ClassStats
+		for _, cl := range open[s.Tenant] {
+			cl.addTo(&sum)
+			s.InFlight = s.InFlight.Add(cl.inFlight())
+		}
+		s.Received.add(sum.Received)
+		s.Sent.add(sum.Sent)
 	}
 	slices.SortFunc(list, func(a, b TenantStats) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	return list

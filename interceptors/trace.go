@@ -16,10 +16,11 @@ const eventFloor = 10 * time.Millisecond
 // otelgrpc's job, as a stats handler beside these interceptors.
 const (
 	eventWait    = "sluice.wait"
-	eventRefused = "sluice.refused"
+	eventRejected = "sluice.refused"
 )
 
-func traceWait(ctx context.Context, waited time.Duration) {
+func traceWait(ctx context.Context, nanos int64) {
+	waited := time.Duration(nanos)
 	if waited < eventFloor {
 		return
 	}
@@ -30,12 +31,12 @@ func traceWait(ctx context.Context, waited time.Duration) {
 	span.AddEvent(eventWait, trace.WithAttributes(attribute.Float64("sluice.wait_seconds", waited.Seconds())))
 }
 
-func traceRefusal(ctx context.Context, e *Error) {
+func traceRejection(ctx context.Context, e *Error) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {
 		return
 	}
-	span.AddEvent(eventRefused, trace.WithAttributes(
+	span.AddEvent(eventRejected, trace.WithAttributes(
 		attribute.String("sluice.reason", string(e.Reason)),
 		attribute.String("sluice.class", e.Class.String()),
 		attribute.String("sluice.code", e.Code.String()),

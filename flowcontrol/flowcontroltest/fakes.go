@@ -36,6 +36,9 @@ func (AlwaysAdmits) Acquire(ctx context.Context, _ flowcontrol.Cost) (flowcontro
 	return flowcontrol.Permit{}, ctx.Err()
 }
 
+// Pace passes at once, unless the context has ended.
+func (AlwaysAdmits) Pace(ctx context.Context, _ flowcontrol.Cost) error { return ctx.Err() }
+
 // AlwaysRejects refuses everything at once. The zero value refuses for
 // flowcontrol.ReasonInFlight.
 type AlwaysRejects struct {
@@ -57,6 +60,12 @@ func (r AlwaysRejects) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcon
 		return flowcontrol.Permit{}, err
 	}
 	return r.TryAcquire(ctx, c)
+}
+
+// Pace refuses without waiting, or returns the context's error.
+func (r AlwaysRejects) Pace(ctx context.Context, c flowcontrol.Cost) error {
+	_, err := r.Acquire(ctx, c)
+	return err
 }
 
 // A Step is one answer of a [Scripted] limiter.
@@ -113,9 +122,15 @@ func (s *Scripted) Acquire(ctx context.Context, _ flowcontrol.Cost) (flowcontrol
 	return flowcontrol.Permit{}, step.Err
 }
 
+// Pace waits and answers as Acquire does.
+func (s *Scripted) Pace(ctx context.Context, c flowcontrol.Cost) error {
+	_, err := s.Acquire(ctx, c)
+	return err
+}
+
 // A Call is what a [Recorder] saw.
 type Call struct {
-	Verb     string // "TryAcquire" or "Acquire"
+	Verb     string // "TryAcquire", "Acquire" or "Pace"
 	Cost     flowcontrol.Cost
 	Key      string
 	Priority flowcontrol.Priority
@@ -162,4 +177,17 @@ func (r *Recorder) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcontrol
 	p, err := r.next.Acquire(ctx, c)
 	r.note(ctx, "Acquire", c, err)
 	return p, err
+}
+
+// Pace passes the call on; it is recorded when it returns. A Limiter without a
+// Pace lets it pass at once.
+func (r *Recorder) Pace(ctx context.Context, c flowcontrol.Cost) error {
+	err := ctx.Err()
+	if p, ok := r.next.(interface {
+		Pace(context.Context, flowcontrol.Cost) error
+	}); ok {
+		err = p.Pace(ctx, c)
+	}
+	r.note(ctx, "Pace", c, err)
+	return err
 }

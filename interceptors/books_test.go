@@ -2,18 +2,14 @@ package interceptors
 
 import (
 	"context"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-
-	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
 type bareStream struct {
@@ -39,65 +35,8 @@ func tenantServer(t *testing.T) (s *Server, call func(handler grpc.StreamHandler
 
 func sendOne(_ any, stream grpc.ServerStream) error { return stream.SendMsg(plainBatch) }
 
-// TestCallsDoNotWaitForReaders: a call begins, sends and ends while somebody is
-// reading the books, for however long, and is in them afterwards.
-func TestCallsDoNotWaitForReaders(t *testing.T) {
-	s, call := tenantServer(t)
-	for i := range s.shards {
-		s.shards[i].mu.Lock()
-	}
-	s.mu.Lock()
-	const n = 1000
-	for range n {
-		call(sendOne)
-	}
-	s.mu.Unlock()
-	for i := range s.shards {
-		s.shards[i].mu.Unlock()
-	}
-	st := s.Stats()
-	require.EqualValues(t, n, st.Class(ClassGet).Completed)
-	require.EqualValues(t, n, st.Class(ClassGet).Sent.Messages)
-	require.EqualValues(t, n, st.Tenants[0].Sent.Messages)
-}
-
-// TestReadersDoNotWaitForCalls: Stats returns while the locks are held that a
-// call takes.
-func TestReadersDoNotWaitForCalls(t *testing.T) {
-	s, call := tenantServer(t)
-	call(sendOne)
-	s.countRejection(&Error{Class: ClassGet, Reason: ReasonTap})
-	s.mu.Lock()
-	s.tenants.mu.Lock()
-	s.watchMu.Lock()
-	s.load.mu.Lock()
-	st := s.Stats()
-	s.load.mu.Unlock()
-	s.watchMu.Unlock()
-	s.tenants.mu.Unlock()
-	s.mu.Unlock()
-	require.EqualValues(t, 1, st.Class(ClassGet).Completed)
-	require.EqualValues(t, 1, st.Tenants[0].Started)
-	require.EqualValues(t, 1, st.Rejected(ReasonTap))
-}
-
-// TestBooksHoldNoMemory: nobody reads them, and few calls that are over wait.
-func TestBooksHoldNoMemory(t *testing.T) {
-	s, call := tenantServer(t)
-	for range 10_000 {
-		call(sendOne)
-	}
-	waiting := 0
-	for i := range s.shards {
-		for c := s.shards[i].done.take(); c != nil; c = c.after {
-			waiting++
-		}
-	}
-	require.Less(t, waiting, shards*enough)
-}
-
-// TestBooksAgree: while calls come and go, every reading adds up, and no counter
-// of one is below that of the reading before.
+// While calls come and go, every snapshot adds up, and no counter of one is below
+// that of the snapshot before.
 func TestBooksAgree(t *testing.T) {
 	s, call := tenantServer(t)
 	var calls sync.WaitGroup
@@ -134,21 +73,77 @@ func TestBooksAgree(t *testing.T) {
 	require.EqualValues(t, callers*each, last.Sent.Messages)
 	require.EqualValues(t, callers*each, lastTenant.Sent.Messages)
 	require.Zero(t, lastTenant.Active)
+	require.Empty(t, s.open)
 }
 
-// TestEveryReasonIsCounted finds a new reason that has no counter.
-func TestEveryReasonIsCounted(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
-	require.NoError(t, err)
-	declared := 0
-	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Names) == 1 && strings.HasPrefix(spec.Names[0].Name, "Reason") {
-			declared++
+// Whole messages are counted: each has as many rows as bytes here, and no
+// snapshot finds one half added.
+func TestMessagesAreCountedWhole(t *testing.T) {
+	const messages = 100_000
+	var h half
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range messages {
+			h.count(&weight{rows: 7, bytes: 7})
 		}
-		return true
 	})
-	require.Len(t, ownReasons, declared)
-	require.Len(t, reasonIndex, declared+len(flowcontrol.Reasons()), "and no two have one name")
+	for seen := int64(0); seen < messages; {
+		var sum Traffic
+		h.addTo(&sum, 0)
+		require.GreaterOrEqual(t, sum.Messages, seen)
+		require.Equal(t, Traffic{Messages: sum.Messages, Rows: 7 * sum.Messages, Bytes: 7 * sum.Messages, Uncompressed: 7 * sum.Messages}, sum)
+		seen = sum.Messages
+	}
+	wg.Wait()
+}
+
+// The peak is that of the last 10 to 20 seconds, and reading it changes nothing.
+func TestPeakActiveStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, call := tenantServer(t)
+		peaks := func(want int64) {
+			t.Helper()
+			for range 3 {
+				require.Equal(t, want, s.Stats().PeakActiveStreams)
+			}
+		}
+		call(func(any, grpc.ServerStream) error {
+			call(func(any, grpc.ServerStream) error { return nil })
+			peaks(2)
+			return nil
+		})
+		peaks(2)
+		time.Sleep(9 * time.Second)
+		peaks(2)
+		call(func(any, grpc.ServerStream) error {
+			time.Sleep(12 * time.Second)
+			peaks(1)
+			time.Sleep(time.Hour)
+			peaks(1)
+			return nil
+		})
+		peaks(1)
+		time.Sleep(20 * time.Second)
+		peaks(0)
+	})
+}
+
+// A stream slot's hint is what is left of the usual time; what is open for longer
+// is expected to stay as long again; before anything is known it grows with the
+// caller's time.
+func TestSlotHints(t *testing.T) {
+	var s slots
+	require.Zero(t, s.hint(0, time.Minute))
+	s.take(0)
+	s.take(2 * time.Second)
+	require.Equal(t, time.Second, s.hint(2*time.Second, 0))
+	require.Equal(t, 10*time.Second, s.hint(2*time.Second, time.Minute))
+	s.release(0, 10*time.Second)
+	require.Equal(t, 7*time.Second, s.hint(5*time.Second, time.Minute))
+	require.Equal(t, 28*time.Second, s.hint(30*time.Second, time.Minute))
+	s.release(2*time.Second, 4*time.Second)
+	require.Equal(t, 9*time.Second, s.hold)
+	require.Zero(t, s.n)
 }
 
 // BenchmarkCall is what the books of a call cost, and the call itself.
@@ -158,7 +153,7 @@ func BenchmarkCall(b *testing.B) {
 	m := s.method(flightService+"DoGet", false, true)
 	one := func() {
 		cl := s.newCall(m, false)
-		if e := s.open(cl); e != nil {
+		if e := s.begin(b.Context(), cl); e != nil {
 			b.Fatal(e)
 		}
 		cl.admitted.Store(true)
