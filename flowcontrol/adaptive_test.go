@@ -148,27 +148,40 @@ func TestIdleStreamsOnAnIdleServerAreAllAdmitted(t *testing.T) {
 		time.Sleep(24 * time.Minute)
 		cancel()
 		require.Empty(t, failed)
-		require.Equal(t, uint64(0), th.Stats().Refused.Total())
+		require.Equal(t, uint64(0), th.Stats().Rejected.Total())
 		time.Sleep(2 * time.Minute)
 	})
 }
 
+// A window in which most work is dropped halves the limit once; ignored work
+// and a few drops do nothing.
 func TestDroppedWorkLowersTheLimitOnceAWindowAndIgnoredNever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Start: 100}})
-		end := func(o Outcome) {
-			p, err := th.TryAcquire(t.Context(), one)
-			require.NoError(t, err)
-			time.Sleep(time.Millisecond)
-			p.Release(o)
+		for _, mode := range []AdaptiveMode{AdaptiveOn, AdaptiveGuard} {
+			th := newTest(t, Config{
+				Limit:    Cost{Messages: 100},
+				Adaptive: AdaptiveConfig{Mode: mode, Start: 100},
+			})
+			generation := func(o Outcome) {
+				held := make([]Permit, th.Limit().Messages)
+				for i := range held {
+					held[i], _ = th.TryAcquire(t.Context(), one)
+				}
+				time.Sleep(10 * time.Millisecond)
+				for _, p := range held {
+					p.Release(o)
+				}
+			}
+			for range 1000 {
+				generation(Ignored)
+			}
+			require.Equal(t, int64(100), th.Limit().Messages)
+			for range 10 {
+				generation(Dropped)
+			}
+			require.Equal(t, int64(100), th.Limit().Messages)
+			generation(Dropped)
+			require.Equal(t, int64(50), th.Limit().Messages)
 		}
-		for range 1000 {
-			end(Ignored)
-		}
-		require.Equal(t, int64(100), th.Limit().Messages)
-		for range 95 {
-			end(Dropped)
-		}
-		require.Equal(t, int64(90), th.Limit().Messages)
 	})
 }

@@ -2,166 +2,158 @@ package flowcontrol
 
 import (
 	"math"
-	"sync/atomic"
 	"time"
 )
 
-// Bucket time is the throttler's monotonic clock in units of 1/64 ns, which
-// keeps the rounding of a token's price below 0.01 % at ten million a second
-// and lasts for four years of uptime.
+// Bucket time is the gate's monotonic clock in units of 1/64 ns, which keeps
+// the rounding of a token's price below 0.01 % at ten million a second and
+// lasts for four years of uptime.
 const bucketShift = 6
 
 func bucketTime(ns int64) int64 { return ns << bucketShift }
 
-// A tariff is what a bucket's rate and burst come to, in bucket time.
-type tariff struct {
-	price  float64 // of one token
-	window int64   // the time that fills the bucket
-	lease  int64   // tokens that all stripes together may hold for later calls
-	burst  int64
-	rate   float64
-}
+// longest bounds every span of bucket time, to 52 days, so that no sum of a few
+// of them overflows.
+const longest = int64(1) << 58
 
-// newTariff returns nil where there is no rate.
-func newTariff(rate Rate, burst int64) *tariff {
-	if rate <= 0 {
-		return nil
-	}
-	t := &tariff{rate: float64(rate), burst: burst, price: float64(time.Second<<bucketShift) / float64(rate)}
-	t.window = toTime(float64(burst) * t.price)
-	if rate >= leaseFrom {
-		// One millisecond's worth is paid for at once, and the bucket is made
-		// smaller by it, so that bursts stay within what was configured.
-		t.lease = max(1, min(int64(float64(rate)/1000), burst/8))
-		if t.lease > 1 {
-			t.window -= toTime(float64(t.lease) * t.price)
-		}
-	}
-	return t
-}
+func toTime(f float64) int64 { return int64(math.Round(min(f, float64(longest)))) }
 
-const leaseFrom = 100_000
-
-func (t *tariff) cost(n int64) int64 { return toTime(float64(n) * t.price) }
-
-func toTime(f float64) int64 {
-	if f >= 1<<60 {
-		return 1 << 60
-	}
-	return int64(math.Round(f))
-}
+// prepayFrom is the rate from which tokens are prepaid; below, a reading of
+// the clock costs less than a percent of what one token is worth.
+const prepayFrom = 100_000
 
 // A bucket is a token bucket in one word, by the generic cell rate algorithm
 // (ITU-T I.371): full is the time at which the bucket will be full again. It
-// only moves forward, so a stale clock reading can never mint tokens, and a
-// refused call publishes nothing.
+// only moves forward, so a stale clock reading can never mint tokens.
+//
+// At high rates a reading of the clock would cost more than the tokens, so a
+// reading also pays for the next millisecond: these tokens are prepaid, and the
+// window is smaller by as many, so that a burst stays within what was
+// configured.
 type bucket struct {
-	full atomic.Int64
-	_    [56]byte
+	rate    float64 // tokens per second; 0 = no bucket
+	burst   int64
+	price   float64 // of one token, in bucket time
+	window  int64   // the time that fills the bucket
+	prepay  int64   // tokens that one reading of the clock pays for; 0 = none
+	full    int64
+	prepaid int64
 }
 
-// spend takes n tokens of a lease, which needs no clock.
-func spend(credit *atomic.Int64, n int64) bool {
-	for {
-		left := credit.Load()
-		if left < n {
-			return false
-		}
-		if credit.CompareAndSwap(left, left-n) {
-			return true
-		}
-	}
-}
-
-// borrow takes n tokens, and a lease of more for the calls that follow, or nothing.
-func (b *bucket) borrow(t *tariff, credit *atomic.Int64, n, lease, now int64) bool {
-	left := credit.Load()
-	if _, ok := b.take(t, n+lease, now, false); !ok {
-		return false
-	}
-	// Only one of those who find the credit used up may add to it, so that it
-	// never grows beyond what the bucket was made smaller by.
-	if !credit.CompareAndSwap(left, left+lease) {
-		b.refund(t, lease)
-	}
-	return true
-}
-
-// take takes n tokens at the time now, or returns the time to wait for them
-// and takes nothing. alone lets a cost above the burst pass a full bucket.
-func (b *bucket) take(t *tariff, n, now int64, alone bool) (wait int64, ok bool) {
-	return b.reserve(t, n, now, 0, alone)
-}
-
-// reserve is take for a caller who is ready to wait up to patience: it takes
-// the tokens and returns how long to wait before using them.
-func (b *bucket) reserve(t *tariff, n, now, patience int64, alone bool) (wait int64, ok bool) {
-	price := t.cost(n)
-	need := price
-	if alone && need > t.window {
-		need = t.window // the bucket pays the rest later
-	}
-	for lost := 0; ; lost++ {
-		yield(lost)
-		full := b.full.Load()
-		base := max(full, now)
-		wait = base + need - t.window - now
-		if wait > patience {
-			return wait, false
-		}
-		if b.full.CompareAndSwap(full, base+price) {
-			return max(0, wait), true
-		}
-	}
-}
-
-// peek returns how long n tokens would take, without taking them.
-func (b *bucket) peek(t *tariff, n, now int64, alone bool) int64 {
-	need := t.cost(n)
-	if alone && need > t.window {
-		need = t.window
-	}
-	return max(b.full.Load(), now) + need - t.window - now
-}
-
-// refund gives n tokens back. It may be subtracted from whatever the word has
-// become: had the call never come, everyone after it would stand exactly that
-// much earlier.
-func (b *bucket) refund(t *tariff, n int64) { b.full.Add(-t.cost(n)) }
-
-// charge books n tokens that were used already. The debt is bounded to two
-// bursts, so that one enormous unit does not close the gate for an hour.
-func (b *bucket) charge(t *tariff, n, now int64) {
-	price := t.cost(n)
-	ceiling := now + 3*t.window // an empty bucket stands at now+window
-	for {
-		full := b.full.Load()
-		next := min(max(full, now)+price, ceiling)
-		if next <= full || b.full.CompareAndSwap(full, next) {
-			return
-		}
-	}
-}
-
-// rescale keeps the number of tokens that are used up when the rate changes.
-func (b *bucket) rescale(old, now *tariff, at int64) {
-	if old == nil || now == nil || old.price == now.price {
+// set changes rate and burst, and keeps the tokens that are in the bucket, or
+// the debt, as far as the new burst has room for them: time that passed counts
+// at the old rate. A bucket that did not exist starts full.
+func (b *bucket) set(rate Rate, burst, now int64) {
+	if float64(rate) == b.rate && burst == b.burst {
 		return
 	}
-	for {
-		full := b.full.Load()
-		next := full
-		if full > at {
-			next = at + toTime(float64(full-at)/old.price*now.price)
+	existed, level := b.rate > 0, b.level(now)
+	*b = bucket{}
+	if rate <= 0 {
+		return
+	}
+	b.rate, b.burst, b.price = float64(rate), burst, float64(time.Second<<bucketShift)/float64(rate)
+	b.window = toTime(float64(burst) * b.price)
+	if rate >= prepayFrom {
+		if b.prepay = min(int64(b.rate/1000), burst/8); b.prepay > 0 {
+			b.window -= toTime(float64(b.prepay) * b.price)
 		}
-		if b.full.CompareAndSwap(full, next) {
-			return
+	}
+	if existed {
+		used := max(0, float64(b.window)/b.price-level)
+		b.full = min(now+toTime(used*b.price), now+maxDebt(b.window))
+	}
+}
+
+// maxDebt is how far full may lie ahead of the clock: an empty bucket stands at
+// one window, and two bursts may be owed, so that one enormous unit of work
+// does not close the gate for an hour.
+func maxDebt(window int64) int64 { return 3 * window }
+
+// level returns the tokens in the bucket; negative is debt.
+func (b *bucket) level(now int64) float64 {
+	if b.rate == 0 {
+		return 0
+	}
+	return float64(b.window-max(0, b.full-now))/b.price + float64(b.prepaid)
+}
+
+// wait returns how long it takes until n tokens can be taken, in bucket time;
+// zero or less is now. A cost above the burst waits for a full bucket and owes
+// the rest.
+func (b *bucket) wait(n, now int64) int64 {
+	return max(b.full, now) + min(toTime(float64(n)*b.price), b.window) - b.window - now
+}
+
+// take takes n tokens, into debt if need be. A lower price for what the debt
+// has no room for would be a gift; a higher one would close the gate.
+func (b *bucket) take(n, now int64) {
+	if n <= b.prepaid {
+		b.prepaid -= n
+		return
+	}
+	most := now + maxDebt(b.window)
+	b.full = max(b.full, min(max(b.full, now)+toTime(float64(n)*b.price), most))
+	if b.prepay > 0 && b.prepaid == 0 && b.wait(b.prepay, now) <= 0 {
+		b.full = max(b.full, now) + toTime(float64(b.prepay)*b.price)
+		b.prepaid = b.prepay
+	}
+}
+
+// buckets are a bucket for each weight.
+type buckets [weights]bucket
+
+func (bs *buckets) set(r Rates, burst Cost, now int64) {
+	for w := range Weight(weights) {
+		bs[w].set(r.of(w), burst.Of(w), now)
+	}
+}
+
+func (bs *buckets) any() bool {
+	return bs[Messages].rate > 0 || bs[Rows].rate > 0 || bs[Bytes].rate > 0
+}
+
+// covered reports whether tokens that are prepaid cover c, so that no clock is needed.
+func (bs *buckets) covered(c Cost) bool {
+	return (bs[Messages].rate == 0 || c.Messages <= bs[Messages].prepaid) &&
+		(bs[Rows].rate == 0 || c.Rows <= bs[Rows].prepaid) &&
+		(bs[Bytes].rate == 0 || c.Bytes <= bs[Bytes].prepaid)
+}
+
+// wait returns how long it takes until the tokens of every weight can be taken,
+// in bucket time, and the weight that takes longest.
+func (bs *buckets) wait(c Cost, now int64) (longest int64, weight Weight) {
+	return bs.waitFor(c, c, now)
+}
+
+// waitFor is wait for c, which comes last of all that is asked for together.
+func (bs *buckets) waitFor(together, c Cost, now int64) (longest int64, weight Weight) {
+	for w := range Weight(weights) {
+		b := &bs[w]
+		if n := c.Of(w); b.rate > 0 && n > 0 && together.Of(w) > b.prepaid {
+			before := toTime(float64(together.Of(w)-n) * b.price)
+			if d := b.wait(n, now) + before; d > longest {
+				longest, weight = d, w
+			}
+		}
+	}
+	return longest, weight
+}
+
+func (bs *buckets) take(c Cost, now int64) {
+	for w := range Weight(weights) {
+		if n := c.Of(w); bs[w].rate > 0 && n > 0 {
+			bs[w].take(n, now)
 		}
 	}
 }
 
-// level returns the tokens in the bucket, apart from leases; negative is debt.
-func (b *bucket) level(t *tariff, now int64) float64 {
-	used := float64(max(0, b.full.Load()-now)) / t.price
-	return float64(t.window)/t.price - used
+// idle reports whether every bucket is full.
+func (bs *buckets) idle(now int64) bool {
+	for w := range bs {
+		if bs[w].rate > 0 && bs[w].full > now {
+			return false
+		}
+	}
+	return true
 }

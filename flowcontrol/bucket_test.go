@@ -14,26 +14,30 @@ import (
 func TestBucketNeverMintsTokensFromAStaleClock(t *testing.T) {
 	// Two callers whose clocks differ by a millisecond, no time passing: a
 	// bucket that rewinds with the older one admits twenty thousand.
-	tariff := newTariff(99_999, 100)
 	var b bucket
+	b.set(99_999, 100, 0)
+	take := func(now int64) bool {
+		if b.wait(1, now) > 0 {
+			return false
+		}
+		b.take(1, now)
+		return true
+	}
 	admitted := 0
 	for range 10_000 {
 		for _, now := range []time.Duration{time.Second, time.Second - time.Millisecond} {
-			if _, ok := b.take(tariff, 1, bucketTime(int64(now)), false); ok {
+			if take(bucketTime(int64(now))) {
 				admitted++
 			}
 		}
 	}
 	require.Equal(t, 100, admitted)
 	for _, now := range []int64{0, -1 << 40, math.MinInt64 >> 8} {
-		_, ok := b.take(tariff, 1, now, false)
-		require.False(t, ok, "minted at %d", now)
+		require.False(t, take(now), "minted at %d", now)
 	}
 	n := 0
-	for ; n < 1000; n++ {
-		if _, ok := b.take(tariff, 1, 1<<60, false); !ok {
-			break
-		}
+	for n < 1000 && take(1<<60) {
+		n++
 	}
 	require.Equal(t, 100, n, "a huge elapsed time fills the bucket once")
 }
@@ -87,9 +91,8 @@ func TestRefusedAndCancelledCallsSpendNoTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newTest(t, Config{Limit: one, Rate: Rates{Messages: 10, Rows: 10}, Burst: Cost{Messages: 5, Rows: 5}})
 		level := func() (m, r float64) {
-			s := th.settings.Load()
 			now := bucketTime(th.now())
-			return th.buckets[Messages].level(s.tariffs[Messages], now), th.buckets[Rows].level(s.tariffs[Rows], now)
+			return th.buckets[Messages].level(now), th.buckets[Rows].level(now)
 		}
 		p, err := th.TryAcquire(t.Context(), Cost{1, 3, 0})
 		require.NoError(t, err)
@@ -97,10 +100,10 @@ func TestRefusedAndCancelledCallsSpendNoTokens(t *testing.T) {
 		require.InDelta(t, 4, m, 1e-6)
 		require.InDelta(t, 2, r, 1e-6)
 		_, err = th.TryAcquire(t.Context(), one) // no room in flight
-		require.ErrorIs(t, err, ErrRefused)
+		require.ErrorIs(t, err, ErrRejected)
 		p.Release(Success)
 		_, err = th.TryAcquire(t.Context(), Cost{1, 3, 0}) // not enough rows
-		require.ErrorIs(t, err, ErrRefused)
+		require.ErrorIs(t, err, ErrRejected)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { _, err := th.Acquire(ctx, Cost{1, 5, 0}); done <- err }()
@@ -128,7 +131,7 @@ func TestRefusedAndCancelledCallsSpendNoTokens(t *testing.T) {
 func TestChargeOwesAtMostTwoBursts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newTest(t, Config{Rate: Rates{Bytes: 1000}, Burst: Cost{Bytes: 100}})
-		th.Charge(Cost{Bytes: math.MaxInt64})
+		th.Charge(t.Context(), Cost{Bytes: math.MaxInt64})
 		began := time.Now()
 		p, err := th.Acquire(t.Context(), Cost{1, 0, 100})
 		require.NoError(t, err)
@@ -146,15 +149,15 @@ func TestObservedWorkLeavesNoFullBucketBehind(t *testing.T) {
 			require.NoError(t, err)
 			p.Release(Success)
 		}
-		require.Zero(t, th.Stats().WouldRefuse.Total())
+		require.Zero(t, th.Stats().WouldReject.Total())
 		p, err := th.TryAcquire(t.Context(), one)
 		require.NoError(t, err)
 		p.Release(Success)
-		require.Equal(t, uint64(1), th.Stats().WouldRefuse.Of(ReasonRate))
+		require.Equal(t, uint64(1), th.Stats().WouldReject.Of(ReasonRate))
 		cfg.Mode = Enforce
 		require.NoError(t, th.Reconfigure(cfg))
 		_, err = th.TryAcquire(t.Context(), one)
-		require.ErrorIs(t, err, ErrRefused)
+		require.ErrorIs(t, err, ErrRejected)
 	})
 }
 
@@ -185,7 +188,7 @@ func TestOversizedForTheBucketIsPaidLater(t *testing.T) {
 		refused, _ := errors.AsType[*Error](err)
 		require.NotNil(t, refused)
 		require.InDelta(t, 250*time.Millisecond, refused.RetryAfter, 10)
-		require.NoError(t, th.Reconfigure(Config{Rate: Rates{Rows: 100}, Burst: Cost{Rows: 10}, Oversized: RefuseOversized}))
+		require.NoError(t, th.Reconfigure(Config{Rate: Rates{Rows: 100}, Burst: Cost{Rows: 10}, RejectOversized: true}))
 		_, err = th.TryAcquire(t.Context(), Cost{1, 25, 0})
 		refused, _ = errors.AsType[*Error](err)
 		require.Equal(t, ReasonOversized, refused.Reason)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A Priority orders the calls that wait for room in flight: a higher one is
-// served first. The zero Priority is [Normal].
+// A Priority orders the calls that wait: a higher one is served first, and
+// takes a lower one's place in a full queue. The zero Priority is [Normal].
 type Priority int8
 
 // The priorities. Values outside of this range count as its nearest end.
@@ -67,15 +67,16 @@ func KeyFrom(ctx context.Context) string {
 	return k
 }
 
-// WithPatience returns a context whose calls to [Throttler.Acquire] wait in
-// order and are not dropped by the queue, although the context has a deadline:
-// for the messages of a stream that lives until then.
-func WithPatience(ctx context.Context) context.Context {
+// WithoutEarlyRejection returns a context whose calls to [Throttler.Acquire]
+// wait in order until their deadline, although a call with a deadline is
+// otherwise rejected while there is still time to go elsewhere. It is meant for
+// the messages of a stream, where a rejection would break the stream.
+func WithoutEarlyRejection(ctx context.Context) context.Context {
 	return context.WithValue(ctx, patientKey{}, true)
 }
 
-// hurried returns the deadline that the queue should mind.
-func hurried(ctx context.Context) (time.Time, bool) {
+// hurry returns the deadline before which a call should be rejected early.
+func hurry(ctx context.Context) (time.Time, bool) {
 	deadline, ok := ctx.Deadline()
 	return deadline, ok && ctx.Value(patientKey{}) == nil
 }

@@ -52,13 +52,13 @@ func ExampleThrottler_TryAcquire() {
 	permit, _ := throttler.TryAcquire(ctx, flowcontrol.Cost{Messages: 1})
 	_, err = throttler.TryAcquire(ctx, flowcontrol.Cost{Messages: 1})
 	fmt.Println(err)
-	fmt.Println(errors.Is(err, flowcontrol.ErrRefused))
+	fmt.Println(errors.Is(err, flowcontrol.ErrRejected))
 	if refused, ok := errors.AsType[*flowcontrol.Error](err); ok {
 		fmt.Println(refused.Reason, refused.InFlight.Messages, "of", refused.Limit.Messages)
 	}
 	permit.Release(flowcontrol.Success)
 	// Output:
-	// flowcontrol: refused: in_flight (1 of 1 messages in flight, 1 asked)
+	// flowcontrol: rejected: in_flight (1 of 1 messages in flight, 1 asked)
 	// true
 	// in_flight 1 of 1
 }
@@ -94,7 +94,7 @@ func ExampleThrottler_Reconfigure() {
 		permit.Release(flowcontrol.Success)
 		fmt.Println("admitted:", err == nil)
 	}
-	fmt.Println("would refuse:", throttler.Stats().WouldRefuse.Of(flowcontrol.ReasonRate))
+	fmt.Println("would reject:", throttler.Stats().WouldReject.Of(flowcontrol.ReasonRate))
 
 	config.Mode = flowcontrol.Enforce
 	if err := throttler.Reconfigure(config); err != nil {
@@ -108,7 +108,7 @@ func ExampleThrottler_Reconfigure() {
 	// admitted: true
 	// admitted: true
 	// admitted: true
-	// would refuse: 2
+	// would reject: 2
 	// rate 200ms
 }
 

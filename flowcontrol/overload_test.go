@@ -249,7 +249,7 @@ func TestOverloadCollapsesAtNoSetting(t *testing.T) {
 		"limit of 16 times the slots": {Limit: Cost{Messages: 128}},
 		"no useful limit at all":      {Limit: Cost{Messages: 100_000}},
 		"limit of 1":                  {Limit: one},
-		"long waits in order":         {Limit: Cost{Messages: 128}, Queue: QueueConfig{Discipline: QueueInOrder, Length: 100_000}},
+		"long waits in order":         {Limit: Cost{Messages: 128}, Queue: QueueConfig{InOrder: true, Length: 100_000}},
 		"a minimum far above":         {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Min: 500, Max: 1000}},
 		"a start far above":           {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Start: 100_000, Max: 100_000}},
 		"tolerance at its end":        {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Tolerance: 1.99}},

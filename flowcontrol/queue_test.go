@@ -14,7 +14,7 @@ import (
 
 // line starts calls that wait, one after the other, and returns the order in
 // which they were admitted, once each has worked for hold.
-type line struct {
+type waitingLine struct {
 	t     *testing.T
 	th    *Throttler
 	mu    sync.Mutex
@@ -22,7 +22,7 @@ type line struct {
 	errs  map[string]error
 }
 
-func (l *line) add(ctx context.Context, name string, c Cost, hold time.Duration) {
+func (l *waitingLine) add(ctx context.Context, name string, c Cost, hold time.Duration) {
 	go func() {
 		p, err := l.th.Acquire(ctx, c)
 		l.mu.Lock()
@@ -40,15 +40,15 @@ func (l *line) add(ctx context.Context, name string, c Cost, hold time.Duration)
 	synctest.Wait()
 }
 
-func (l *line) admitted() []string {
+func (l *waitingLine) admitted() []string {
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.order...)
 }
 
-func newLine(t *testing.T, cfg Config) *line {
-	return &line{t: t, th: newTest(t, cfg), errs: map[string]error{}}
+func newLine(t *testing.T, cfg Config) *waitingLine {
+	return &waitingLine{t: t, th: newTest(t, cfg), errs: map[string]error{}}
 }
 
 func TestHigherPrioritiesGoFirst(t *testing.T) {
@@ -74,7 +74,7 @@ func TestALargeWaiterIsPassedAFewTimesAndThenServed(t *testing.T) {
 		}
 		require.Equal(t, []string{"running", "a", "b", "c"}, l.admitted(), "smaller ones pass, three times")
 		_, err := l.th.TryAcquire(t.Context(), Cost{1, 1, 0})
-		require.ErrorIs(t, err, ErrRefused, "a try is one more that would pass")
+		require.ErrorIs(t, err, ErrRejected, "a try is one more that would pass")
 		time.Sleep(time.Second)
 		require.Equal(t, []string{"running", "a", "b", "c", "large"}, l.admitted()[:5])
 		require.Len(t, l.admitted(), 7)
@@ -116,10 +116,10 @@ func TestCoDelServesTheNewestUnderStandingOverload(t *testing.T) {
 		defer mu.Unlock()
 		require.NotEmpty(t, waits)
 		for _, w := range waits {
-			require.LessOrEqual(t, w, DefaultQueueTarget, "waited longer than the target in standing overload")
+			require.LessOrEqual(t, w, 5*time.Millisecond, "waited longer than the target in standing overload")
 		}
 		require.InDelta(t, 1800, refused, 30)
-		require.Equal(t, uint64(refused), th.Stats().Refused.Of(ReasonQueueTimeout))
+		require.Equal(t, uint64(refused), th.Stats().Rejected.Of(ReasonQueueTimeout))
 	})
 }
 
@@ -142,10 +142,10 @@ func TestPatientCallsWaitAlthoughTheyHaveADeadline(t *testing.T) {
 		defer cancel()
 		l.add(ctx, "first", one, 8*time.Second)
 		l.add(ctx, "hurried", one, time.Second)
-		l.add(WithPatience(ctx), "patient", one, time.Second)
+		l.add(WithoutEarlyRejection(ctx), "patient", one, time.Second)
 		time.Sleep(time.Minute)
 		require.Equal(t, []string{"first", "patient"}, l.admitted())
-		require.ErrorIs(t, l.errs["hurried"], ErrRefused)
+		require.ErrorIs(t, l.errs["hurried"], ErrRejected)
 	})
 }
 
@@ -175,7 +175,7 @@ func TestTheQueueIsBoundedInLengthAndTime(t *testing.T) {
 		none := newLine(t, Config{Limit: one, Queue: QueueConfig{Length: -1}})
 		none.add(t.Context(), "a", one, time.Second)
 		none.add(t.Context(), "b", one, time.Second)
-		require.ErrorIs(t, none.errs["b"], ErrRefused)
+		require.ErrorIs(t, none.errs["b"], ErrRejected)
 		time.Sleep(time.Minute)
 	})
 }
@@ -218,10 +218,10 @@ func TestQueueUnderStress(t *testing.T) {
 		require.Zero(t, st.Waiting)
 		require.Zero(t, st.Pacing)
 		require.Zero(t, st.Permits)
-		require.Equal(t, uint64(3000), st.Admitted+st.Refused.Total())
+		require.Equal(t, uint64(3000), st.Admitted+st.Rejected.Total())
 		for key, k := range th.tenants.known {
-			require.Zero(t, k.inFlight.Load(), key)
+			require.Zero(t, k.inFlight, key)
 		}
-		require.Zero(t, th.tenants.rest.inFlight.Load())
+		require.Zero(t, th.tenants.rest.inFlight)
 	})
 }

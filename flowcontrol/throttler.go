@@ -2,8 +2,10 @@ package flowcontrol
 
 import (
 	"context"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,35 +13,47 @@ import (
 
 // A Throttler decides what may proceed. It is made by [New]; all of its
 // methods are safe for concurrent use.
+//
+// One lock guards all of it. Whatever a call changes or decides, it does so
+// under the lock and by the settings in force at that moment; no copy of a
+// setting outlives a wait. The lock is never held while anything blocks, and no
+// user code runs under it.
 type Throttler struct {
-	settings atomic.Pointer[settings]
+	settings atomic.Pointer[settings] // also read without the lock
 	base     time.Time
 
-	stripes stripes
-	flight  inflight
-	sampler sampler
-	buckets [weights]bucket
-	queue   queue
-	pacer   pacer
-	adapt   adaptive
-	tenants tenants
-	guard   guard
+	reconfigure sync.Mutex // serializes Reconfigure, which may let go of mu
 
-	pressed  atomic.Bool
-	counters counters
-	watch    watchdog
+	mu      sync.Mutex
+	cfg     *Config // of settings
+	version uint64  // of cfg
+	at      int64   // the clock, as the holder of the lock has read it; 0 = not yet
+	latest  int64   // the largest at so far: the gate's time never goes back
 
-	reconfigure sync.Mutex // serializes Reconfigure
+	bound    Cost // the limits in force; unlimited = none
+	inFlight Cost
+	permits  int64
+	pressed  bool
+	rated    bool // buckets has any
+	sampler  sampler
+	duty     duty
+	buckets  buckets
+	learner  learner
+	tenants  tenants
+	line     line
+
+	records [][]record // all of them
+	free    *record
+
+	completed uint64
+	ended     [outcomes]uint64
+	counters
 }
 
-// settings is what a Config comes to. It is never changed once published.
+// settings are a Config with its defaults.
 type settings struct {
-	cfg     Config
-	limit   Cost // without the adaptive limit
-	tariffs [weights]*tariff
-	rated   bool // any tariff
-	plain   bool // enforces a limit on what is in flight, nothing more
-	timed   bool // permits carry the time of their start
+	Config
+	clocked bool // every admission needs the clock
 }
 
 // New returns a Throttler, or one error that joins every problem of cfg.
@@ -49,18 +63,15 @@ func New(cfg Config) (*Throttler, error) {
 		return nil, err
 	}
 	t := &Throttler{base: time.Now()}
-	seed := rand.Uint64()
-	if cfg.Seed != 0 {
-		seed = rand.NewPCG(cfg.Seed, golden).Uint64() // neighbouring seeds start far apart
-	}
-	t.stripes.init(t, seed, cfg.Seed != 0)
 	t.sampler.set(1)
-	t.flight.owner = t
-	t.queue.owner = t
-	t.pacer.owner = t
-	t.adapt.flight = &t.flight
-	t.settings.Store(s)
-	t.adapt.configure(s.cfg.Adaptive)
+	t.sampler.state = rand.Uint64()
+	if cfg.Seed != 0 {
+		t.sampler.state = rand.NewPCG(cfg.Seed, golden).Uint64() // neighbouring seeds start far apart
+	}
+	t.line.armed = forever
+	t.lock(0)
+	defer t.mu.Unlock()
+	t.adoptLocked(s)
 	return t, nil
 }
 
@@ -69,283 +80,449 @@ func newSettings(cfg Config) (*settings, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &settings{cfg: cfg, limit: cfg.Limit}
+	s := &settings{Config: cfg}
+	s.clocked = cfg.Adaptive.Mode == AdaptiveOn
 	for w := range Weight(weights) {
-		s.tariffs[w] = newTariff(cfg.Rate.of(w), cfg.Burst.Of(w))
-		s.rated = s.rated || s.tariffs[w] != nil
+		s.clocked = s.clocked || cfg.Rate.of(w) > 0 && cfg.Rate.of(w) < prepayFrom
 	}
-	s.timed = cfg.Adaptive.Mode == AdaptiveOn
-	s.plain = cfg.Mode == Enforce && !s.timed && !s.rated && cfg.MaxKeys <= 0
 	return s, nil
 }
 
-// TryAcquire admits c now or refuses it; it never blocks. Of ctx it uses the
-// tenant key and the priority only. Refused, it changes nothing.
-func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
-	s := t.settings.Load()
-	if s.cfg.Mode == Off {
-		return Permit{}, nil
+// adoptLocked puts settings in force.
+func (t *Throttler) adoptLocked(s *settings) {
+	t.version++
+	t.cfg = &s.Config
+	t.settings.Store(s)
+	t.buckets.set(s.Rate, s.Burst, bucketTime(t.nowLocked()))
+	t.rated = t.buckets.any()
+	limit := s.Limit.Messages
+	if limit < 0 {
+		limit = unlimited
 	}
-	if s.plain && !t.sampler.engaged.Load() && t.queue.waiting.Load() == 0 {
-		if c.Messages|c.Rows|c.Bytes >= 0 {
-			if p, _, ok := t.flight.acquire(t.stripes.mine(), c, s.limit); ok {
-				return p, nil
-			}
-		}
-	}
-	return t.try(ctx, s, c.clean())
+	t.learner.configure(s.Adaptive, limit)
+	t.setBoundLocked()
 }
 
-// try is the whole of TryAcquire.
-func (t *Throttler) try(ctx context.Context, s *settings, c Cost) (Permit, error) {
-	v := visit{home: t.stripes.mine()}
-	if s.cfg.Mode == Observe {
-		return t.observe(ctx, s, c, v.home), nil
-	}
-	if t.sampler.engaged.Load() && !t.sampler.admit(v.home) {
-		return Permit{}, t.refuse(s, c, ReasonFraction, StageFraction, Messages, 0)
-	}
-	limit := t.limit(s)
-	fit, w, never := fitting(s, c, limit)
-	if never {
-		return Permit{}, t.refuse(s, c, ReasonOversized, StageInFlight, w, Never)
-	}
-	if t.flight.full(v.home, fit.Messages, limit.Messages) {
-		// Seen before a token is spent on it. The common case of overload.
-		return Permit{}, t.refuse(s, c, ReasonInFlight, StageInFlight, Messages, 0)
-	}
-	var now int64
-	if s.timed {
-		now = t.now()
-		v.at = now
-	}
-	enforced := s.rated && t.enforcesTokens(s)
-	if enforced {
-		if wait, w, ok := t.takeTokens(s, c, 0, &v); !ok {
-			return Permit{}, t.refuse(s, c, ReasonRate, StageTokens, w, time.Duration(wait>>bucketShift)+1)
-		}
-	}
-	p, reason, w := t.enter(ctx, s, fit, limit, now, v.home)
-	switch {
-	case reason != ReasonNone:
-		if enforced {
-			t.refundTokens(s, c)
-		}
-		return Permit{}, t.refuse(s, c, reason, StageInFlight, w, 0)
-	case s.rated && !enforced:
-		t.chargeTokens(s, c)
-	}
-	return p, nil
-}
-
-// enter takes room in flight without waiting, and never ahead of those who
-// wait already, unless they wait for more room than there is.
-func (t *Throttler) enter(ctx context.Context, s *settings, c, limit Cost, now int64, home *stripe) (Permit, Reason, Weight) {
-	var who *tenant
-	if s.cfg.MaxKeys > 0 {
-		who = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
-		if !who.join(t, c, limit) {
-			return Permit{}, ReasonShare, Messages
-		}
-	}
-	var p Permit
-	var w Weight
-	ok := false
-	if t.queue.waiting.Load() > 0 {
-		p, w, ok = t.queue.overtake(home, c, limit)
-	} else {
-		p, w, ok = t.flight.acquire(home, c, limit)
-	}
-	if !ok {
-		who.leave(c.Messages)
-		return Permit{}, ReasonInFlight, w
-	}
-	return t.begin(s, p, who, now), ReasonNone, 0
-}
-
-// begin notes whose work a permit stands for, if anybody's, and when it began.
-func (t *Throttler) begin(s *settings, p Permit, who *tenant, now int64) Permit {
-	if who != nil {
-		p = p.noted()
-		p.slot.notes.key = who
-	}
-	if s.timed {
-		p = p.noted()
-		p.slot.notes.start = now
-	}
-	return p
-}
-
-// observe admits c whatever the gates say, and counts what they would have said.
-func (t *Throttler) observe(ctx context.Context, s *settings, c Cost, home *stripe) Permit {
-	if t.sampler.engaged.Load() && !t.sampler.admit(home) {
-		t.counters.would[ReasonFraction].Add(1)
-	}
-	limit := t.limit(s)
-	if s.rated {
-		now := bucketTime(t.now())
-		for w, tariff := range s.tariffs {
-			if n := c.Of(Weight(w)); tariff != nil && n > 0 && home.credit[w].Load() < n && t.buckets[w].peek(tariff, n, now, s.cfg.Oversized == RunAlone) > 0 {
-				t.counters.would[ReasonRate].Add(1)
-				break
-			}
-		}
-		t.chargeTokens(s, c)
-	}
-	if f := t.flight.cost(); over(f.Messages, c.Messages, limit.Messages) || over(f.Rows, c.Rows, limit.Rows) || over(f.Bytes, c.Bytes, limit.Bytes) {
-		t.counters.would[ReasonInFlight].Add(1)
-	}
-	p, _, ok := t.flight.acquire(home, c, Cost{-1, -1, -1})
-	if !ok {
-		return Permit{} // beyond what can be counted
-	}
-	var who *tenant
-	if s.cfg.MaxKeys > 0 {
-		who = t.tenants.of(KeyFrom(ctx), s.cfg.MaxKeys)
-		who.inFlight.Add(c.Messages)
-	}
-	return t.begin(s, p, who, t.now())
-}
-
-func over(inFlight, n, limit int64) bool { return limit >= 0 && n > 0 && inFlight > limit-n }
-
-// release is Permit.Release at a time that is known, or 0.
-func (t *Throttler) release(p Permit, o Outcome, now int64) {
-	notes, ok := t.flight.release(p)
-	if !ok {
-		return
-	}
-	notes.key.leave(notes.messages)
-	if notes.start != 0 || p.gen&pacedBit != 0 {
-		if now == 0 {
-			now = t.now()
-		}
-		if notes.start != 0 {
-			t.adapt.finished(now, now-notes.start, o)
-		}
-		if p.gen&pacedBit != 0 {
-			t.pacer.done(now)
-		}
-	}
-	if o != Success {
-		t.counters.ended[min(o, outcomes-1)].Add(1)
-		if o == Dropped {
-			t.guard.dropped(t)
-		}
-	}
-	if t.queue.waiting.Load() > 0 {
-		t.queue.grant()
+// lock takes the lock. now is the clock if the caller has read it, or 0.
+func (t *Throttler) lock(now int64) {
+	t.mu.Lock()
+	if t.at = 0; now != 0 {
+		t.latest = max(t.latest, now)
+		t.at = t.latest
 	}
 }
 
-// undo takes back an admission that nobody used.
-func (t *Throttler) undo(p Permit) {
-	t.counters.undone.Add(1)
-	if p.gen&notedBit != 0 {
-		p.slot.notes.start = 0
-	}
-	t.release(p, Success, 0)
-}
-
-// maxUnlimited is the most that one cost counts for in flight: two of it fit
-// nowhere, but one leaves room for others.
-const maxUnlimited = 1 << 62
-
-// fitting returns c as the limits see it: an oversized cost shrinks to the
-// whole limit, so that it runs alone, or never fits.
-func fitting(s *settings, c, limit Cost) (fit Cost, w Weight, never bool) {
-	fit = c
-	if limit.Messages >= 0 && c.Messages > limit.Messages {
-		fit.Messages, w, never = limit.Messages, Messages, true
-	}
-	if limit.Rows >= 0 && c.Rows > limit.Rows {
-		fit.Rows, w, never = limit.Rows, Rows, true
-	}
-	if limit.Bytes >= 0 && c.Bytes > limit.Bytes {
-		fit.Bytes, w, never = limit.Bytes, Bytes, true
-	}
-	// Where nothing limits a weight, what can be counted does.
-	fit = Cost{min(fit.Messages, MaxMessages), min(fit.Rows, maxUnlimited), min(fit.Bytes, maxUnlimited)}
-	never = never && s.cfg.Oversized == RefuseOversized
-	if !never && s.rated && s.cfg.Oversized == RefuseOversized {
-		for i, t := range s.tariffs {
-			if t != nil && c.Of(Weight(i)) > t.burst {
-				return fit, Weight(i), true
-			}
-		}
-	}
-	return fit, w, never
-}
-
-// limit is what may be in flight now.
-func (t *Throttler) limit(s *settings) Cost {
-	limit := s.limit
-	if s.timed {
-		limit.Messages = t.adapt.limit.Load()
-	}
-	return limit
-}
-
-// messageLimit is Limit().Messages, which the pacer asks for at each step.
-func (t *Throttler) messageLimit() int64 {
-	s := t.settings.Load()
-	if s.timed {
-		return t.adapt.limit.Load()
-	}
-	return s.limit.Messages
-}
-
-// now is the throttler's monotonic clock in nanoseconds, at least 1.
+// now reads the gate's monotonic clock, in nanoseconds, at least 1.
 func (t *Throttler) now() int64 { return max(int64(time.Since(t.base)), 0) + 1 }
 
-// Clock returns what the Throttler's own clock shows at the time now. It only
-// ever goes forward, at the pace of time.Now, so a caller can go on from there by
-// itself: [Throttler.AcquireAt], [Throttler.PaceAt] and [Permit.ReleaseAt] take such times.
-func (t *Throttler) Clock(now time.Time) time.Duration { return max(now.Sub(t.base), 0) + 1 }
+// nowLocked is the time of this holder of the lock. The clock is read when it
+// is first needed, and once: what is decided together happens at one moment.
+func (t *Throttler) nowLocked() int64 {
+	if t.at == 0 {
+		t.latest = max(t.latest, t.now())
+		t.at = t.latest
+	}
+	return t.at
+}
+
+// advanceLocked brings the duty's integral up to now, before what it depends on
+// changes.
+func (t *Throttler) advanceLocked() {
+	if !t.sampler.open() {
+		t.duty.advance(t.nowLocked(), t.sampler.fraction, t.line.length, t.bound.Messages)
+	}
+}
+
+// begin takes the lock for a call, and finds its tenant.
+func (t *Throttler) begin(ctx context.Context, s *settings, q *request) (key string) {
+	if s.MaxKeys > 0 {
+		key = KeyFrom(ctx)
+	}
+	var now int64
+	if s.clocked {
+		now = t.now()
+	}
+	t.lock(now)
+	if s.MaxKeys > 0 {
+		q.tenant = t.tenantLocked(key)
+	}
+	return key
+}
+
+// tenantLocked returns the tenant of the key, or nil where tenants are not told
+// apart any more. Where KeyRateOf has to be asked, it lets go of the lock
+// meanwhile.
+func (t *Throttler) tenantLocked(key string) *tenant {
+	for t.cfg.MaxKeys > 0 {
+		who := t.tenants.of(key, t.cfg.MaxKeys)
+		if who.version == t.version {
+			return who
+		}
+		version, rates, burst := t.version, t.cfg.KeyRate, t.cfg.KeyBurst
+		if of := t.cfg.KeyRateOf; of != nil && who != &t.tenants.rest {
+			t.mu.Unlock()
+			rates, burst = of(key)
+			rates, burst = rates.orNone(burst)
+			t.lock(0)
+			if version != t.version {
+				continue
+			}
+			who = t.tenants.of(key, t.cfg.MaxKeys) // it may have been forgotten
+		}
+		who.rates.set(rates, burst, bucketTime(t.nowLocked()))
+		who.version = version
+		return who
+	}
+	return nil
+}
+
+// TryAcquire admits c now or rejects it; it never blocks. Of ctx it uses the
+// tenant key and the priority only. While others wait, it takes what those
+// before it cannot use now, and nothing else. Rejected, it changes nothing.
+func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
+	s := t.settings.Load()
+	if s.Mode == Off {
+		return Permit{}, nil
+	}
+	q := request{verb: try, cost: c.clean()}
+	t.begin(ctx, s, &q)
+	if !t.enforcesLocked() {
+		return t.observeAndUnlock(&q)
+	}
+	v := verdict{reason: ReasonFraction}
+	if t.sampler.open() || t.sampler.admit() {
+		v = t.decideLocked(&q, t.line.length+1)
+	}
+	if v.reason == ReasonNone && t.line.length > 0 {
+		v = t.decideBehindLineLocked(&q, PriorityFrom(ctx).level())
+	}
+	if v.reason == ReasonNone {
+		p := t.admitLocked(&q)
+		t.mu.Unlock()
+		return p, nil
+	}
+	return Permit{}, t.rejectAndUnlock(&q, v)
+}
+
+// decideBehindLineLocked decides on a call that does not wait, while others do.
+// Where those before it wait for the fraction, which sheds q by its own rule,
+// q takes nothing from them.
+func (t *Throttler) decideBehindLineLocked(q *request, level int) verdict {
+	t.walkLocked() // time may have made room for those that wait
+	l := &t.line
+	whole := l.ended != ReasonNone && l.ended != ReasonFraction && len(l.skipped) == 0
+	if whole || l.barred(level, t.cfg.Queue.Passes) {
+		return verdict{reason: ReasonInFlight}
+	}
+	v := t.decideLocked(q, l.length+1)
+	if v.reason == ReasonNone {
+		l.overtake(level)
+	}
+	return v
+}
+
+// observeAndUnlock admits q whatever the gate says, and counts what it would
+// have said.
+func (t *Throttler) observeAndUnlock(q *request) (Permit, error) {
+	defer t.mu.Unlock()
+	if t.cfg.Mode == Off {
+		return Permit{}, nil
+	}
+	if !t.sampler.open() && !t.sampler.admit() {
+		t.would[ReasonFraction]++
+	}
+	if v := t.decideLocked(q, t.line.length+1); v.reason != ReasonNone {
+		t.would[v.reason]++
+	}
+	return t.admitLocked(q), nil
+}
+
+// Acquire waits until c may proceed, and returns its permit. It waits for the
+// fraction, for tokens and for room in flight at once, no longer than ctx,
+// Config.MaxWait and the queue allow; see [QueueConfig]. Where tokens would come
+// too late for either, it is rejected at once. A call that ends with its context
+// returns the context's error; any other failure is an [*Error]. On failure
+// nothing has changed.
+func (t *Throttler) Acquire(ctx context.Context, c Cost) (Permit, error) {
+	return t.wait(ctx, request{verb: acquire, cost: c.clean()})
+}
+
+// Pace waits for the fraction and for tokens, and holds nothing: it is for a
+// sender that wants to be slowed before it hands its next message on. The time
+// from one Pace to the next, up to 250 ms, counts as the sender's work. It
+// fails as Acquire does.
+func (t *Throttler) Pace(ctx context.Context, c Cost) error {
+	_, err := t.wait(ctx, request{verb: pace, cost: c.clean()})
+	return err
+}
+
+// wait is Acquire and Pace.
+func (t *Throttler) wait(ctx context.Context, q request) (Permit, error) {
+	s := t.settings.Load()
+	if s.Mode == Off {
+		return Permit{}, nil
+	}
+	if err := ctx.Err(); err != nil {
+		t.lock(0)
+		defer t.mu.Unlock()
+		t.rejected[ReasonCanceled]++
+		return Permit{}, err
+	}
+	t.begin(ctx, s, &q)
+	if !t.enforcesLocked() {
+		return t.observeAndUnlock(&q)
+	}
+	if q.verb == pace && len(t.duty.unheld) > 0 {
+		t.advanceLocked()
+		if len(t.duty.unheld) > 0 {
+			t.duty.endUnheld()
+		}
+	}
+	if t.line.length == 0 {
+		v := t.decideLocked(&q, 1)
+		if v.reason == ReasonNone {
+			p := t.admitLocked(&q)
+			t.mu.Unlock()
+			return p, nil
+		}
+		if v.reason == ReasonOversized {
+			return Permit{}, t.rejectAndUnlock(&q, v)
+		}
+	}
+	t.mu.Unlock()
+	return t.waitInLine(ctx, &waiter{request: q})
+}
+
+// waitInLine waits for the answer to w.
+func (t *Throttler) waitInLine(ctx context.Context, w *waiter) (Permit, error) {
+	w.ready = make(chan struct{}, 1)
+	w.key, w.level, w.until = KeyFrom(ctx), PriorityFrom(ctx).level(), forever
+	_, hurried := hurry(ctx)
+	w.patient = !hurried
+	deadline, bounded := ctx.Deadline()
+
+	t.lock(t.now())
+	if bounded {
+		w.until = t.at + max(0, int64(time.Until(deadline)))
+	}
+	w.since, w.lookSince = t.at, t.at
+	if w.tenant != nil {
+		w.tenant = t.tenantLocked(w.key) // it may have been forgotten
+	}
+	if v := t.enterLocked(w); v.reason != ReasonNone {
+		return Permit{}, t.rejectAndUnlock(&w.request, v)
+	}
+	t.mu.Unlock()
+
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		if t.cancel(w) {
+			return Permit{}, ctx.Err()
+		}
+		// The answer came first, and stands: its tokens are spent.
+		<-w.ready
+	}
+	if w.rejected.Reason != ReasonNone {
+		return Permit{}, t.shared(w.rejected)
+	}
+	return w.permit, nil
+}
+
+// enterLocked puts w into the line, where it may be admitted at once, or says
+// why it should not even wait.
+func (t *Throttler) enterLocked(w *waiter) verdict {
+	if v := t.tooLateLocked(w); v.reason != ReasonNone {
+		return v
+	}
+	if !t.placeLocked(w) {
+		// It may still go, if it need not wait.
+		v := t.decideBehindLineLocked(&w.request, w.level)
+		if v.reason != ReasonNone || t.line.ended != ReasonNone {
+			return verdict{reason: ReasonQueueFull, weight: v.weight}
+		}
+		w.permit = t.admitLocked(&w.request)
+		w.ready <- struct{}{}
+		return verdict{}
+	}
+	t.joinLocked(w)
+	t.walkLocked()
+	if w.element != nil { // it has to wait indeed
+		w.measured = true
+		t.waits.begin(w.since)
+		w.lookKind = t.kindLocked(w)
+		t.setLookLocked(w)
+		t.armLocked()
+	}
+	return verdict{}
+}
+
+// tooLateLocked reports whether the tokens for w, and for those before it, come
+// later than w may wait. They come at a known time, so there is no use in waiting.
+func (t *Throttler) tooLateLocked(w *waiter) verdict {
+	if !t.enforcesLocked() || !t.tokensEnforcedLocked() {
+		return verdict{}
+	}
+	need, weight := t.tokensInLocked(&w.request, w.level)
+	v := verdict{weight: weight, after: need}
+	switch {
+	case need > w.until-t.nowLocked():
+		v.reason = ReasonDeadline
+	case t.cfg.MaxWait > 0 && need > int64(t.cfg.MaxWait):
+		v.reason = ReasonMaxWait
+	default:
+		return verdict{}
+	}
+	return v
+}
+
+// tokensInLocked is how long it takes, in nanoseconds, until the tokens for q are
+// there, after those of everybody that waits at its level or above.
+func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight Weight) {
+	if !t.rated && (q.tenant == nil || !q.tenant.rates.any()) {
+		return 0, Messages
+	}
+	now := bucketTime(t.nowLocked())
+	cost := q.cost
+	for i := range level + 1 {
+		cost = cost.Add(t.line.ahead[i])
+	}
+	need, weight := t.buckets.waitFor(cost, q.cost, now)
+	if q.tenant != nil && t.cfg.MaxKeys > 0 {
+		if d, w := q.tenant.rates.wait(q.cost, now); d > need {
+			need, weight = d, w
+		}
+	}
+	if need <= 0 {
+		return 0, weight
+	}
+	return need>>bucketShift + 1, weight
+}
+
+// cancel takes w out of the line; false means that it has its answer.
+func (t *Throttler) cancel(w *waiter) bool {
+	t.lock(0)
+	defer t.mu.Unlock()
+	if w.element == nil {
+		return false
+	}
+	t.leaveLocked(w)
+	if w.measured {
+		t.waits.end(t.nowLocked(), w.since)
+	}
+	t.rejected[ReasonCanceled]++
+	t.walkLocked() // it may have been in the way
+	return true
+}
+
+// Charge books work that is done already, or whose size became known late: its
+// rows and bytes, say, once it was decoded. The tokens, those of the tenant in
+// ctx too, may go into debt, by two bursts at most, and later calls wait for it.
+// It never blocks.
+func (t *Throttler) Charge(ctx context.Context, c Cost) {
+	s := t.settings.Load()
+	if s.Mode == Off {
+		return
+	}
+	q := request{cost: c.clean()}
+	t.begin(ctx, s, &q)
+	defer t.mu.Unlock()
+	now := bucketTime(t.nowLocked())
+	t.buckets.take(q.cost, now)
+	if q.tenant != nil {
+		q.tenant.rates.take(q.cost, now)
+	}
+}
 
 // SetFraction sets the share of the work that is admitted, 0..1. Values
-// outside are taken as the nearest end; NaN is ignored.
+// outside are taken as the nearest end, and what is smaller than one in a
+// billion as 0; NaN is ignored.
 func (t *Throttler) SetFraction(f float64) {
 	if math.IsNaN(f) {
 		return
 	}
-	t.pacer.setFraction(min(max(f, 0), 1))
+	if f = min(f, 1); f < leastFraction {
+		f = 0
+	}
+	t.lock(0)
+	defer t.mu.Unlock()
+	if t.sampler.open() {
+		t.duty.start(t.nowLocked())
+	}
+	t.advanceLocked()
+	t.sampler.set(f)
+	if t.sampler.open() {
+		t.duty.stop()
+	}
+	t.walkLocked()
 }
 
 // Fraction returns the admitted fraction, 1 at first.
-func (t *Throttler) Fraction() float64 { return t.sampler.fraction() }
+func (t *Throttler) Fraction() float64 {
+	t.lock(0)
+	defer t.mu.Unlock()
+	return t.sampler.fraction
+}
 
 // SetPressure says, for [EnforceUnderPressure], that there is pressure of a
 // kind that the Throttler cannot see, for example of memory.
-func (t *Throttler) SetPressure(on bool) { t.pressed.Store(on) }
+func (t *Throttler) SetPressure(on bool) {
+	t.lock(0)
+	defer t.mu.Unlock()
+	t.pressed = on
+	t.walkLocked()
+}
 
 // InFlight returns what is admitted and not yet released.
-func (t *Throttler) InFlight() Cost { return t.flight.cost() }
+func (t *Throttler) InFlight() Cost {
+	t.lock(0)
+	defer t.mu.Unlock()
+	return t.inFlight
+}
 
 // Limit returns the in-flight limit in force; a negative weight has none.
-func (t *Throttler) Limit() Cost { return t.limit(t.settings.Load()) }
+func (t *Throttler) Limit() Cost {
+	t.lock(0)
+	defer t.mu.Unlock()
+	return t.limitLocked()
+}
+
+func (t *Throttler) limitLocked() Cost {
+	limit := t.bound
+	for _, n := range []*int64{&limit.Messages, &limit.Rows, &limit.Bytes} {
+		if *n == unlimited {
+			*n = -1
+		}
+	}
+	return limit
+}
 
 // Load returns the largest of in flight / limit over the weights that have a
 // limit. It can exceed 1 after a limit was lowered, and while observing.
-func (t *Throttler) Load() float64 { return load(t.flight.cost(), t.Limit()) }
+func (t *Throttler) Load() float64 {
+	t.lock(0)
+	defer t.mu.Unlock()
+	return t.loadLocked()
+}
 
-func load(inFlight, limit Cost) float64 {
-	worst := 0.0
+func (t *Throttler) loadLocked() float64 {
+	load := 0.0
 	for w := range Weight(weights) {
-		if l := limit.Of(w); l > 0 {
-			worst = max(worst, float64(inFlight.Of(w))/float64(l))
+		if l := t.bound.Of(w); l != unlimited {
+			load = max(load, float64(t.inFlight.Of(w))/float64(l))
 		}
 	}
-	return worst
+	return load
 }
 
 // Config returns the configuration in force, with its defaults filled in.
-func (t *Throttler) Config() Config { return t.settings.Load().cfg }
+func (t *Throttler) Config() Config { return t.settings.Load().Config }
 
-// Reconfigure replaces the configuration. What is in flight, what waits, the
-// fraction and the tokens that were used stay as they are: a lower limit
-// admits nothing until enough has been released. On error nothing changes.
-// Seed is ignored.
+// Reconfigure replaces the configuration, for those that wait too. What is in
+// flight, who waits, the fraction, the tokens in the buckets and what the
+// adaptive limit has learned stay as they are: a lower limit admits nothing
+// until enough has been released. A bucket that begins to exist is full, and a
+// larger burst fills at the rate. On error nothing changes. Seed is ignored.
 func (t *Throttler) Reconfigure(cfg Config) error {
 	s, err := newSettings(cfg)
 	if err != nil {
@@ -353,14 +530,14 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 	}
 	t.reconfigure.Lock()
 	defer t.reconfigure.Unlock()
-	old := t.settings.Load()
-	at := bucketTime(t.now())
-	for w := range t.buckets {
-		t.buckets[w].rescale(old.tariffs[w], s.tariffs[w], at)
+	t.lock(0)
+	defer t.mu.Unlock()
+	t.advanceLocked()
+	t.adoptLocked(s)
+	t.rebuildLocked()
+	for _, key := range slices.Collect(maps.Keys(t.tenants.known)) {
+		t.tenantLocked(key)
 	}
-	t.adapt.configure(s.cfg.Adaptive)
-	t.settings.Store(s)
-	t.queue.grant()
-	t.pacer.poke()
+	t.settleLocked()
 	return nil
 }

@@ -25,12 +25,12 @@ func TestTryAdmitsToTheLimitAndReleaseCountsOnce(t *testing.T) {
 	a, err := th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 4, Bytes: 7})
 	require.NoError(t, err)
 	_, err = th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 7})
-	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorIs(t, err, ErrRejected)
 	require.Equal(t, Cost{1, 4, 7}, th.InFlight(), "a refused call left something behind")
 	b, err := th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 6})
 	require.NoError(t, err)
 	_, err = th.TryAcquire(t.Context(), one)
-	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorIs(t, err, ErrRejected)
 	require.InDelta(t, 1, th.Load(), 0)
 
 	copied := a
@@ -49,7 +49,7 @@ func TestTryAdmitsToTheLimitAndReleaseCountsOnce(t *testing.T) {
 	require.Equal(t, uint64(3), st.Admitted)
 	require.Equal(t, uint64(1), st.Ignored)
 	require.Equal(t, uint64(2), st.Succeeded)
-	require.Equal(t, uint64(2), st.Refused.Total())
+	require.Equal(t, uint64(2), st.Rejected.Total())
 	Permit{}.Release(Success)
 }
 
@@ -83,7 +83,7 @@ func TestAcquireWaitsForRoomInOrder(t *testing.T) {
 		st := th.Stats()
 		require.Equal(t, uint64(5), st.Waits)
 		require.Equal(t, 10*time.Millisecond, st.WaitTotal)
-		require.Equal(t, [WaitBucketCount]uint64{2, 1, 2}, st.WaitBuckets)
+		require.Equal(t, [11]uint64{2, 1, 2}, st.WaitBuckets)
 	})
 }
 
@@ -107,15 +107,15 @@ func TestCancelledWhileQueuedLeavesAtOnce(t *testing.T) {
 
 // A weight without a limit has room for whatever its counter can hold.
 func TestAnEnormousCostPassesWhereNothingLimitsIt(t *testing.T) {
-	for _, policy := range []Oversized{RunAlone, RefuseOversized} {
-		th := newTest(t, Config{Oversized: policy})
+	for _, reject := range []bool{false, true} {
+		th := newTest(t, Config{RejectOversized: reject})
 		huge := Cost{Messages: 1, Rows: math.MaxInt64, Bytes: math.MaxInt64}
 		p, err := th.TryAcquire(t.Context(), huge)
 		require.NoError(t, err)
 		small, err := th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 100, Bytes: 1 << 40})
 		require.NoError(t, err, "and leaves room for others")
 		_, err = th.TryAcquire(t.Context(), huge)
-		require.ErrorIs(t, err, ErrRefused, "two are more than can be counted")
+		require.ErrorIs(t, err, ErrRejected, "two are more than can be counted")
 		p.Release(Success)
 		small.Release(Success)
 		require.Zero(t, th.InFlight())

@@ -45,7 +45,7 @@ type current struct {
 func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt, tries int) *clientStream {
 	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, tries: tries}
 	s.paced.Store(c.throttler != nil && c.policy[m.class] == PolicyPaced)
-	s.patient = flowcontrol.WithPatience(ctx)
+	s.patient = flowcontrol.WithoutEarlyRejection(ctx)
 	s.current.a.Store(a)
 	c.remember(s)
 	return s

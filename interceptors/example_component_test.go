@@ -40,7 +40,7 @@ func newEnricher(upstream string) (*enricher, error) {
 	e.gate, err = flowcontrol.New(flowcontrol.Config{
 		Name:  "enricher",
 		Limit: flowcontrol.Cost{Messages: 64, Bytes: 64 << 20},
-		Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+		Queue: flowcontrol.QueueConfig{InOrder: true},
 	})
 	if err != nil {
 		return nil, err

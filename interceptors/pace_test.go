@@ -144,7 +144,7 @@ func TestStreamsWithDeadlinesWait(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, stream.Send(interceptorstest.Batches(t, 1, 1)[1]))
 		time.Sleep(9 * time.Minute)
-		require.Zero(t, gate.Stats().Refused.Total())
+		require.Zero(t, gate.Stats().Rejected.Total())
 		held.Release(flowcontrol.Success)
 		require.NoError(t, stream.CloseSend())
 		_, err = drain(stream)
@@ -202,7 +202,7 @@ func TestOverloadIsRefusedAtTheStart(t *testing.T) {
 // What can never fit is told so, and not to come back.
 func TestOversizedIsNeverRetried(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Bytes: 1000}, Oversized: flowcontrol.RefuseOversized})
+		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Bytes: 1000}, RejectOversized: true})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
 		stream, err := f.Client.DoPut(t.Context())

@@ -252,7 +252,7 @@ func TestRefusalOfAGateInTheHandler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				gate := newGate(t, flowcontrol.Config{
-					Limit: flowcontrol.Cost{Messages: 1, Bytes: 1 << 20}, Oversized: flowcontrol.RefuseOversized, MaxWait: time.Millisecond,
+					Limit: flowcontrol.Cost{Messages: 1, Bytes: 1 << 20}, RejectOversized: true, MaxWait: time.Millisecond,
 				})
 				held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
 				require.NoError(t, err)

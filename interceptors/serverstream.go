@@ -36,7 +36,7 @@ func newServerStream(s *Server, cl *call, ss grpc.ServerStream, ctx context.Cont
 	sctx, stop := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
 	cl.stop = stop
 	stream.ctx = withHeaders(sctx, &stream.headers)
-	stream.patient = flowcontrol.WithPatience(stream.ctx)
+	stream.patient = flowcontrol.WithoutEarlyRejection(stream.ctx)
 	inner := grpc.ServerTransportStreamFromContext(ctx)
 	cl.abort = func(e *Error) { abort(inner, e) }
 	return stream

@@ -231,7 +231,7 @@ func TestSaturatedGateStaysVisible(t *testing.T) {
 	}
 	for range 5 {
 		_, err := throttler.TryAcquire(t.Context(), flowcontrol.Cost{Messages: 1})
-		require.ErrorIs(t, err, flowcontrol.ErrRefused)
+		require.ErrorIs(t, err, flowcontrol.ErrRejected)
 		s := m.Snapshot()
 		require.Len(t, s.Services, 1, "an upstream that is only named has no series here")
 		v := s.Service("sink")

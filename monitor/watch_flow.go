@@ -10,15 +10,13 @@ import (
 // ThrottlerStats is what WatchThrottler needs of a *flowcontrol.Throttler.
 type ThrottlerStats interface {
 	Stats() flowcontrol.Stats
-	TakePeak() flowcontrol.Cost
 }
 
 // WatchThrottler watches the gate of the service of that id. A service may have
-// several: amounts add up, and the fullest makes the load. The monitor takes the
-// peaks, so only one should watch a throttler.
+// several: amounts add up, and the fullest makes the load.
 func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) {
-		s, peak := t.Stats(), t.TakePeak()
+		s := t.Stats()
 		v := d.Service(serviceID)
 		v.Local = true
 		v.Load = max(v.Load, s.Load)
@@ -26,7 +24,7 @@ func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func(
 		v.InFlightRows += s.InFlight.Rows
 		v.InFlightBytes += s.InFlight.Bytes
 		v.Limit += max(0, s.Limit.Messages)
-		v.Peak += peak.Messages
+		v.Peak += s.Peak.Messages
 		v.QueueDepth += s.Waiting
 		v.Fraction, v.HasFraction = s.Fraction, true
 		v.waited += s.WaitTotal
@@ -35,8 +33,8 @@ func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func(
 		v.Wait.add(&Histogram{Bounds: durationBounds[:], Counts: s.WaitBuckets[:], Sum: s.WaitTotal.Seconds()})
 		v.AddAdmissions("admitted", "none", s.Admitted)
 		for _, reason := range flowcontrol.Reasons() {
-			v.AddAdmissions("refused", reason.String(), s.Refused.Of(reason))
-			if n := s.WouldRefuse.Of(reason); n > 0 || s.Mode == flowcontrol.Observe {
+			v.AddAdmissions("refused", reason.String(), s.Rejected.Of(reason))
+			if n := s.WouldReject.Of(reason); n > 0 || s.Mode == flowcontrol.Observe {
 				v.AddAdmissions("would_refuse", reason.String(), n)
 			}
 		}

@@ -37,7 +37,7 @@ func Run(t *testing.T, s Subject) {
 		for i := range n {
 			p, err := l.TryAcquire(t.Context(), message)
 			if err != nil {
-				t.Fatalf("call %d of %d was refused: %v", i+1, n, err)
+				t.Fatalf("call %d of %d was rejected: %v", i+1, n, err)
 			}
 			held = append(held, p)
 		}
@@ -48,8 +48,8 @@ func Run(t *testing.T, s Subject) {
 		if err == nil {
 			return errors.New("a full limiter admitted a call")
 		}
-		if !errors.Is(err, flowcontrol.ErrRefused) {
-			return fmt.Errorf("the refusal %q does not match flowcontrol.ErrRefused", err)
+		if !errors.Is(err, flowcontrol.ErrRejected) {
+			return fmt.Errorf("the refusal %q does not match flowcontrol.ErrRejected", err)
 		}
 		return nil
 	}

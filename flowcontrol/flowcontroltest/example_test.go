@@ -25,7 +25,7 @@ func Example() {
 	ctx := context.Background()
 	fmt.Println(ingest(ctx, flowcontroltest.AlwaysAdmits{}, 3))
 	fmt.Println(ingest(ctx, flowcontroltest.AlwaysRejects{}, 3))
-	fmt.Println(ingest(ctx, flowcontroltest.Script(flowcontroltest.Step{Err: flowcontrol.ErrRefused}), 3))
+	fmt.Println(ingest(ctx, flowcontroltest.Script(flowcontroltest.Step{Err: flowcontrol.ErrRejected}), 3))
 	// Output:
 	// 3
 	// 0

@@ -51,7 +51,7 @@ func (r AlwaysRejects) TryAcquire(_ context.Context, c flowcontrol.Cost) (flowco
 	if r.Reason == flowcontrol.ReasonNone {
 		r.Reason = flowcontrol.ReasonInFlight
 	}
-	return flowcontrol.Permit{}, &flowcontrol.Error{Name: "AlwaysRejects", Reason: r.Reason, Stage: flowcontrol.StageInFlight, RetryAfter: r.RetryAfter, Cost: c}
+	return flowcontrol.Permit{}, &flowcontrol.Error{Name: "AlwaysRejects", Reason: r.Reason, RetryAfter: r.RetryAfter, Cost: c}
 }
 
 // Acquire refuses without waiting, or returns the context's error.

@@ -51,7 +51,7 @@ func TestFakesDoWhatTheirNamesSay(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 
 		_, err = flowcontroltest.AlwaysRejects{RetryAfter: time.Second}.Acquire(t.Context(), one)
-		require.ErrorIs(t, err, flowcontrol.ErrRefused)
+		require.ErrorIs(t, err, flowcontrol.ErrRejected)
 		e, _ := errors.AsType[*flowcontrol.Error](err)
 		require.Equal(t, flowcontrol.ReasonInFlight, e.Reason)
 		require.Equal(t, time.Second, e.RetryAfter)

@@ -105,7 +105,7 @@ func nothingIsWasted(t *testing.T, overload float64) {
 		for i, size := range []struct{ slots, limit int }{{16, 32}, {8, 16}} {
 			gate, err := flowcontrol.New(flowcontrol.Config{
 				Limit: flowcontrol.Cost{Messages: int64(size.limit)}, Seed: 1,
-				Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+				Queue: flowcontrol.QueueConfig{InOrder: true},
 			})
 			require.NoError(t, err)
 			stages[i] = &grpcStage{gate: gate, slots: make(chan struct{}, size.slots), entry: i == 0}

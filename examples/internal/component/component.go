@@ -74,7 +74,7 @@ func (c *Component) open() (err error) {
 		Limit: flowcontrol.Cost{Messages: c.MaxMessages, Bytes: c.MaxBytes},
 		// A batch that waits for room was accepted already: it is never refused
 		// because others wait, only delayed.
-		Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+		Queue: flowcontrol.QueueConfig{InOrder: true},
 		// The limit is what was promised about memory, and what load is a share of.
 		Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOff},
 	}

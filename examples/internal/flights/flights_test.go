@@ -101,7 +101,7 @@ func TestStatus(t *testing.T) {
 		{context.DeadlineExceeded, codes.DeadlineExceeded, "deadline"},
 		{status.Error(codes.ResourceExhausted, "later"), codes.ResourceExhausted, "later"},
 		{fmt.Errorf("reading: %w", status.Error(codes.NotFound, "ledger 9")), codes.NotFound, "ledger 9"},
-		{fmt.Errorf("ledger 7: %w", flowcontrol.ErrRefused), codes.Unavailable, "ledger 7"},
+		{fmt.Errorf("ledger 7: %w", flowcontrol.ErrRejected), codes.Unavailable, "ledger 7"},
 		{errors.New("x"), codes.Internal, "x"},
 	} {
 		got := status.Convert(flights.Status(tc.err))

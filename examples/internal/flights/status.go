@@ -18,7 +18,7 @@ import (
 //	ErrNoFlight, ledgers.ErrNotFound        NOT_FOUND
 //	ledgers.ErrCorrupt, events.ErrExtract   DATA_LOSS: asking again will not help
 //	ledgers.ErrBackend                      UNAVAILABLE
-//	flowcontrol.ErrRefused                  UNAVAILABLE
+//	flowcontrol.ErrRejected                  UNAVAILABLE
 //	the context's end                       CANCELLED or DEADLINE_EXCEEDED
 //	a status (from a server behind)         the same code
 //	anything else                           INTERNAL
@@ -47,7 +47,7 @@ func codeOf(err error) codes.Code {
 	if s, ok := status.FromError(err); ok {
 		return s.Code()
 	}
-	if errors.Is(err, ledgers.ErrBackend) || errors.Is(err, flowcontrol.ErrRefused) {
+	if errors.Is(err, ledgers.ErrBackend) || errors.Is(err, flowcontrol.ErrRejected) {
 		return codes.Unavailable
 	}
 	return codes.Internal

@@ -39,7 +39,7 @@ func New(cfg Config) (*Server, error) {
 		stage, err = flowcontrol.New(flowcontrol.Config{
 			Name:  "ttp-arrow-processor",
 			Limit: flowcontrol.Cost{Messages: DefaultStageBatches, Bytes: DefaultStageBytes},
-			Queue: flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+			Queue: flowcontrol.QueueConfig{InOrder: true},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("processor: %w", err)

@@ -27,7 +27,7 @@ func (r Rate) TryAcquire(_ context.Context, c flowcontrol.Cost) (flowcontrol.Per
 	if reservation.OK() {
 		after = reservation.DelayFrom(now)
 	}
-	return flowcontrol.Permit{}, &flowcontrol.Error{Reason: flowcontrol.ReasonRate, Stage: flowcontrol.StageTokens, RetryAfter: after, Cost: c}
+	return flowcontrol.Permit{}, &flowcontrol.Error{Reason: flowcontrol.ReasonRate, RetryAfter: after, Cost: c}
 }
 
 // Acquire waits for the tokens of c's messages.
@@ -36,7 +36,7 @@ func (r Rate) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcontrol.Perm
 		if ctx.Err() != nil {
 			return flowcontrol.Permit{}, ctx.Err()
 		}
-		return flowcontrol.Permit{}, &flowcontrol.Error{Reason: flowcontrol.ReasonDeadline, Stage: flowcontrol.StageTokens, Cost: c}
+		return flowcontrol.Permit{}, &flowcontrol.Error{Reason: flowcontrol.ReasonDeadline, Cost: c}
 	}
 	return flowcontrol.Permit{}, nil
 }

@@ -136,17 +136,17 @@ func TestPacedWaitEndsWithItsContextAndMaxWait(t *testing.T) {
 		th.SetFraction(0)
 		began := time.Now()
 		_, err := th.Acquire(t.Context(), one)
-		require.ErrorIs(t, err, ErrRefused)
+		require.ErrorIs(t, err, ErrRejected)
 		require.Equal(t, 20*time.Millisecond, time.Since(began))
-		ctx, cancel := context.WithTimeout(WithPatience(t.Context()), time.Millisecond)
+		ctx, cancel := context.WithTimeout(WithoutEarlyRejection(t.Context()), time.Millisecond)
 		defer cancel()
 		_, err = th.Acquire(ctx, one)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Zero(t, th.pacer.n)
-		require.Zero(t, th.pacer.waiting)
+		require.Zero(t, th.duty.working)
+		require.Zero(t, th.line.length)
 		st := th.Stats()
-		require.Equal(t, uint64(1), st.Refused.Of(ReasonMaxWait))
-		require.Equal(t, uint64(1), st.Refused.Of(ReasonCanceled))
+		require.Equal(t, uint64(1), st.Rejected.Of(ReasonMaxWait))
+		require.Equal(t, uint64(1), st.Rejected.Of(ReasonCanceled))
 	})
 }
 
@@ -164,42 +164,8 @@ func TestHurriedCallsAreRefusedWhileThereIsTime(t *testing.T) {
 		require.True(t, ok, err)
 		require.Equal(t, ReasonFraction, refusal.Reason)
 		require.Equal(t, 10*time.Millisecond, time.Since(began), "a sixteenth of its time")
-		require.Zero(t, th.pacer.n)
-		require.Zero(t, th.pacer.waiting)
-	})
-}
-
-// A caller that saw a fraction, and comes to the pacer after it has opened, is
-// not left in a line that nobody serves.
-func TestPacerOpenedInBetweenLetsPass(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{})
-		th.SetFraction(0)
-		th.SetFraction(1)
-		var v visit
-		paced, err := th.pacer.wait(t.Context(), forever, false, &v)
-		require.NoError(t, err)
-		require.False(t, paced)
-	})
-}
-
-func TestCallersThatHaveReadTheClockLearnWhetherTheyWaited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Limit: one, Rate: Rates{Messages: 1}, Burst: one})
-		began := time.Now()
-		p, waited, err := th.AcquireAt(t.Context(), one, th.Clock(began))
-		require.NoError(t, err)
-		require.False(t, waited)
-		p.ReleaseAt(Success, th.Clock(time.Now()))
-		require.Zero(t, th.InFlight())
-		_, waited, err = th.AcquireAt(t.Context(), one, th.Clock(time.Now()))
-		require.NoError(t, err)
-		require.True(t, waited)
-		require.InDelta(t, time.Second, time.Since(began), 10)
-		waited, err = th.PaceAt(t.Context(), one, th.Clock(time.Now()))
-		require.NoError(t, err)
-		require.True(t, waited)
-		require.InDelta(t, 2*time.Second, time.Since(began), 10)
+		require.Zero(t, th.duty.working)
+		require.Zero(t, th.line.length)
 	})
 }
 
