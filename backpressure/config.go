@@ -47,6 +47,20 @@ func (d Driver) String() string {
 	}
 }
 
+// MarshalText is String.
+func (d Driver) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText is the reverse of String, for flags and settings.
+func (d *Driver) UnmarshalText(text []byte) error {
+	for _, known := range []Driver{WorstStage, Aggregate} {
+		if string(text) == known.String() {
+			*d = known
+			return nil
+		}
+	}
+	return fmt.Errorf("driver is %q, want %s or %s", text, WorstStage, Aggregate)
+}
+
 // Config configures a [Controller]. A zero field is its default; negative is
 // off where "off" is said to exist.
 type Config struct {

@@ -101,13 +101,8 @@ func apply(cfg backpressure.Config, in *sluicepb.Settings) (backpressure.Config,
 		}
 	}
 	if in.Driver != nil {
-		switch *in.Driver {
-		case backpressure.WorstStage.String():
-			cfg.Driver = backpressure.WorstStage
-		case backpressure.Aggregate.String():
-			cfg.Driver = backpressure.Aggregate
-		default:
-			return cfg, reject(Invalid, "driver is %q, want %s or %s", *in.Driver, backpressure.WorstStage, backpressure.Aggregate)
+		if err := cfg.Driver.UnmarshalText([]byte(*in.Driver)); err != nil {
+			return cfg, &rejection{reason: Invalid, text: "settings", cause: err}
 		}
 	}
 	return cfg, nil
