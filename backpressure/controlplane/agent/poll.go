@@ -33,7 +33,9 @@ func (a *Agent) poll(ctx context.Context, service stockService) error {
 	for {
 		if now := time.Now(); now.Sub(beat) >= a.cfg.HeartbeatInterval || a.loaded() {
 			beat = now
-			if err := a.call(ctx, func(ctx context.Context) error { return service.beat(ctx, a.serviceID(), a.heartbeat()) }); err != nil {
+			if err := a.call(ctx, func(ctx context.Context) error {
+				return service.beat(ctx, a.serviceID(), a.heartbeat())
+			}); err != nil {
 				return err
 			}
 		}

@@ -67,7 +67,8 @@ func (a *Agent) connect(ctx context.Context) {
 		case connectivity.TransientFailure: // until the next attempt succeeds
 			a.reconnects[reconnectUnreachable].Add(1)
 			// A call that does not wait fails with what is wrong with the connection.
-			_, err := flowctlv1pb.Client{Conn: a.conn}.GetComponentStatus(ctx, &flowctlv1pb.ComponentStatusRequest{ServiceId: a.serviceID()})
+			request := &flowctlv1pb.ComponentStatusRequest{ServiceId: a.serviceID()}
+			_, err := flowctlv1pb.Client{Conn: a.conn}.GetComponentStatus(ctx, request)
 			a.log.Warn("control plane unreachable", "error", err)
 		}
 		if !conn.WaitForStateChange(ctx, state) {
@@ -110,7 +111,8 @@ func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.cfg.CallTimeout, 2*time.Second))
 	defer cancel()
 	ctx = convert.WithIncarnation(ctx, a.incarnation)
-	_, err := flowctlv1pb.Client{Conn: a.conn}.UnregisterComponent(ctx, &flowctlv1pb.UnregisterRequest{ServiceId: a.serviceID()})
+	request := &flowctlv1pb.UnregisterRequest{ServiceId: a.serviceID()}
+	_, err := flowctlv1pb.Client{Conn: a.conn}.UnregisterComponent(ctx, request)
 	if err != nil {
 		a.log.Debug("not unregistered", "error", err)
 	}
@@ -215,7 +217,8 @@ func reconnectReason(err error) int {
 		return reconnectForgotten
 	case code == codes.Aborted:
 		return reconnectReplaced
-	case code == codes.Unavailable, code == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
+	case code == codes.Unavailable, code == codes.DeadlineExceeded,
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
 		return reconnectUnreachable
 	default:
 		return reconnectRejected

@@ -42,7 +42,9 @@ func (f flowctlService) Heartbeat(ctx context.Context, in *flowctlpb.ServiceHear
 	return &emptypb.Empty{}, nil
 }
 
-func (f flowctlService) GetServiceStatus(_ context.Context, in *flowctlpb.ServiceInfo) (*flowctlpb.ServiceStatus, error) {
+func (f flowctlService) GetServiceStatus(
+	_ context.Context, in *flowctlpb.ServiceInfo,
+) (*flowctlpb.ServiceStatus, error) {
 	status, ok := f.s.registry.get(in.GetServiceId())
 	if !ok {
 		return nil, f.s.count(notRegistered(in.GetServiceId()))
@@ -75,7 +77,9 @@ type flowctlV1Service struct{ s *Server }
 // Undecoded implements wire.Undecoded.
 func (f flowctlV1Service) Undecoded(err error) { f.s.undecoded(err) }
 
-func (f flowctlV1Service) RegisterComponent(ctx context.Context, in *flowctlv1pb.RegisterRequest) (*flowctlv1pb.RegisterResponse, error) {
+func (f flowctlV1Service) RegisterComponent(
+	ctx context.Context, in *flowctlv1pb.RegisterRequest,
+) (*flowctlv1pb.RegisterResponse, error) {
 	c, heartbeat := convert.ComponentFromV1(in.GetComponent())
 	if id := in.GetComponentId(); id != "" {
 		c.ID = id
@@ -86,21 +90,27 @@ func (f flowctlV1Service) RegisterComponent(ctx context.Context, in *flowctlv1pb
 	return &flowctlv1pb.RegisterResponse{ServiceId: c.ID, AssignedTopics: c.OutputEventTypes}, nil
 }
 
-func (f flowctlV1Service) UnregisterComponent(ctx context.Context, in *flowctlv1pb.UnregisterRequest) (*emptypb.Empty, error) {
+func (f flowctlV1Service) UnregisterComponent(
+	ctx context.Context, in *flowctlv1pb.UnregisterRequest,
+) (*emptypb.Empty, error) {
 	if err := f.s.unregister(ctx, in.GetServiceId()); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
 }
 
-func (f flowctlV1Service) DiscoverComponents(_ context.Context, in *flowctlv1pb.DiscoveryRequest) (*flowctlv1pb.DiscoveryResponse, error) {
+func (f flowctlV1Service) DiscoverComponents(
+	_ context.Context, in *flowctlv1pb.DiscoveryRequest,
+) (*flowctlv1pb.DiscoveryResponse, error) {
 	filter := controlplane.Filter{
 		Kind:       convert.KindFromV1(in.GetType()),
 		EventTypes: in.GetEventTypes(),
 		Metadata:   in.GetMetadataFilters(),
 	}
 	response := &flowctlv1pb.DiscoveryResponse{}
-	for _, status := range f.s.registry.statuses(func(s *controlplane.Status) bool { return !s.Stale && filter.Matches(&s.Component) }) {
+	for _, status := range f.s.registry.statuses(func(s *controlplane.Status) bool {
+		return !s.Stale && filter.Matches(&s.Component)
+	}) {
 		response.Components = append(response.Components, convert.ComponentToV1(&status.Component, 0))
 	}
 	return response, nil
@@ -118,7 +128,9 @@ func (f flowctlV1Service) Heartbeat(ctx context.Context, in *flowctlv1pb.Heartbe
 	return &emptypb.Empty{}, nil
 }
 
-func (f flowctlV1Service) GetComponentStatus(_ context.Context, in *flowctlv1pb.ComponentStatusRequest) (*flowctlv1pb.ComponentStatusResponse, error) {
+func (f flowctlV1Service) GetComponentStatus(
+	_ context.Context, in *flowctlv1pb.ComponentStatusRequest,
+) (*flowctlv1pb.ComponentStatusResponse, error) {
 	status, ok := f.s.registry.get(in.GetServiceId())
 	if !ok {
 		return nil, f.s.count(notRegistered(in.GetServiceId()))
@@ -126,7 +138,9 @@ func (f flowctlV1Service) GetComponentStatus(_ context.Context, in *flowctlv1pb.
 	return statusToV1(&status), nil
 }
 
-func (f flowctlV1Service) ListComponents(_ context.Context, in *flowctlv1pb.ListComponentsRequest) (*flowctlv1pb.ListComponentsResponse, error) {
+func (f flowctlV1Service) ListComponents(
+	_ context.Context, in *flowctlv1pb.ListComponentsRequest,
+) (*flowctlv1pb.ListComponentsResponse, error) {
 	kind := convert.KindFromV1(in.GetTypeFilter())
 	response := &flowctlv1pb.ListComponentsResponse{}
 	for _, status := range f.s.registry.statuses(func(s *controlplane.Status) bool {

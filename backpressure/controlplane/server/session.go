@@ -61,7 +61,9 @@ type session struct {
 
 var errClosing = status.Error(codes.Unavailable, "controlplane: the control plane is closing")
 
-func newSession(s *Server, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string, heartbeat time.Duration) *session {
+func newSession(
+	s *Server, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string, heartbeat time.Duration,
+) *session {
 	return &session{
 		server: s, stream: stream, id: id, quiet: quietFor(heartbeat),
 		wake: make(chan struct{}, 1), sent: backpressure.Signal{Fraction: -1}, // differs from every signal
