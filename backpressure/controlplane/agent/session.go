@@ -118,9 +118,13 @@ func (a *Agent) leave(ctx context.Context) {
 	}
 }
 
-// coordinate serves Sluice's own stream: load up, signals down.
+// coordinate serves Sluice's own stream: load up, signals down. This goroutine
+// receives, a second one sends, and both have ended when coordinate returns. The
+// mode becomes Coordinated with the first signal, and not with the connection: a
+// server that has just restarted listens for an interval before it decides, and
+// until then the last fraction stays in force.
 func (a *Agent) coordinate(ctx context.Context) error {
-	parent := ctx
+	parent := ctx // tells the end of the agent from the end of a silent stream
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := sluicepb.NewCoordinationClient(a.conn).Coordinate(ctx)

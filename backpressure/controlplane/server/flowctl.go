@@ -13,7 +13,10 @@ import (
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// heartbeat takes a heartbeat of one of the stock services.
+// heartbeat takes a heartbeat of one of the stock services. An unknown id is
+// NOT_FOUND: stock components that know what that means register again, and those
+// that do not are remembered by the store. Taking it provisionally instead would
+// leave the former without their endpoint and event types for ever.
 func (s *Server) heartbeat(ctx context.Context, b *beat) error {
 	if err := s.mayFor(ctx, b.id); err != nil {
 		return s.count(err)
@@ -21,7 +24,8 @@ func (s *Server) heartbeat(ctx context.Context, b *beat) error {
 	return s.take(b)
 }
 
-// flowctlService is the older flowctl service over the server's registry.
+// flowctlService is the older flowctl service over the server's registry. Both
+// services see all components, whichever way each registered.
 type flowctlService struct{ s *Server }
 
 // Undecoded implements wire.Undecoded.
@@ -116,6 +120,8 @@ func (f flowctlV1Service) DiscoverComponents(
 	return response, nil
 }
 
+// Heartbeat merges the metrics into those that are known, as deployed servers do:
+// a component may send only those that changed. Status 0 keeps the last one.
 func (f flowctlV1Service) Heartbeat(ctx context.Context, in *flowctlv1pb.HeartbeatRequest) (*emptypb.Empty, error) {
 	if n, most := len(in.GetMetrics()), f.s.cfg.Limits.Metrics; n > most { // before they are parsed
 		return nil, f.s.count(reject(TooMany, "%d metrics, at most %d are kept of a component", n, most))
@@ -151,6 +157,8 @@ func (f flowctlV1Service) ListComponents(
 	return response, nil
 }
 
+// statusToV1 shows a component whose heartbeats stopped as unhealthy, as deployed
+// servers do, whatever it last said of itself.
 func statusToV1(status *controlplane.Status) *flowctlv1pb.ComponentStatusResponse {
 	health := status.Health
 	if status.Stale {
