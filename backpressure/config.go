@@ -9,19 +9,13 @@ import (
 	"time"
 )
 
-// The defaults of a [Config].
+// Defaults of a [Config] that programs show to their users.
 const (
-	DefaultMaxInFlight        = 10_000
-	DefaultActivation         = 0.80
-	DefaultRecovery           = 0.60
-	DefaultFloor              = 0.05
-	DefaultSafeFraction       = 0.5
-	DefaultInterval           = time.Second
-	DefaultTick               = 250 * time.Millisecond
-	DefaultTTL                = 30 * time.Second
-	DefaultMaxServices        = 16_384
-	DefaultMaxServiceInFlight = 10_000_000
-	DefaultMaxClockSkew       = 5 * time.Minute
+	DefaultMaxInFlight  = 10_000
+	DefaultActivation   = 0.80
+	DefaultRecovery     = 0.60
+	DefaultFloor        = 0.05
+	DefaultSafeFraction = 0.5
 )
 
 // Driver says which load a path's decision follows.
@@ -45,6 +39,20 @@ func (d Driver) String() string {
 	default:
 		return fmt.Sprintf("driver(%d)", uint8(d))
 	}
+}
+
+// MarshalText is String.
+func (d Driver) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText is the reverse of String, for flags and settings.
+func (d *Driver) UnmarshalText(text []byte) error {
+	for _, known := range []Driver{WorstStage, Aggregate} {
+		if string(text) == known.String() {
+			*d = known
+			return nil
+		}
+	}
+	return fmt.Errorf("driver is %q, want %s or %s", text, WorstStage, Aggregate)
 }
 
 // Config configures a [Controller]. A zero field is its default; negative is
@@ -104,12 +112,12 @@ func (c Config) withDefaults() Config {
 	}
 	c.Floor = cmp.Or(c.Floor, DefaultFloor)
 	c.SafeFraction = cmp.Or(c.SafeFraction, DefaultSafeFraction)
-	c.Interval = cmp.Or(c.Interval, DefaultInterval)
-	c.Tick = cmp.Or(c.Tick, DefaultTick)
-	c.TTL = cmp.Or(c.TTL, DefaultTTL)
-	c.MaxServices = cmp.Or(c.MaxServices, DefaultMaxServices)
-	c.MaxServiceInFlight = cmp.Or(c.MaxServiceInFlight, DefaultMaxServiceInFlight)
-	c.MaxClockSkew = cmp.Or(c.MaxClockSkew, DefaultMaxClockSkew)
+	c.Interval = cmp.Or(c.Interval, time.Second)
+	c.Tick = cmp.Or(c.Tick, 250*time.Millisecond)
+	c.TTL = cmp.Or(c.TTL, 30*time.Second)
+	c.MaxServices = cmp.Or(c.MaxServices, 16_384)
+	c.MaxServiceInFlight = cmp.Or(c.MaxServiceInFlight, 10_000_000)
+	c.MaxClockSkew = cmp.Or(c.MaxClockSkew, 5*time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

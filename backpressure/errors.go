@@ -44,15 +44,6 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// Reasons returns every reason, in order.
-func Reasons() []Reason {
-	all := make([]Reason, reasons)
-	for i := range all {
-		all[i] = Reason(i)
-	}
-	return all
-}
-
 // Error carries the facts of a rejection.
 type Error struct {
 	Reason    Reason

@@ -117,7 +117,10 @@ func (c *Config) checkTime(id string, t time.Time, now func() time.Time) *Error 
 		return nil
 	}
 	if skew := now().Sub(t).Abs(); skew > c.MaxClockSkew {
-		return &Error{Reason: ClockSkew, ServiceID: shorten(id), Field: "Time", Value: skew.String() + " away", Want: "at most " + c.MaxClockSkew.String()}
+		return &Error{
+			Reason: ClockSkew, ServiceID: shorten(id), Field: "Time",
+			Value: skew.String() + " away", Want: "at most " + c.MaxClockSkew.String(),
+		}
 	}
 	return nil
 }
@@ -133,7 +136,10 @@ func CheckID(id string) error {
 
 func checkID(field, id string) *Error {
 	if id == "" || len(id) > MaxIDLength {
-		return &Error{Reason: BadID, Field: field, Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(MaxIDLength)}
+		return &Error{
+			Reason: BadID, Field: field,
+			Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(MaxIDLength),
+		}
 	}
 	plain := true
 	for i := range len(id) {

@@ -54,10 +54,16 @@ func (c *Controller) checkSignalLocked(cfg *Config, s *Signal) *Error {
 		return e
 	}
 	if !(s.Fraction >= 0 && s.Fraction <= 1) {
-		return &Error{Reason: BadNumber, ServiceID: shorten(s.ServiceID), Field: "Fraction", Value: formatFloat(s.Fraction), Want: "0 to 1"}
+		return &Error{
+			Reason: BadNumber, ServiceID: shorten(s.ServiceID), Field: "Fraction",
+			Value: formatFloat(s.Fraction), Want: "0 to 1",
+		}
 	}
 	if !(s.Load >= 0 && s.Load <= maxLoad) {
-		return &Error{Reason: BadNumber, ServiceID: shorten(s.ServiceID), Field: "Load", Value: formatFloat(s.Load), Want: "0 to " + strconv.Itoa(maxLoad)}
+		return &Error{
+			Reason: BadNumber, ServiceID: shorten(s.ServiceID), Field: "Load",
+			Value: formatFloat(s.Load), Want: "0 to " + strconv.Itoa(maxLoad),
+		}
 	}
 	if !s.Time.IsZero() {
 		if e := cfg.checkTime(s.ServiceID, s.Time, time.Now); e != nil {

@@ -126,6 +126,9 @@ func (p plant) run(t *testing.T) (o outcome) {
 // TestGradualHoldsTheLoad: 1.5 and 3 times the capacity without a hard reject,
 // ten times with under 1 %; open again within 10 s, and one activation each.
 func TestGradualHoldsTheLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a simulation: run without -short")
+	}
 	for _, drain := range []float64{1, 2} {
 		for overload, within := range map[float64]float64{1.5: 0.05, 3: 0.05, 10: 0.10} {
 			t.Run(fmt.Sprintf("drains in %v s, %v times", drain, overload), func(t *testing.T) {
@@ -151,6 +154,9 @@ func TestGradualHoldsTheLoad(t *testing.T) {
 // the capacity, then half of it, under both policies. # is the load, | the
 // fraction.
 func TestPolicyCurves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a simulation: run without -short")
+	}
 	for _, policy := range []backpressure.Policy{backpressure.Step{}, backpressure.Gradual{}} {
 		var picture strings.Builder
 		var hard float64

@@ -146,6 +146,9 @@ func waste(t *testing.T, stages int, overload float64) (goodput float64, p99 tim
 // TestNothingIsWastedUpstream: the decision reaches the entry, so that the
 // first stage does no work that the last one cannot take.
 func TestNothingIsWastedUpstream(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a simulation: run without -short")
+	}
 	for _, stages := range []int{2, 3} {
 		for _, overload := range []float64{2, 4} {
 			t.Run(fmt.Sprintf("%d stages at %vx", stages, overload), func(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -37,7 +38,7 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
-	os.Exit(run(ctx, os.Args[1:], os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
 // heapGrowth is the collector's goal in percent, unless GOGC says another. Most
@@ -45,94 +46,163 @@ func main() {
 // Go's 100 percent, ten thousand agents would let it keep 370 MiB of garbage.
 const heapGrowth = 35
 
-// run returns the exit code: 0 in the end, 1 for a failure, 2 for bad flags.
-func run(ctx context.Context, args []string, stderr io.Writer) int {
+// settings are what the flags say.
+type settings struct {
+	grpc, http                 string
+	decision                   backpressure.Config
+	policy                     string
+	certificate, key, clientCA string
+	admins                     string
+	tokenFile, adminTokenFile  string
+	folder                     string
+	version                    bool
+}
+
+func newFlags(s *settings, stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("sluice-controlplane", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	grpcAddress := flags.String("grpc", "127.0.0.1:8080", "gRPC `address`")
-	httpAddress := flags.String("http", "127.0.0.1:8087", "HTTP `address` of metrics, health and the live page; empty: none")
-	activation := flags.Float64("activation", backpressure.DefaultActivation, "`load` (0..1) at which backpressure begins")
-	recovery := flags.Float64("recovery", backpressure.DefaultRecovery, "`load` (0..1) at which backpressure ends")
-	maxInFlight := flags.Int64("max-in-flight", backpressure.DefaultMaxInFlight, "`messages` in flight over all components that count as a load of 1; 0: no limit")
-	policy := flags.String("policy", "gradual", "`name` of the policy: gradual, or step (half while active)")
-	driver := flags.String("driver", backpressure.WorstStage.String(), "`load` that drives: worst_stage or aggregate")
-	certificate := flags.String("tls-cert", "", "PEM `file` of the server's certificate; switches TLS on")
-	key := flags.String("tls-key", "", "PEM `file` of its key")
-	clientCA := flags.String("tls-client-ca", "", "PEM `file` of the authorities of client certificates; switches mutual TLS on")
-	admins := flags.String("admins", "", "`names` in client certificates, separated by commas, that may change settings")
-	tokenFile := flags.String("token-file", "", "`file` with the bearer token that every call must carry")
-	adminTokenFile := flags.String("admin-token-file", "", "`file` with the bearer token of callers that may change settings; default: that of -token-file")
-	folder := flags.String("folder", "", "`folder` that remembers stock components and changed settings over a restart; empty: nothing is remembered")
+	flags.StringVar(&s.grpc, "grpc", "127.0.0.1:8080", "gRPC `address`")
+	flags.StringVar(&s.http, "http", "127.0.0.1:8087", "HTTP `address` of metrics, health and the live page; empty: none")
+	flags.Float64Var(&s.decision.Activation, "activation", backpressure.DefaultActivation, "`load` (0..1) at which backpressure begins")
+	flags.Float64Var(&s.decision.Recovery, "recovery", backpressure.DefaultRecovery, "`load` (0..1) at which backpressure ends")
+	flags.Int64Var(&s.decision.MaxInFlight, "max-in-flight", backpressure.DefaultMaxInFlight,
+		"`messages` in flight over all components that count as a load of 1; 0: no limit")
+	flags.StringVar(&s.policy, "policy", "gradual", "`name` of the policy: gradual, or step (half while active)")
+	flags.TextVar(&s.decision.Driver, "driver", backpressure.WorstStage, "`load` that drives: worst_stage or aggregate")
+	flags.StringVar(&s.certificate, "tls-cert", "", "PEM `file` of the server's certificate; switches TLS on")
+	flags.StringVar(&s.key, "tls-key", "", "PEM `file` of its key")
+	flags.StringVar(&s.clientCA, "tls-client-ca", "", "PEM `file` of the authorities of client certificates; switches mutual TLS on")
+	flags.StringVar(&s.admins, "admins", "", "`names` in client certificates, separated by commas, that may change settings")
+	flags.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that every call must carry")
+	flags.StringVar(&s.adminTokenFile, "admin-token-file", "",
+		"`file` with the bearer token of callers that may change settings; default: that of -token-file")
+	flags.StringVar(&s.folder, "folder", "",
+		"`folder` that remembers stock components and changed settings over a restart; empty: nothing is remembered")
+	flags.BoolVar(&s.version, "version", false, "print the version and end")
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "sluice-controlplane is the control plane of a pipeline. Each flag has an environment variable:")
+		fmt.Fprintf(stderr, "%s is -max-in-flight, and so on. A flag wins over its variable.\n\n", variable("max-in-flight"))
+		flags.PrintDefaults()
+	}
+	return flags
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "FLOWCTL_CONTROLPLANE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// parse reads the flags and, for those that are not given, the environment.
+func parse(args []string, lookup func(string) (string, bool), stderr io.Writer) (s settings, err error) {
+	flags := newFlags(&s, stderr)
 	if err := flags.Parse(args); err != nil {
-		return 2
+		return s, err
 	}
-	decision := backpressure.Config{Activation: *activation, Recovery: *recovery}
-	switch decision.MaxInFlight = *maxInFlight; {
-	case *maxInFlight == 0:
-		decision.MaxInFlight = -1
-	case *maxInFlight < 0:
-		fmt.Fprintf(stderr, "sluice-controlplane: -max-in-flight is %d, want a number of messages, or 0 for no limit\n", *maxInFlight)
-		return 2
+	if flags.NArg() > 0 {
+		return s, fmt.Errorf("%q is no flag: sluice-controlplane takes flags only", flags.Arg(0))
 	}
-	switch *policy {
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var problems []error
+	flags.VisitAll(func(f *flag.Flag) {
+		if value, ok := lookup(variable(f.Name)); ok && !given[f.Name] {
+			if err := flags.Set(f.Name, value); err != nil {
+				problems = append(problems, fmt.Errorf("%s is %q: %w", variable(f.Name), value, err))
+			}
+		}
+	})
+	return s, errors.Join(append(problems, s.check())...)
+}
+
+// check names the flag of each setting that is wrong.
+func (s *settings) check() error {
+	var problems []error
+	wrong := func(flag string, value any, want string) {
+		problems = append(problems, fmt.Errorf("-%s is %v, want %s", flag, value, want))
+	}
+	d := &s.decision
+	if !(d.Activation > 0 && d.Activation <= 1) {
+		wrong("activation", d.Activation, "above 0 and at most 1")
+	}
+	if !(d.Recovery > 0 && d.Recovery < d.Activation) {
+		wrong("recovery", d.Recovery, fmt.Sprintf("above 0 and below -activation (%v)", d.Activation))
+	}
+	switch {
+	case d.MaxInFlight == 0:
+		d.MaxInFlight = -1
+	case d.MaxInFlight < 0:
+		wrong("max-in-flight", d.MaxInFlight, "a number of messages, or 0 for no limit")
+	}
+	switch s.policy {
 	case "gradual":
 	case "step":
-		decision.Policy = backpressure.Step{}
+		d.Policy = backpressure.Step{}
 	default:
-		fmt.Fprintf(stderr, "sluice-controlplane: -policy is %q, want gradual or step\n", *policy)
-		return 2
+		wrong("policy", strconv.Quote(s.policy), "gradual or step")
 	}
-	switch *driver {
-	case backpressure.WorstStage.String():
-	case backpressure.Aggregate.String():
-		decision.Driver = backpressure.Aggregate
-	default:
-		fmt.Fprintf(stderr, "sluice-controlplane: -driver is %q, want worst_stage or aggregate\n", *driver)
-		return 2
+	return errors.Join(problems...)
+}
+
+// server is the configuration of the control plane itself.
+func (s *settings) server() (server.Config, error) {
+	cfg := server.Config{Decision: s.decision, Folder: s.folder}
+	if s.admins != "" {
+		cfg.Admins = strings.Split(s.admins, ",")
 	}
-	secure, err := tlsConfig(*certificate, *key, *clientCA)
-	if err != nil {
+	var err error
+	if cfg.Token, err = readToken("token-file", s.tokenFile); err != nil {
+		return cfg, err
+	}
+	cfg.AdminToken, err = readToken("admin-token-file", s.adminTokenFile)
+	return cfg, err
+}
+
+// run returns the exit code: 0 in the end, 1 for a failure, 2 for bad flags.
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
+	fail := func(code int, err error) int {
 		fmt.Fprintln(stderr, "sluice-controlplane:", err)
-		return 2
+		return code
 	}
-	plane := server.Config{Decision: decision, Folder: *folder}
-	if *admins != "" {
-		plane.Admins = strings.Split(*admins, ",")
+	s, err := parse(args, lookup, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return fail(2, err)
+	case s.version:
+		fmt.Fprintln(stdout, "sluice-controlplane", version())
+		return 0
 	}
-	for file, token := range map[*string]*string{tokenFile: &plane.Token, adminTokenFile: &plane.AdminToken} {
-		if *file == "" {
-			continue
-		}
-		if *token, err = readToken(*file); err != nil {
-			fmt.Fprintln(stderr, "sluice-controlplane:", err)
-			return 2
-		}
-	}
-	listeners := map[string]net.Listener{}
-	for name, address := range map[string]string{"grpc": *grpcAddress, "http": *httpAddress} {
-		if address == "" {
-			continue
-		}
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			fmt.Fprintf(stderr, "sluice-controlplane: %v; -%s chooses another address\n", err, name)
-			return 1
-		}
-		listeners[name] = listener
-	}
-	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	err = serve.Run(ctx, serve.Config{
-		GRPC:   listeners["grpc"],
-		HTTP:   listeners["http"],
-		Server: plane,
-		TLS:    secure,
-		Logger: logger,
-	})
+	secure, err := tlsConfig(s.certificate, s.key, s.clientCA)
 	if err != nil {
-		fmt.Fprintln(stderr, "sluice-controlplane:", err)
-		return 1
+		return fail(2, err)
+	}
+	plane, err := s.server()
+	if err != nil {
+		return fail(2, err)
+	}
+	cfg := serve.Config{Server: plane, TLS: secure, Version: version(), Logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	if cfg.GRPC, err = net.Listen("tcp", s.grpc); err != nil {
+		return fail(1, fmt.Errorf("%w; -grpc chooses another address", err))
+	}
+	if s.http != "" {
+		if cfg.HTTP, err = net.Listen("tcp", s.http); err != nil {
+			cfg.GRPC.Close()
+			return fail(1, fmt.Errorf("%w; -http chooses another address", err))
+		}
+	}
+	if err := serve.Run(ctx, cfg); err != nil {
+		return fail(1, err)
 	}
 	return 0
+}
+
+// version is the module's, as go install recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
 }
 
 // tlsConfig is nil without files.
@@ -162,14 +232,18 @@ func tlsConfig(certificate, key, clientCA string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-func readToken(file string) (string, error) {
+// readToken reads the token that flag names, "" without a file.
+func readToken(flag, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("-%s: %w", flag, err)
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" {
-		return "", fmt.Errorf("%s is empty, want a token", file)
+		return "", fmt.Errorf("-%s: %s is empty, want a token", flag, file)
 	}
 	return token, nil
 }

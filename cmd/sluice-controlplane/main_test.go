@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/backpressure"
 )
 
 func TestBadFlagsAreNamed(t *testing.T) {
@@ -19,19 +21,52 @@ func TestBadFlagsAreNamed(t *testing.T) {
 	for want, args := range map[string][]string{
 		"want a number":          {"-max-in-flight", "-1"},
 		"-policy is \"linear\"":  {"-policy", "linear"},
-		"-driver is \"mean\"":    {"-driver", "mean"},
+		"driver is \"mean\"":     {"-driver", "mean"},
+		"\"serve\" is no flag":   {"serve"},
+		"-recovery is 0.7":       {"-activation", "0.5", "-recovery", "0.7"},
+		"-activation is 7":       {"-activation", "7"},
 		"-tls-cert and -tls-key": {"-tls-client-ca", "ca.pem"},
 		"no such file":           {"-tls-cert", "missing.pem", "-tls-key", "missing.pem"},
 		"want a token":           {"-token-file", empty},
 		"flag provided but not":  {"-nonsense"},
 	} {
 		var out bytes.Buffer
-		require.Equal(t, 2, run(t.Context(), args, &out), "%v", args)
+		require.Equal(t, 2, run(t.Context(), args, none, &out, &out), "%v", args)
 		require.Contains(t, out.String(), want)
 	}
 	var out bytes.Buffer
-	require.Equal(t, 1, run(t.Context(), []string{"-grpc", "127.0.0.1:0", "-http", "", "-activation", "0.5", "-recovery", "0.7"}, &out))
-	require.Contains(t, out.String(), "Recovery is 0.7")
+	require.Equal(t, 1, run(t.Context(), []string{"-grpc", "no such host:-1"}, none, &out, &out))
+	require.Contains(t, out.String(), "-grpc chooses another address")
+}
+
+func none(string) (string, bool) { return "", false }
+
+func TestHelpAndVersionAreNoFailures(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, 0, run(t.Context(), []string{"-h"}, none, &stdout, &stderr))
+	require.Contains(t, stderr.String(), "-max-in-flight")
+	require.Contains(t, stderr.String(), "FLOWCTL_CONTROLPLANE_MAX_IN_FLIGHT")
+	stderr.Reset()
+	require.Equal(t, 0, run(t.Context(), []string{"-version"}, none, &stdout, &stderr))
+	require.Contains(t, stdout.String(), "sluice-controlplane ")
+	require.Empty(t, stderr.String())
+}
+
+func TestEachFlagHasAVariable(t *testing.T) {
+	environment := map[string]string{
+		"FLOWCTL_CONTROLPLANE_ACTIVATION": "0.9", "FLOWCTL_CONTROLPLANE_RECOVERY": "0.7", "FLOWCTL_CONTROLPLANE_DRIVER": "aggregate",
+		"FLOWCTL_CONTROLPLANE_MAX_IN_FLIGHT": "0", "FLOWCTL_CONTROLPLANE_FOLDER": "/var/lib/sluice", "FLOWCTL_CONTROLPLANE_POLICY": "step",
+	}
+	lookup := func(name string) (string, bool) { v, ok := environment[name]; return v, ok }
+	s, err := parse([]string{"-recovery", "0.5"}, lookup, io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, backpressure.Config{
+		Activation: 0.9, Recovery: 0.5, Driver: backpressure.Aggregate, MaxInFlight: -1, Policy: backpressure.Step{},
+	}, s.decision, "a flag wins")
+	require.Equal(t, "/var/lib/sluice", s.folder)
+	environment["FLOWCTL_CONTROLPLANE_ACTIVATION"] = "high"
+	_, err = parse(nil, lookup, io.Discard)
+	require.ErrorContains(t, err, `FLOWCTL_CONTROLPLANE_ACTIVATION is "high"`)
 }
 
 func TestRunsUntilTold(t *testing.T) {
@@ -41,7 +76,7 @@ func TestRunsUntilTold(t *testing.T) {
 	exit := make(chan int, 1)
 	go func() {
 		defer stderr.Close()
-		exit <- run(ctx, []string{"-grpc", "127.0.0.1:0", "-http", "127.0.0.1:0"}, stderr)
+		exit <- run(ctx, []string{"-grpc", "127.0.0.1:0", "-http", "127.0.0.1:0"}, none, stderr, stderr)
 	}()
 	var all strings.Builder
 	for lines := bufio.NewScanner(says); lines.Scan(); {

@@ -28,7 +28,9 @@ func (a *Agent) Discover(ctx context.Context, filter controlplane.Filter) ([]con
 
 // Discover asks the control plane behind conn for the components that match
 // filter. Its order is that of the ids.
-func Discover(ctx context.Context, conn grpc.ClientConnInterface, filter controlplane.Filter) ([]controlplane.Component, error) {
+func Discover(
+	ctx context.Context, conn grpc.ClientConnInterface, filter controlplane.Filter,
+) ([]controlplane.Component, error) {
 	wanted := filter.Metadata
 	if filter.PipelineID != "" {
 		wanted = map[string]string{controlplane.PipelineKey: filter.PipelineID}
@@ -73,7 +75,8 @@ func Topology(ctx context.Context, conn grpc.ClientConnInterface) (*topology.Gra
 		return nil, fmt.Errorf("agent: the control plane's topology does not decode: %w", err)
 	}
 	if graph.Schema > topology.Schema {
-		return nil, fmt.Errorf("agent: the control plane's topology has schema %d, this program reads up to %d: update it", graph.Schema, topology.Schema)
+		return nil, fmt.Errorf("agent: the control plane's topology has schema %d, this program reads up to %d: update it",
+			graph.Schema, topology.Schema)
 	}
 	return graph, nil
 }

@@ -33,7 +33,9 @@ func (a *Agent) poll(ctx context.Context, service stockService) error {
 	for {
 		if now := time.Now(); now.Sub(beat) >= a.cfg.HeartbeatInterval || a.loaded() {
 			beat = now
-			if err := a.call(ctx, func(ctx context.Context) error { return service.beat(ctx, a.serviceID(), a.heartbeat()) }); err != nil {
+			if err := a.call(ctx, func(ctx context.Context) error {
+				return service.beat(ctx, a.serviceID(), a.heartbeat())
+			}); err != nil {
 				return err
 			}
 		}
@@ -114,12 +116,14 @@ func (a *Agent) readOthers(ctx context.Context, service stockService, known map[
 	return nil
 }
 
+// call bounds one call to the control plane by CallTimeout.
 func (a *Agent) call(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
 	defer cancel()
 	return f(ctx)
 }
 
+// newerService is flowctl.v1, through which deployed control planes show metrics.
 func newerService(conn grpc.ClientConnInterface) stockService {
 	client := flowctlv1pb.Client{Conn: conn}
 	return stockService{
@@ -143,6 +147,8 @@ func newerService(conn grpc.ClientConnInterface) stockService {
 	}
 }
 
+// olderService is flowctl's first service. Deployed control planes that have both
+// drop the metrics of its heartbeats, so it is the second choice.
 func olderService(conn grpc.ClientConnInterface) stockService {
 	client := flowctlpb.Client{Conn: conn}
 	return stockService{

@@ -67,7 +67,8 @@ func (a *Agent) connect(ctx context.Context) {
 		case connectivity.TransientFailure: // until the next attempt succeeds
 			a.reconnects[reconnectUnreachable].Add(1)
 			// A call that does not wait fails with what is wrong with the connection.
-			_, err := flowctlv1pb.Client{Conn: a.conn}.GetComponentStatus(ctx, &flowctlv1pb.ComponentStatusRequest{ServiceId: a.serviceID()})
+			request := &flowctlv1pb.ComponentStatusRequest{ServiceId: a.serviceID()}
+			_, err := flowctlv1pb.Client{Conn: a.conn}.GetComponentStatus(ctx, request)
 			a.log.Warn("control plane unreachable", "error", err)
 		}
 		if !conn.WaitForStateChange(ctx, state) {
@@ -110,15 +111,20 @@ func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.cfg.CallTimeout, 2*time.Second))
 	defer cancel()
 	ctx = convert.WithIncarnation(ctx, a.incarnation)
-	_, err := flowctlv1pb.Client{Conn: a.conn}.UnregisterComponent(ctx, &flowctlv1pb.UnregisterRequest{ServiceId: a.serviceID()})
+	request := &flowctlv1pb.UnregisterRequest{ServiceId: a.serviceID()}
+	_, err := flowctlv1pb.Client{Conn: a.conn}.UnregisterComponent(ctx, request)
 	if err != nil {
 		a.log.Debug("not unregistered", "error", err)
 	}
 }
 
-// coordinate serves Sluice's own stream: load up, signals down.
+// coordinate serves Sluice's own stream: load up, signals down. This goroutine
+// receives, a second one sends, and both have ended when coordinate returns. The
+// mode becomes Coordinated with the first signal, and not with the connection: a
+// server that has just restarted listens for an interval before it decides, and
+// until then the last fraction stays in force.
 func (a *Agent) coordinate(ctx context.Context) error {
-	parent := ctx
+	parent := ctx // tells the end of the agent from the end of a silent stream
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := sluicepb.NewCoordinationClient(a.conn).Coordinate(ctx)
@@ -215,7 +221,8 @@ func reconnectReason(err error) int {
 		return reconnectForgotten
 	case code == codes.Aborted:
 		return reconnectReplaced
-	case code == codes.Unavailable, code == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
+	case code == codes.Unavailable, code == codes.DeadlineExceeded,
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
 		return reconnectUnreachable
 	default:
 		return reconnectRejected

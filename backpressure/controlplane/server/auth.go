@@ -26,13 +26,17 @@ func BearerToken(tokens ...string) []grpc.ServerOption {
 		return status.Error(codes.Unauthenticated, "controlplane: this control plane wants a bearer token")
 	}
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		grpc.ChainUnaryInterceptor(func(
+			ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+		) (any, error) {
 			if err := check(ctx, info.FullMethod); err != nil {
 				return nil, err
 			}
 			return handler(ctx, req)
 		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		grpc.ChainStreamInterceptor(func(
+			srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+		) error {
 			if err := check(stream.Context(), info.FullMethod); err != nil {
 				return err
 			}
@@ -41,7 +45,9 @@ func BearerToken(tokens ...string) []grpc.ServerOption {
 	}
 }
 
-// carries says whether the call has one of the tokens. An empty token is none.
+// carries says whether the call has one of the tokens. An empty token is none, so
+// that a setting that was left out admits no caller. The comparison takes the same
+// time whatever the caller guessed right.
 func carries(ctx context.Context, tokens ...string) bool {
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, value := range md.Get("authorization") {

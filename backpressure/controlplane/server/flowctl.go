@@ -13,7 +13,10 @@ import (
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// heartbeat takes a heartbeat of one of the stock services.
+// heartbeat takes a heartbeat of one of the stock services. An unknown id is
+// NOT_FOUND: stock components that know what that means register again, and those
+// that do not are remembered by the store. Taking it provisionally instead would
+// leave the former without their endpoint and event types for ever.
 func (s *Server) heartbeat(ctx context.Context, b *beat) error {
 	if err := s.mayFor(ctx, b.id); err != nil {
 		return s.count(err)
@@ -21,7 +24,8 @@ func (s *Server) heartbeat(ctx context.Context, b *beat) error {
 	return s.take(b)
 }
 
-// flowctlService is the older flowctl service over the server's registry.
+// flowctlService is the older flowctl service over the server's registry. Both
+// services see all components, whichever way each registered.
 type flowctlService struct{ s *Server }
 
 // Undecoded implements wire.Undecoded.
@@ -42,7 +46,9 @@ func (f flowctlService) Heartbeat(ctx context.Context, in *flowctlpb.ServiceHear
 	return &emptypb.Empty{}, nil
 }
 
-func (f flowctlService) GetServiceStatus(_ context.Context, in *flowctlpb.ServiceInfo) (*flowctlpb.ServiceStatus, error) {
+func (f flowctlService) GetServiceStatus(
+	_ context.Context, in *flowctlpb.ServiceInfo,
+) (*flowctlpb.ServiceStatus, error) {
 	status, ok := f.s.registry.get(in.GetServiceId())
 	if !ok {
 		return nil, f.s.count(notRegistered(in.GetServiceId()))
@@ -75,7 +81,9 @@ type flowctlV1Service struct{ s *Server }
 // Undecoded implements wire.Undecoded.
 func (f flowctlV1Service) Undecoded(err error) { f.s.undecoded(err) }
 
-func (f flowctlV1Service) RegisterComponent(ctx context.Context, in *flowctlv1pb.RegisterRequest) (*flowctlv1pb.RegisterResponse, error) {
+func (f flowctlV1Service) RegisterComponent(
+	ctx context.Context, in *flowctlv1pb.RegisterRequest,
+) (*flowctlv1pb.RegisterResponse, error) {
 	c, heartbeat := convert.ComponentFromV1(in.GetComponent())
 	if id := in.GetComponentId(); id != "" {
 		c.ID = id
@@ -86,26 +94,34 @@ func (f flowctlV1Service) RegisterComponent(ctx context.Context, in *flowctlv1pb
 	return &flowctlv1pb.RegisterResponse{ServiceId: c.ID, AssignedTopics: c.OutputEventTypes}, nil
 }
 
-func (f flowctlV1Service) UnregisterComponent(ctx context.Context, in *flowctlv1pb.UnregisterRequest) (*emptypb.Empty, error) {
+func (f flowctlV1Service) UnregisterComponent(
+	ctx context.Context, in *flowctlv1pb.UnregisterRequest,
+) (*emptypb.Empty, error) {
 	if err := f.s.unregister(ctx, in.GetServiceId()); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
 }
 
-func (f flowctlV1Service) DiscoverComponents(_ context.Context, in *flowctlv1pb.DiscoveryRequest) (*flowctlv1pb.DiscoveryResponse, error) {
+func (f flowctlV1Service) DiscoverComponents(
+	_ context.Context, in *flowctlv1pb.DiscoveryRequest,
+) (*flowctlv1pb.DiscoveryResponse, error) {
 	filter := controlplane.Filter{
 		Kind:       convert.KindFromV1(in.GetType()),
 		EventTypes: in.GetEventTypes(),
 		Metadata:   in.GetMetadataFilters(),
 	}
 	response := &flowctlv1pb.DiscoveryResponse{}
-	for _, status := range f.s.registry.statuses(func(s *controlplane.Status) bool { return !s.Stale && filter.Matches(&s.Component) }) {
+	for _, status := range f.s.registry.statuses(func(s *controlplane.Status) bool {
+		return !s.Stale && filter.Matches(&s.Component)
+	}) {
 		response.Components = append(response.Components, convert.ComponentToV1(&status.Component, 0))
 	}
 	return response, nil
 }
 
+// Heartbeat merges the metrics into those that are known, as deployed servers do:
+// a component may send only those that changed. Status 0 keeps the last one.
 func (f flowctlV1Service) Heartbeat(ctx context.Context, in *flowctlv1pb.HeartbeatRequest) (*emptypb.Empty, error) {
 	if n, most := len(in.GetMetrics()), f.s.cfg.Limits.Metrics; n > most { // before they are parsed
 		return nil, f.s.count(reject(TooMany, "%d metrics, at most %d are kept of a component", n, most))
@@ -118,7 +134,9 @@ func (f flowctlV1Service) Heartbeat(ctx context.Context, in *flowctlv1pb.Heartbe
 	return &emptypb.Empty{}, nil
 }
 
-func (f flowctlV1Service) GetComponentStatus(_ context.Context, in *flowctlv1pb.ComponentStatusRequest) (*flowctlv1pb.ComponentStatusResponse, error) {
+func (f flowctlV1Service) GetComponentStatus(
+	_ context.Context, in *flowctlv1pb.ComponentStatusRequest,
+) (*flowctlv1pb.ComponentStatusResponse, error) {
 	status, ok := f.s.registry.get(in.GetServiceId())
 	if !ok {
 		return nil, f.s.count(notRegistered(in.GetServiceId()))
@@ -126,7 +144,9 @@ func (f flowctlV1Service) GetComponentStatus(_ context.Context, in *flowctlv1pb.
 	return statusToV1(&status), nil
 }
 
-func (f flowctlV1Service) ListComponents(_ context.Context, in *flowctlv1pb.ListComponentsRequest) (*flowctlv1pb.ListComponentsResponse, error) {
+func (f flowctlV1Service) ListComponents(
+	_ context.Context, in *flowctlv1pb.ListComponentsRequest,
+) (*flowctlv1pb.ListComponentsResponse, error) {
 	kind := convert.KindFromV1(in.GetTypeFilter())
 	response := &flowctlv1pb.ListComponentsResponse{}
 	for _, status := range f.s.registry.statuses(func(s *controlplane.Status) bool {
@@ -137,6 +157,8 @@ func (f flowctlV1Service) ListComponents(_ context.Context, in *flowctlv1pb.List
 	return response, nil
 }
 
+// statusToV1 shows a component whose heartbeats stopped as unhealthy, as deployed
+// servers do, whatever it last said of itself.
 func statusToV1(status *controlplane.Status) *flowctlv1pb.ComponentStatusResponse {
 	health := status.Health
 	if status.Stale {

@@ -59,8 +59,9 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 		if service, ok := s.controller.Service(e.ID); ok {
 			node.Load, node.Fraction = service.Load, service.Admitted
 		}
-		if measured := e.endToEnd(node.Health); measured > 0 && (!g.Pipeline.LatencyMeasured || measured > g.Pipeline.Latency) {
-			g.Pipeline.Latency, g.Pipeline.LatencyMeasured = measured, true
+		pipeline := &g.Pipeline
+		if measured := e.endToEnd(node.Health); measured > 0 && (!pipeline.LatencyMeasured || measured > pipeline.Latency) {
+			pipeline.Latency, pipeline.LatencyMeasured = measured, true
 		}
 		g.Nodes = append(g.Nodes, node)
 		if len(e.edges) == 0 {

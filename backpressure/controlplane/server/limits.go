@@ -12,7 +12,8 @@ import (
 )
 
 // What the accounting takes for a map entry, an edge and a component beyond
-// their text.
+// their text. It bounds memory, and need not be exact: an entry's own fields are
+// about 600 bytes.
 const (
 	entryOverhead     = 64
 	edgeSize          = 160
@@ -32,6 +33,9 @@ func sizeOf(c *controlplane.Component) int {
 	return n
 }
 
+// checkComponent judges everything that a registration says. All of it comes from
+// outside, is kept, and is shown in logs, pages and terminals: so ids are
+// printable, text has no control characters, and nothing is longer than its limit.
 func (l Limits) checkComponent(c *controlplane.Component) error {
 	if err := backpressure.CheckID(c.ID); err != nil {
 		return &rejection{reason: Invalid, text: "component id", cause: err}
@@ -93,6 +97,8 @@ func sizeOfEdges(edges []topology.Edge) (n int) {
 	return n
 }
 
+// checkEdges judges what a component says of its connections. Comparisons are
+// written so that NaN fails them.
 func (l Limits) checkEdges(edges []topology.Edge) error {
 	for i := range edges {
 		e := &edges[i]
@@ -145,6 +151,8 @@ func (l Limits) checkMetrics(known, add map[string]float64) (grown int, err erro
 	return grown, nil
 }
 
+// checkText does not quote what is too long or no UTF-8: hostile text must not
+// fill an error, which is logged and sent back.
 func (l Limits) checkText(field, text string) error {
 	if len(text) > l.Text {
 		return reject(Invalid, "%s of %d bytes, want at most %d", field, len(text), l.Text)

@@ -127,7 +127,8 @@ func (r *registry) roomLocked(old *entry, size int, peer string) error {
 	}
 	switch {
 	case (old == nil || old.peer != peer) && r.perPeer[peer] >= r.limits.ComponentsPerPeer:
-		return reject(TooMany, "this connection has registered %d components, at most %d are taken", r.perPeer[peer], r.limits.ComponentsPerPeer)
+		return reject(TooMany, "this connection has registered %d components, at most %d are taken",
+			r.perPeer[peer], r.limits.ComponentsPerPeer)
 	case old == nil && len(r.entries) >= r.limits.Components:
 		return reject(TooMany, "%d components are registered, at most %d are taken", len(r.entries), r.limits.Components)
 	case size > room:

@@ -61,7 +61,9 @@ type session struct {
 
 var errClosing = status.Error(codes.Unavailable, "controlplane: the control plane is closing")
 
-func newSession(s *Server, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string, heartbeat time.Duration) *session {
+func newSession(
+	s *Server, stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down], id string, heartbeat time.Duration,
+) *session {
 	return &session{
 		server: s, stream: stream, id: id, quiet: quietFor(heartbeat),
 		wake: make(chan struct{}, 1), sent: backpressure.Signal{Fraction: -1}, // differs from every signal
@@ -163,6 +165,11 @@ func worthSending(sent, now backpressure.Signal) bool {
 	return math.Abs(now.Fraction-sent.Fraction) >= 0.02*sent.Fraction
 }
 
+// Coordinate serves one agent: Hello and Welcome, then beats up and signals down
+// until either end leaves. The component must be registered: a stream of an
+// unknown one ends with NOT_FOUND, and its agent registers again. A beat that is
+// rejected ends the stream, because an agent of ours sends none; its next try
+// backs off.
 func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down]) error {
 	s := c.server
 	first, err := stream.Recv()
@@ -261,7 +268,9 @@ func endOf(cause error) error {
 // that all report would otherwise wake ten thousand streams for every report.
 const spacing = 50 * time.Millisecond
 
-// wakeSessions turns changes of the decision into waves of signals.
+// wakeSessions turns changes of the decision into waves of signals. It takes the
+// channel first and reads the state after it, so that no change is missed. Each
+// session then looks for itself whether its own signal changed.
 func (s *Server) wakeSessions() {
 	var sent []backpressure.PathState
 	timer := time.NewTimer(0)
@@ -288,6 +297,8 @@ func (s *Server) wakeSessions() {
 	}
 }
 
+// moved says whether any path differs by what an agent would be sent. Paths are
+// compared by their places: when they are found anew, one wave too many is cheap.
 func moved(sent, now []backpressure.PathState) bool {
 	if len(sent) != len(now) {
 		return true

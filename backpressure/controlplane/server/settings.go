@@ -39,6 +39,8 @@ func (s *Server) change(in *sluicepb.Settings) (*sluicepb.Settings, error) {
 	return settings, nil
 }
 
+// GetState returns the decision, and for each service its load and its fraction.
+// It costs as much as there are services.
 func (c coordinationService) GetState(context.Context, *sluicepb.GetStateRequest) (*sluicepb.State, error) {
 	snapshot := c.server.controller.Snapshot()
 	state := &sluicepb.State{
@@ -57,6 +59,8 @@ func (c coordinationService) GetState(context.Context, *sluicepb.GetStateRequest
 	return state, nil
 }
 
+// GetTopology sends the graph as JSON and not as messages: the page and the
+// exports read the same form, which carries its own schema version.
 func (c coordinationService) GetTopology(context.Context, *sluicepb.GetTopologyRequest) (*sluicepb.Topology, error) {
 	graph, err := json.Marshal(c.server.Topology())
 	if err != nil {
@@ -76,7 +80,9 @@ func settingsOf(cfg backpressure.Config) *sluicepb.Settings {
 	}
 }
 
-// apply changes the settings that are given.
+// apply returns cfg with the settings that are given. What they may hold is judged
+// by the controller, all at once, so that thresholds that are right only together
+// can be changed together. A policy that stays keeps its own settings.
 func apply(cfg backpressure.Config, in *sluicepb.Settings) (backpressure.Config, error) {
 	if in.Activation != nil {
 		cfg.Activation = *in.Activation
@@ -101,13 +107,8 @@ func apply(cfg backpressure.Config, in *sluicepb.Settings) (backpressure.Config,
 		}
 	}
 	if in.Driver != nil {
-		switch *in.Driver {
-		case backpressure.WorstStage.String():
-			cfg.Driver = backpressure.WorstStage
-		case backpressure.Aggregate.String():
-			cfg.Driver = backpressure.Aggregate
-		default:
-			return cfg, reject(Invalid, "driver is %q, want %s or %s", *in.Driver, backpressure.WorstStage, backpressure.Aggregate)
+		if err := cfg.Driver.UnmarshalText([]byte(*in.Driver)); err != nil {
+			return cfg, &rejection{reason: Invalid, text: "settings", cause: err}
 		}
 	}
 	return cfg, nil

@@ -89,6 +89,9 @@ func (s *grpcStage) serve(t *testing.T) grpc.ClientConnInterface {
 // TestNothingIsWastedUpstreamOverGRPC is the two-stage test with everything on
 // the wire: the stages, the control plane, the agents. Time is the bubble's.
 func TestNothingIsWastedUpstreamOverGRPC(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a simulation: run without -short")
+	}
 	for _, overload := range []float64{2, 4} {
 		t.Run(fmt.Sprintf("%vx", overload), func(t *testing.T) { nothingIsWasted(t, overload) })
 	}

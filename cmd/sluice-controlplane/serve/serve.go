@@ -95,7 +95,10 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 		defer done()
-		web := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+		web := &http.Server{
+			Handler: handler, ReadHeaderTimeout: 10 * time.Second,
+			BaseContext: func(net.Listener) context.Context { return ctx },
+		}
 		running.Go(func() {
 			if err := web.Serve(cfg.HTTP); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve: HTTP on %s: %w", cfg.HTTP.Addr(), err)

@@ -58,7 +58,9 @@ func ComponentToV1(c *controlplane.Component, heartbeat time.Duration) *flowctlv
 			metadata[key] = value
 		}
 	}
-	put(metaUpstreams, strings.Join(c.Upstreams, ","))
+	if c.Upstreams != nil { // an empty list is a fact, too: nothing feeds the component
+		metadata[metaUpstreams] = strings.Join(c.Upstreams, ",")
+	}
 	put(metaHealthEndpoint, c.HealthEndpoint)
 	put(controlplane.PipelineKey, c.PipelineID)
 	if c.MaxInFlight > 0 {
@@ -99,8 +101,8 @@ func ComponentFromV1(in *flowctlv1pb.ComponentInfo) (controlplane.Component, tim
 		InputEventTypes:  in.GetInputEventTypes(),
 		OutputEventTypes: in.GetOutputEventTypes(),
 	}
-	if upstreams := take(metaUpstreams); upstreams != "" {
-		c.Upstreams = strings.Split(upstreams, ",")
+	if _, said := metadata[metaUpstreams]; said {
+		c.Upstreams = strings.FieldsFunc(take(metaUpstreams), func(r rune) bool { return r == ',' })
 	}
 	c.PipelineID = metadata[controlplane.PipelineKey] // stays, for the graph and for filters by metadata
 	c.HealthEndpoint = take(metaHealthEndpoint)
