@@ -2,8 +2,9 @@ package topology
 
 import (
 	"fmt"
-	"math"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // Bottleneck names the node that holds the pipeline up: the most downstream
@@ -24,22 +25,22 @@ type Blocked struct {
 	Share float64 `json:"share"`
 }
 
-// blockedEnough is the share from which an edge counts as blocked: Flink's
-// border between its levels OK and LOW.
-const blockedEnough = 0.10
+// BlockedFrom is the share of time, 0..1, from which an edge counts as blocked:
+// Flink's border between its levels OK and LOW.
+const BlockedFrom = 0.10
 
 // findBottleneck follows blocked edges downstream to the node that blocks and
 // is not itself blocked. The saturated nodes are starting points too, for a
 // pipeline whose edges nobody measures.
-func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
+func (g *Graph) findBottleneck(ix *indexed) *Bottleneck {
 	saturated := func(n int) bool {
 		return !g.Nodes[n].Health.Gone() && g.Nodes[n].Load >= g.Pipeline.Activate
 	}
 	// A node is held up where an edge out of it is blocked, or leads to a
 	// saturated node while it is saturated itself.
 	heldUp := func(n int) bool {
-		for _, e := range ix.out.of(n) {
-			if to := ix.to[e]; to != n && (g.Edges[e].Blocked >= blockedEnough || saturated(n) && saturated(to)) {
+		for _, e := range ix.Out.Of(n) {
+			if to := ix.To[e]; to != n && (g.Edges[e].Blocked >= BlockedFrom || saturated(n) && saturated(to)) {
 				return true
 			}
 		}
@@ -48,10 +49,10 @@ func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
 	best, bestScore := -1, 0.0
 	for n := range g.Nodes {
 		blocks := 0.0
-		for _, e := range ix.in.of(n) {
+		for _, e := range ix.In.Of(n) {
 			blocks = max(blocks, g.Edges[e].Blocked)
 		}
-		if g.Nodes[n].Health.Gone() || !saturated(n) && blocks < blockedEnough {
+		if g.Nodes[n].Health.Gone() || !saturated(n) && blocks < BlockedFrom {
 			continue
 		}
 		// In a cycle everything may hold everything up; its most loaded node is
@@ -68,8 +69,8 @@ func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
 	}
 	n := &g.Nodes[best]
 	b := &Bottleneck{Node: n.ID, Load: n.Load}
-	for _, e := range ix.in.of(best) {
-		if g.Edges[e].Blocked >= blockedEnough {
+	for _, e := range ix.In.Of(best) {
+		if g.Edges[e].Blocked >= BlockedFrom {
 			b.Blocks = append(b.Blocks, Blocked{g.Edges[e].From, g.Edges[e].Blocked})
 		}
 	}
@@ -86,9 +87,9 @@ func sortBlocked(list []Blocked) {
 	}
 }
 
-func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
+func sentence(g *Graph, ix *indexed, n *Node, blocks []Blocked) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s is the bottleneck: %s of its limit", brief(n.Title()), percent(n.Load))
+	fmt.Fprintf(&b, "%s is the bottleneck: %s of its limit", text.Brief(n.Title()), text.Percent(n.Load))
 	for i, by := range blocks {
 		if i == 3 {
 			fmt.Fprintf(&b, " and %d more", len(blocks)-i)
@@ -100,12 +101,7 @@ func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
 		default:
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %s of the time", brief(g.Nodes[ix.nodes[by.Node]].Title()), percent(by.Share))
+		fmt.Fprintf(&b, "%s %s of the time", text.Brief(g.Nodes[ix.nodes[by.Node]].Title()), text.Percent(by.Share))
 	}
 	return b.String()
-}
-
-// percent writes a share as "61 %", with a space that does not break.
-func percent(share float64) string {
-	return fmt.Sprintf("%d\u00a0%%", int64(math.Round(min(share, 1e6)*100)))
 }

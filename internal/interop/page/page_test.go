@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 	"github.com/withobsrvr/sluice/topology/topologytest"
 )
 
@@ -20,12 +21,12 @@ const prefix = "/ops/topology/"
 
 func serve(t *testing.T, src topology.Source) (server *httptest.Server, address string) {
 	t.Helper()
-	page := topology.Handler(src, topology.HandlerConfig{Interval: 200 * time.Millisecond})
+	live := page.New(src, page.Config{Interval: 200 * time.Millisecond})
 	mux := http.NewServeMux()
-	mux.Handle(prefix, http.StripPrefix(prefix, slashed(page)))
+	mux.Handle(prefix, http.StripPrefix(prefix, slashed(live)))
 	server = httptest.NewServer(mux)
 	t.Cleanup(func() {
-		require.NoError(t, page.Close())
+		require.NoError(t, live.Close())
 		server.Close()
 	})
 	return server, server.URL + prefix
