@@ -115,6 +115,16 @@ func (g *Graph) derive(ix *indexed) {
 			}
 		}
 	}
+	// What its edges bring is what a node takes in, where it does not say itself.
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		if n.InRate > 0 {
+			continue
+		}
+		for _, e := range ix.In.Of(i) {
+			n.InRate += g.Edges[e].Throughput
+		}
+	}
 	g.findCycles(ix)
 	g.Problems = g.problems(ix)
 	g.Bottleneck = g.findBottleneck(ix)

@@ -163,7 +163,7 @@ func (s *scene) card(w *svgWriter, n int, loads []float32) {
 	w.text("text", at(left+20, c.y+28, "name"), text.Fit(node.Title(), (c.w-16-20-16)/14.5))
 	kind := strings.ToLower(string(node.Kind))
 	if node.Version != "" {
-		kind += " " + text.Fit(node.Version, 8)
+		kind += " · " + text.Fit(node.Version, 8)
 	}
 	w.text("text", at(left, c.y+47, "small muted"), text.Fit(kind, 12))
 	health := string(node.Health)
@@ -172,7 +172,7 @@ func (s *scene) card(w *svgWriter, n int, loads []float32) {
 	} else if node.Cyclic {
 		health += " ↻"
 	}
-	w.slot("text", append(at(right, c.y+47, "small"), "text-anchor", "end"), key+".health", health,
+	w.slot("text", []string{"x", num(right), "y", num(c.y + 47), "text-anchor", "end"}, key+".health", health,
 		bound{"class", key + ".hclass", "small h-" + healthClass(node)})
 
 	s.ring(w, node, key, point{left + 27, c.y + 89})

@@ -66,6 +66,14 @@ func TestThePageIsSmallStrictAndReadsWithoutAScript(t *testing.T) {
 	}
 }
 
+// A browser gives an event stream up for good after any answer that is not 200.
+// internal/interop/page proves the reconnection in a browser.
+func TestThePageOpensItsStreamAgain(t *testing.T) {
+	script, err := os.ReadFile("page.html")
+	require.NoError(t, err)
+	require.Regexp(t, `addEventListener\("error",\(\)=>\{if\(es\.readyState!==2\)return;setTimeout\(connect,`, string(script))
+}
+
 func TestRoutes(t *testing.T) {
 	p := newPage(t, topologytest.NewScript(), page.Config{})
 	for target, mediaType := range map[string]string{

@@ -10,7 +10,7 @@ import (
 // Geometry of the drawing, in SVG units: one is a CSS pixel at full size.
 const (
 	cardWidth   = 252.0
-	cardHeight  = 168.0
+	cardHeight  = 174.0
 	columnGap   = 206.0
 	rowGap      = 34.0
 	lineSlot    = 26.0 // a waypoint's share of its layer

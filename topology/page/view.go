@@ -201,24 +201,16 @@ func (v *view) notes(g *topology.Graph) {
 	v.set["notes"] = string(list)
 }
 
-// rateInto is what a node takes in, or what its edges bring where it does not say.
-func rateInto(n *topology.Node, brought map[string]float64) string {
-	rate, fed := brought[n.ID]
-	switch {
-	case n.InRate > 0:
-		return perSecond(n.InRate)
-	case fed:
-		return perSecond(rate)
+// rateInto is what a node takes in. A source takes nothing in, so it has no rate.
+func rateInto(n *topology.Node) string {
+	if n.InRate == 0 && n.Kind == topology.KindSource {
+		return "–"
 	}
-	return "–"
+	return perSecond(n.InRate)
 }
 
 func (v *view) tables(g *topology.Graph) {
 	v.NodeHead = []string{"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors", "Gate", "Latency", "Heartbeat", "Version", "Endpoint"}
-	brought := map[string]float64{} // by the edges, to a node
-	for i := range g.Edges {
-		brought[g.Edges[i].To] += g.Edges[i].Throughput
-	}
 	for _, i := range byStage(g) {
 		n, key := &g.Nodes[i], "t"+strconv.Itoa(i)+"."
 		v.NodeRows = append(v.NodeRows, row{i, []cell{
@@ -229,7 +221,7 @@ func (v *view) tables(g *topology.Graph) {
 			v.live(key+"i", strconv.FormatInt(n.InFlight, 10)),
 			v.live(key+"m", strconv.FormatInt(n.MaxInFlight, 10)),
 			v.live(key+"q", queueOf(n)),
-			v.live(key+"r", rateInto(n, brought)),
+			v.live(key+"r", rateInto(n)),
 			v.live(key+"o", perSecond(n.OutRate)),
 			v.live(key+"e", errorsOf(n)),
 			v.live(key+"g", strings.TrimPrefix(gateWord(n), "gate ")),
