@@ -72,11 +72,11 @@ func scalingRules() []Rule {
 
 func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 	root := ""
-	if len(r.Causes) > 0 {
-		root = r.Causes[0].Service
+	if r.Bottleneck != nil {
+		root = r.Bottleneck.Node
 	}
-	// What a root holds back needs no advice of its own: relieve the root.
-	victims := victims(r.Causes)
+	// What the bottleneck holds up needs no advice of its own: relieve the bottleneck.
+	heldUp := heldUp(r.Bottleneck)
 	add := func(rec Recommendation) { r.Recommendations = append(r.Recommendations, rec) }
 
 	if p := s.Pipeline; p != nil {
@@ -100,7 +100,7 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 			text := fmt.Sprintf("Service %s is not working. Check that it runs and can reach the control plane.", v.ID)
 			add(Recommendation{Code: CodeServiceDown, Severity: Critical, Service: v.ID, Text: text, Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1}})
 		}
-		if v.Load > t.Load && victims[v.ID] == "" {
+		if v.Load > t.Load && heldUp[v.ID] == "" {
 			add(Recommendation{
 				Code: CodeHighLoad, Severity: Warning, Service: v.ID, Cause: v.ID,
 				Text:     fmt.Sprintf("Service %s is at %.1f%% capacity, consider scaling.", v.ID, v.Load*100),
@@ -133,7 +133,7 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 		}
 	}
 	for i := range scaling {
-		if a := &scaling[i]; a.State == Firing && victims[a.Labels.Get("service_id")] == "" {
+		if a := &scaling[i]; a.State == Firing && heldUp[a.Labels.Get("service_id")] == "" {
 			add(scale(a, root))
 		}
 	}

@@ -1,11 +1,12 @@
 package monitor
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Report says how the pipeline is, in four dimensions, and what to do. Its JSON
@@ -21,8 +22,9 @@ type Report struct {
 	FlowControl FlowControl             `json:"flow_control"`
 	Services    map[string]ServiceState `json:"services"`
 	Pools       map[string]PoolState    `json:"pools"`
-	// Causes are the services that hold others back, the worst first.
-	Causes []Cause `json:"causes"`
+	// Bottleneck is the service that holds others up, as the live page names it;
+	// null while nothing is held up.
+	Bottleneck *topology.Bottleneck `json:"bottleneck"`
 	// Recommendations are empty while all is well, the most urgent first.
 	Recommendations []Recommendation `json:"recommendations"`
 	// Alerts of the in-process engine that are pending or firing.
@@ -108,7 +110,7 @@ func (m *Monitor) Report() Report {
 func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 	r := Report{
 		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)), Pools: make(map[string]PoolState, len(s.Pools)),
-		Causes: []Cause{}, Recommendations: []Recommendation{}, Alerts: []Alert{},
+		Bottleneck: s.Bottleneck, Recommendations: []Recommendation{}, Alerts: []Alert{},
 	}
 	r.pipeline(s, t)
 	r.flowControl(s)
@@ -125,9 +127,6 @@ func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 			state.Health = Degraded
 		}
 		r.Pools[p.Endpoint] = state
-	}
-	if list := causes(s, t.Load); list != nil {
-		r.Causes = list
 	}
 	r.recommend(s, t, scaling)
 	r.Status = max(r.Pipeline.Status, r.Performance.Status, r.FlowControl.Status)
@@ -237,13 +236,8 @@ func (r *Report) summarize(s *Snapshot) {
 		r.Summary = "No service is known yet."
 	case r.Status == Healthy && len(r.Recommendations) == 0:
 		r.Summary = "Pipeline is operating within normal parameters."
-	case len(r.Causes) > 0:
-		c := r.Causes[0]
-		r.Summary = fmt.Sprintf("%s is the bottleneck at %.1f%% of its limit", c.Service, c.Load*100)
-		if len(c.Blocks) > 0 {
-			r.Summary += ", and holds " + strings.Join(c.Blocks, ", ") + " back"
-		}
-		r.Summary += "."
+	case r.Bottleneck != nil:
+		r.Summary = r.Bottleneck.Sentence + "."
 	case r.Pipeline.HealthyServices < r.Pipeline.TotalServices:
 		var down []string
 		for _, id := range slices.Sorted(maps.Keys(r.Services)) {

@@ -2,6 +2,8 @@ package monitor_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func reportOf(t testing.TB, collect func(*monitor.Draft)) monitor.Report {
@@ -100,24 +103,72 @@ func TestRootCause(t *testing.T) {
 		}
 	}
 	r := reportOf(t, chain(0.99, 0.95, 0.9))
-	require.Equal(t, []monitor.Cause{{Service: "service-002", Load: 0.9, Blocks: []string{"service-000", "service-001"}}}, r.Causes)
+	require.Equal(t, "service-002", r.Bottleneck.Node)
+	require.Equal(t, []string{"service-000", "service-001"}, r.Bottleneck.HoldsUp)
 	require.Equal(t, []string{"service_high_load service-002"}, codes(r))
 
 	r = reportOf(t, chain(0.99, 0.95, 0.1))
-	require.Equal(t, "service-001", r.Causes[0].Service, "what follows it is not loaded")
+	require.Equal(t, "service-001", r.Bottleneck.Node, "what follows it is not loaded")
 
 	r = reportOf(t, func(d *monitor.Draft) { // an edge that blocks leads to a root that looks idle
 		chain(0.9, 0.2)(d)
 		d.Edge("service-000", "service-001").BlockedRatio = 0.9
 	})
-	require.Equal(t, []monitor.Cause{{Service: "service-001", Load: 0.2, Blocks: []string{"service-000"}}}, r.Causes)
+	require.Equal(t, "service-001", r.Bottleneck.Node)
+	require.Equal(t, []string{"service-000"}, r.Bottleneck.HoldsUp)
 
-	r = reportOf(t, func(d *monitor.Draft) { // a cycle, and two independent causes
+	r = reportOf(t, func(d *monitor.Draft) { // a cycle, and another that is loaded on its own
 		d.Service("a").Load, d.Service("b").Load = 0.9, 0.95
 		d.Service("a").Upstreams, d.Service("b").Upstreams = []string{"b"}, []string{"a"}
 		d.Service("z").Load = 0.85
 	})
-	require.Equal(t, []monitor.Cause{{Service: "b", Load: 0.95, Blocks: []string{"a"}}, {Service: "z", Load: 0.85, Blocks: []string{}}}, r.Causes)
+	require.Equal(t, "b", r.Bottleneck.Node)
+	require.Equal(t, []string{"service_high_load b", "service_high_load z"}, codes(r))
+}
+
+// TestThePageAndTheReportNameOneBottleneck, also for what one of them used to
+// overlook: a little blocking, and a load between two thresholds.
+func TestThePageAndTheReportNameOneBottleneck(t *testing.T) {
+	status := func(load float64) topology.Status {
+		return topology.Status{Health: topology.HealthHealthy, Load: load}
+	}
+	inputs := map[string]*topology.Graph{"little blocked": {
+		Nodes: []topology.Node{{ID: "sink", Status: status(0.5)}, {ID: "source", Status: status(0.4)}},
+		Edges: []topology.Edge{{From: "source", To: "sink", State: topology.StateConnected, Blocked: 0.15}},
+	}, "below the activation": {
+		Pipeline: topology.Pipeline{Activate: 0.90},
+		Nodes:    []topology.Node{{ID: "sink", Status: status(0.85), Upstreams: []string{"source"}}, {ID: "source", Status: status(0.3)}},
+	}}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 200 {
+		g := &topology.Graph{Pipeline: topology.Pipeline{Activate: []float64{0, 0.7, 0.9}[i%3]}}
+		for n := range 5 {
+			g.Nodes = append(g.Nodes, topology.Node{ID: monitortest.ID(n), Status: status(r.Float64())})
+			g.Edges = append(g.Edges, topology.Edge{
+				From: monitortest.ID(r.IntN(5)), To: monitortest.ID(n), State: topology.StateConnected, Blocked: max(0, r.Float64()-0.7),
+			})
+		}
+		inputs[fmt.Sprint("random ", i)] = g
+	}
+	for name, g := range inputs {
+		page := g.Normalize().Bottleneck
+		watching := newMonitor(t, monitor.Config{})
+		watching.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
+		require.Equal(t, page, watching.Report().Bottleneck, name)
+		alone := reportOf(t, func(d *monitor.Draft) {
+			if g.Pipeline.Activate > 0 {
+				d.Pipeline().ActivateAt = g.Pipeline.Activate
+			}
+			for _, n := range g.Nodes {
+				v := d.Service(n.ID)
+				v.Load, v.Upstreams = n.Load, n.Upstreams
+			}
+			for _, e := range g.Edges {
+				d.Edge(e.From, e.To).BlockedRatio = e.Blocked
+			}
+		})
+		require.Equal(t, page, alone.Bottleneck, name)
+	}
 }
 
 // TestScalingTriggers: they need their whole time, and name the root.

@@ -2,6 +2,8 @@ package monitor
 
 import (
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Other is the id that services, pools and edges beyond the monitor's bounds
@@ -20,6 +22,9 @@ type Snapshot struct {
 	Services []Service
 	Pools    []Pool
 	Edges    []Edge
+	// Bottleneck is the service that holds the pipeline up, nil while none does.
+	// It is the watched graph's own, see [Monitor.WatchTopology].
+	Bottleneck *topology.Bottleneck
 	// Discovery is the duration of discovery calls.
 	Discovery Histogram
 	// Discovers says that this process looks others up, so that Discovery is

@@ -1,7 +1,9 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/withobsrvr/sluice/topology/internal/text"
@@ -15,6 +17,9 @@ type Bottleneck struct {
 	Load float64 `json:"load"`
 	// Blocks lists the producers that wait for it, the most blocked first.
 	Blocks []Blocked `json:"blocks,omitempty"`
+	// HoldsUp lists, by id, every node that waits for it, directly or through
+	// others, whether or not the blocked share is measured.
+	HoldsUp []string `json:"holds_up,omitempty"`
 	// Sentence says it in words.
 	Sentence string `json:"sentence"`
 }
@@ -33,31 +38,19 @@ const BlockedFrom = 0.10
 // is not itself blocked. The saturated nodes are starting points too, for a
 // pipeline whose edges nobody measures.
 func (g *Graph) findBottleneck(ix *indexed) *Bottleneck {
-	saturated := func(n int) bool {
-		return !g.Nodes[n].Health.Gone() && g.Nodes[n].Load >= g.Pipeline.Activate
-	}
-	// A node is held up where an edge out of it is blocked, or leads to a
-	// saturated node while it is saturated itself.
-	heldUp := func(n int) bool {
-		for _, e := range ix.Out.Of(n) {
-			if to := ix.To[e]; to != n && (g.Edges[e].Blocked >= BlockedFrom || saturated(n) && saturated(to)) {
-				return true
-			}
-		}
-		return false
-	}
 	best, bestScore := -1, 0.0
 	for n := range g.Nodes {
 		blocks := 0.0
 		for _, e := range ix.In.Of(n) {
 			blocks = max(blocks, g.Edges[e].Blocked)
 		}
-		if g.Nodes[n].Health.Gone() || !saturated(n) && blocks < BlockedFrom {
+		if g.Nodes[n].Health.Gone() || !g.saturated(n) && blocks < BlockedFrom {
 			continue
 		}
+		heldUp := slices.ContainsFunc(ix.Out.Of(n), func(e int) bool { return g.holdsUp(ix, e) })
 		// In a cycle everything may hold everything up; its most loaded node is
 		// then named.
-		if heldUp(n) && !g.Nodes[n].Cyclic {
+		if heldUp && !g.Nodes[n].Cyclic {
 			continue
 		}
 		if score := g.Nodes[n].Load + blocks; score > bestScore {
@@ -68,23 +61,41 @@ func (g *Graph) findBottleneck(ix *indexed) *Bottleneck {
 		return nil
 	}
 	n := &g.Nodes[best]
-	b := &Bottleneck{Node: n.ID, Load: n.Load}
+	b := &Bottleneck{Node: n.ID, Load: n.Load, HoldsUp: g.heldUpBy(ix, best)}
 	for _, e := range ix.In.Of(best) {
 		if g.Edges[e].Blocked >= BlockedFrom {
 			b.Blocks = append(b.Blocks, Blocked{g.Edges[e].From, g.Edges[e].Blocked})
 		}
 	}
-	sortBlocked(b.Blocks)
+	slices.SortStableFunc(b.Blocks, func(a, b Blocked) int { return cmp.Compare(b.Share, a.Share) })
 	b.Sentence = sentence(g, ix, n, b.Blocks)
 	return b
 }
 
-func sortBlocked(list []Blocked) {
-	for i := 1; i < len(list); i++ { // a handful, and already sorted by id
-		for j := i; j > 0 && list[j].Share > list[j-1].Share; j-- {
-			list[j], list[j-1] = list[j-1], list[j]
+func (g *Graph) saturated(n int) bool {
+	return !g.Nodes[n].Health.Gone() && g.Nodes[n].Load >= g.Pipeline.Activate
+}
+
+// holdsUp says whether an edge's consumer holds its producer up: the edge is
+// blocked, or both ends are saturated.
+func (g *Graph) holdsUp(ix *indexed, e int) bool {
+	from, to := ix.From[e], ix.To[e]
+	return from != to && (g.Edges[e].Blocked >= BlockedFrom || g.saturated(from) && g.saturated(to))
+}
+
+// heldUpBy returns the ids of what waits for a node, in order.
+func (g *Graph) heldUpBy(ix *indexed, root int) (ids []string) {
+	seen := map[int]bool{root: true}
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		for _, e := range ix.In.Of(queue[0]) {
+			if from := ix.From[e]; !seen[from] && g.holdsUp(ix, e) {
+				seen[from] = true
+				queue, ids = append(queue, from), append(ids, g.Nodes[from].ID)
+			}
 		}
 	}
+	slices.Sort(ids)
+	return ids
 }
 
 func sentence(g *Graph, ix *indexed, n *Node, blocks []Blocked) string {
