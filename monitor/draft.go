@@ -252,6 +252,9 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 		s.Pipeline.sanitize()
 	}
 
+	for _, v := range d.pools {
+		v.sanitize()
+	}
 	pools, n := fold(sorted(d.pools, (*Pool).key), (*Pool).key, &l.pools, cfg.MaxPools,
 		func() *Pool { return &Pool{Endpoint: Other} }, (*Pool).merge)
 	*dropped += n

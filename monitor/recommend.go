@@ -17,6 +17,7 @@ const (
 	CodeServiceDown   = "service_down"
 	CodePoolUnhealthy = "pool_unhealthy"
 	CodePoolSaturated = "pool_saturated"
+	CodeShedding      = "service_shedding"
 	// The scaling triggers: a started monitor has seen these for their whole time.
 	CodeScaleLoad         = "scale_load"
 	CodeScaleBackpressure = "scale_backpressure"
@@ -107,6 +108,13 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 				Evidence: Evidence{Metric: "flowctl_service_load_ratio", Value: v.Load, Threshold: t.Load},
 			})
 		}
+		if v.RejectedRatio > t.RejectedRatio {
+			add(Recommendation{
+				Code: CodeShedding, Severity: Warning, Service: v.ID, Cause: cmp.Or(heldUp[v.ID], v.ID),
+				Text:     fmt.Sprintf("Service %s rejects %.1f%% of what it is asked for. Raise its limits or scale it out.", v.ID, v.RejectedRatio*100),
+				Evidence: Evidence{Metric: "flowctl_service_rejected_ratio", Value: v.RejectedRatio, Threshold: t.RejectedRatio},
+			})
+		}
 		if v.ErrorRatio > t.ErrorRatio {
 			add(Recommendation{
 				Code: CodeHighErrors, Severity: Critical, Service: v.ID, Cause: v.ID,
@@ -118,13 +126,13 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 	for i := range s.Pools {
 		p := &s.Pools[i]
 		switch {
-		case p.Total > 0 && float64(p.Healthy) < t.PoolHealth*float64(p.Total):
+		case p.unhealthy(t.PoolHealth):
 			add(Recommendation{
 				Code: CodePoolUnhealthy, Severity: Warning, Endpoint: p.Endpoint,
-				Text:     fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.", p.Endpoint, p.Healthy, p.Total),
-				Evidence: Evidence{Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy), Threshold: t.PoolHealth * float64(p.Total)},
+				Text:     fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.", p.Endpoint, p.Healthy, p.Wanted),
+				Evidence: Evidence{Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy), Threshold: t.PoolHealth * float64(p.Wanted)},
 			})
-		case p.Waiters > 0 && p.Total >= p.Limit:
+		case p.Waiters > 0 && p.Limit > 0 && p.Total >= p.Limit:
 			add(Recommendation{
 				Code: CodePoolSaturated, Severity: Warning, Endpoint: p.Endpoint,
 				Text:     fmt.Sprintf("Connection pool %s has no room, %d calls wait. Consider raising its limit.", p.Endpoint, p.Waiters),

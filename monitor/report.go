@@ -49,6 +49,8 @@ type Performance struct {
 	LatencyMeasured bool    `json:"latency_measured"`
 	// ErrorRatio is that of the worst service.
 	ErrorRatio float64 `json:"error_rate"`
+	// RejectedRatio is that of the service that rejects the largest share.
+	RejectedRatio float64 `json:"rejected_rate"`
 }
 
 // FlowControl is the decision in force.
@@ -78,6 +80,8 @@ type ServiceState struct {
 	Throughput     float64 `json:"throughput"`
 	LatencySeconds float64 `json:"latency_seconds"`
 	ErrorRatio     float64 `json:"error_rate"`
+	// RejectedRatio is the share of what was asked of it that it rejected, 0..1.
+	RejectedRatio float64 `json:"rejected_rate"`
 	// ThrottleRate is nil where it is not known.
 	ThrottleRate *float64 `json:"throttle_rate,omitempty"`
 	// HeartbeatSeconds is the time since the last heartbeat, nil where none is expected.
@@ -119,11 +123,11 @@ func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 		p := &s.Pools[i]
 		state := PoolState{Health: Healthy, Total: p.Total, Healthy: p.Healthy, Idle: p.Idle, Limit: p.Limit, Waiters: p.Waiters}
 		switch {
-		case p.Total == 0:
+		case p.Wanted == 0:
 			state.Health = HealthUnknown
-		case float64(p.Healthy) < t.PoolHealth*float64(p.Total):
+		case p.unhealthy(t.PoolHealth):
 			state.Health = Unhealthy
-		case p.Healthy < p.Total || p.Waiters > 0:
+		case p.Healthy < p.Wanted || p.Waiters > 0:
 			state.Health = Degraded
 		}
 		r.Pools[p.Endpoint] = state
@@ -152,7 +156,7 @@ func (r *Report) pipeline(s *Snapshot, t Thresholds) {
 		v := &s.Services[i]
 		state := ServiceState{
 			Type: v.Type, Health: v.Health, Version: v.Version, Load: v.Load, InFlight: v.InFlight, Limit: v.Limit,
-			QueueDepth: v.QueueDepth, Throughput: v.Throughput, LatencySeconds: v.Latency.Seconds(), ErrorRatio: v.ErrorRatio,
+			QueueDepth: v.QueueDepth, Throughput: v.Throughput, LatencySeconds: v.Latency.Seconds(), ErrorRatio: v.ErrorRatio, RejectedRatio: v.RejectedRatio,
 		}
 		if v.HasFraction {
 			state.ThrottleRate = new(v.Fraction)
@@ -162,7 +166,7 @@ func (r *Report) pipeline(s *Snapshot, t Thresholds) {
 		}
 		if state.Health <= Healthy {
 			state.Health = Healthy
-			if v.Load > t.Load || v.ErrorRatio > t.ErrorRatio {
+			if v.Load > t.Load || v.ErrorRatio > t.ErrorRatio || v.RejectedRatio > t.RejectedRatio {
 				state.Health = Degraded
 			}
 		}
@@ -220,6 +224,10 @@ func (r *Report) performance(s *Snapshot, t Thresholds) {
 	}
 	for i := range s.Services {
 		f.ErrorRatio = max(f.ErrorRatio, s.Services[i].ErrorRatio)
+		f.RejectedRatio = max(f.RejectedRatio, s.Services[i].RejectedRatio)
+	}
+	if f.RejectedRatio > t.RejectedRatio {
+		f.Status = max(f.Status, Degraded)
 	}
 	switch {
 	case f.ErrorRatio > 2*t.ErrorRatio:

@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
 	"github.com/withobsrvr/sluice/topology"
@@ -201,5 +203,100 @@ func TestScalingTriggers(t *testing.T) {
 		script.Next()
 		pass(2 * time.Second)
 		require.Empty(t, scaling())
+	})
+}
+
+// TestTheWorstStateIsSaid: nothing works at all, everything is rejected, a
+// service is down. Each is a state in which a share could be taken of nothing.
+func TestTheWorstStateIsSaid(t *testing.T) {
+	refused := errors.New("connection refused")
+	for name, c := range map[string]struct {
+		watch         func(m *monitor.Monitor)
+		advice, alert string
+		status        monitor.Health
+		silent        bool
+	}{
+		"no connection can be made": {
+			watch: func(m *monitor.Monitor) {
+				m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10, LastError: refused}})
+			},
+			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: monitor.Degraded,
+		},
+		"calls wait for a first connection": {
+			watch:  func(m *monitor.Monitor) { m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10, Waiting: 3}}) },
+			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: monitor.Degraded,
+		},
+		"a pool that nobody uses": {
+			watch:  func(m *monitor.Monitor) { m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10}}) },
+			silent: true, status: monitor.Healthy,
+		},
+		"every call is rejected": {
+			watch: func(m *monitor.Monitor) {
+				server, n := &calls{}, int64(0)
+				m.Watch(monitor.SourceFunc(func(*monitor.Draft) {
+					n += 100
+					server.stats.Rejections = []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonStreams, Count: n}}
+					server.stats.Tenants = []interceptors.TenantStats{{Tenant: "t", Rejected: n}}
+				}))
+				m.WatchServer("a", server)
+			},
+			advice: "service_shedding a", alert: "FlowctlShedding", status: monitor.Degraded,
+		},
+		"a service that says it is unhealthy": {
+			watch: func(m *monitor.Monitor) {
+				m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Service("a").Health = monitor.Unhealthy }))
+			},
+			advice: "service_down a", alert: "FlowctlServiceUnhealthy", status: monitor.Unhealthy,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMonitor(t, monitor.Config{})
+				c.watch(m)
+				m.Start()
+				defer m.Stop()
+				pass(5 * time.Minute)
+				r := m.Report()
+				require.Equal(t, c.status, r.Status)
+				if c.silent {
+					require.Empty(t, r.Recommendations)
+					require.Empty(t, r.Alerts)
+					return
+				}
+				require.Contains(t, codes(r), c.advice)
+				require.NotEmpty(t, r.Alerts)
+				require.Equal(t, c.alert, r.Alerts[0].Rule)
+				require.Equal(t, monitor.Firing, r.Alerts[0].State)
+			})
+		})
+	}
+}
+
+// TestRejectionsReachTheMetrics: 28 of 60 calls that a stream limit turns away
+// are no errors, and yet they show.
+func TestRejectionsReachTheMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Freshness: -1})
+		server := &calls{}
+		m.WatchServer("a", server)
+		m.Snapshot()
+		time.Sleep(time.Second)
+		server.stats = interceptors.Stats{
+			Classes:    []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
+			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonStreams, Count: 28}},
+		}
+		for i := range 150 {
+			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{Tenant: fmt.Sprint("tenant ", i), Rejected: 2})
+		}
+		s := m.Snapshot()
+		require.InDelta(t, 28.0/60, s.Service("a").RejectedRatio, 1e-9)
+		require.Zero(t, s.Service("a").ErrorRatio)
+		var rejections []monitor.Sample
+		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s, func(v monitor.Sample) { rejections = append(rejections, v) })
+		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), interceptors.ReasonStreams.String()}, Value: 28}}, rejections)
+		tenants, sum := 0, 0.0
+		monitor.FamilyOf("flowctl_tenant_rejections_total").Collect(s, func(v monitor.Sample) { tenants++; sum += v.Value })
+		require.Equal(t, 101, tenants, "a hundred, and the others as one")
+		require.Equal(t, 300.0, sum)
 	})
 }
