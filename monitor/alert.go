@@ -172,7 +172,7 @@ func (m *Monitor) evaluate(s *Snapshot) {
 	read := func(f *Family, emit func([MaxLabels]string, float64)) {
 		f.Collect(&all, func(v Sample) { emit(v.Labels, v.Value) })
 	}
-	m.engine.setVictims(victims(causes(s, m.cfg.Thresholds.Load)))
+	m.engine.setHeldUp(heldUp(s.Bottleneck))
 	m.scaling.evaluate(s.Time, read)
 	for _, t := range m.engine.evaluate(s.Time, read) {
 		level := slog.LevelInfo

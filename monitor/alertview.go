@@ -75,7 +75,7 @@ func (e *engine) alertLocked(r *compiled, group [MaxLabels]string, a *active) Al
 		}
 	}
 	if r.family == loadFamily {
-		alert.CausedBy = e.victims[labels.Get("service_id")]
+		alert.CausedBy = e.heldUp[labels.Get("service_id")]
 	}
 	for _, s := range e.silences {
 		alert.Silenced = alert.Silenced || s.covers(&alert)
@@ -101,8 +101,8 @@ func (e *engine) firesLocked(r *compiled, labels Labels) bool {
 // loadFamily is the one that fills up upstream of a slow service.
 var loadFamily = familyByName["flowctl_service_load_ratio"]
 
-func (e *engine) setVictims(by map[string]string) {
+func (e *engine) setHeldUp(by map[string]string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.victims = by
+	e.heldUp = by
 }

@@ -86,6 +86,9 @@ type Thresholds struct {
 	Load float64
 	// ErrorRatio of a service, 0..1. Default 0.05.
 	ErrorRatio float64
+	// RejectedRatio is the share of what a service was asked for that it may
+	// reject, 0..1. Default 0.05.
+	RejectedRatio float64
 	// Latency from end to end. Default 5 s.
 	Latency time.Duration
 	// PoolHealth is the least share of working connections, 0..1. Default 0.5.
@@ -126,6 +129,7 @@ func (c Config) withDefaults() Config {
 func (t Thresholds) withDefaults() Thresholds {
 	t.Load = cmp.Or(t.Load, 0.80)
 	t.ErrorRatio = cmp.Or(t.ErrorRatio, 0.05)
+	t.RejectedRatio = cmp.Or(t.RejectedRatio, 0.05)
 	t.Latency = cmp.Or(t.Latency, 5*time.Second)
 	t.PoolHealth = cmp.Or(t.PoolHealth, 0.5)
 	return t
@@ -154,6 +158,7 @@ func (c Config) validate() error {
 	count(c.MaxEdges, "MaxEdges")
 	share(c.Thresholds.Load, "Thresholds.Load")
 	share(c.Thresholds.ErrorRatio, "Thresholds.ErrorRatio")
+	share(c.Thresholds.RejectedRatio, "Thresholds.RejectedRatio")
 	share(c.Thresholds.PoolHealth, "Thresholds.PoolHealth")
 	problems = append(problems, validateRules(c.Rules)...)
 	return errors.Join(problems...)

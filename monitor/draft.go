@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // A Source is something watched. Collect adds what it knows now to the draft of
@@ -35,6 +37,8 @@ type Draft struct {
 	slab          []Service // room for as many services as there were, used anew
 	signals       uint64
 	rejected      []ReasonCount
+	watchesGraph  bool
+	bottleneck    *topology.Bottleneck // of the watched graph
 }
 
 // begin makes d an empty draft. The room for services is kept: a snapshot takes
@@ -248,6 +252,9 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 		s.Pipeline.sanitize()
 	}
 
+	for _, v := range d.pools {
+		v.sanitize()
+	}
 	pools, n := fold(sorted(d.pools, (*Pool).key), (*Pool).key, &l.pools, cfg.MaxPools,
 		func() *Pool { return &Pool{Endpoint: Other} }, (*Pool).merge)
 	*dropped += n
@@ -277,6 +284,7 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 
 	s.Reconnections = d.foldReconnections(cfg, l)
 	s.SeriesDropped = *dropped
+	s.Bottleneck = s.findBottleneck(d)
 	return s
 }
 

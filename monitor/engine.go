@@ -22,7 +22,7 @@ type engine struct {
 	groups      groups
 	subscribers []*func(Transition)
 	silences    []*Silence
-	victims     map[string]string // services that another holds back, by their ids
+	heldUp      map[string]string // services that the bottleneck holds up: its id by theirs
 }
 
 // compiled is a rule and the alerts that it has.

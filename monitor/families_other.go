@@ -25,6 +25,8 @@ var connectionFamilies = []*Family{
 		func(p *Pool) int64 { return p.Total }),
 	poolGauge("flowctl_pool_healthy_connections", "flowctl.pool.healthy_connections", "{connection}", "Connections of the pool that can take RPCs.",
 		func(p *Pool) int64 { return p.Healthy }),
+	poolGauge("flowctl_pool_wanted_connections", "flowctl.pool.wanted_connections", "{connection}", "Connections that the pool has or, while none can be made, wants: 1 at least then.",
+		func(p *Pool) int64 { return p.Wanted }),
 	poolGauge("flowctl_pool_idle_connections", "flowctl.pool.idle_connections", "{connection}", "Connections of the pool that carry no RPC.",
 		func(p *Pool) int64 { return p.Idle }),
 	poolGauge("flowctl_pool_connecting_connections", "flowctl.pool.connecting_connections", "{connection}", "Connections of the pool that are being made.",

@@ -92,6 +92,29 @@ var serviceFamilies = []*Family{
 		}),
 	},
 	{
+		Name: "flowctl_service_rejected_ratio", OTel: "flowctl.service.rejected", Unit: "1", Kind: Gauge, Labels: []string{"service_id"},
+		Help: "The share of what the service was asked for, calls and work at its gate, that it rejected.",
+		each: localService(func(v *Service, emit func(Sample)) { emit(with(v.RejectedRatio, v.ID)) }),
+	},
+	{
+		Name: "flowctl_service_rejections_total", OTel: "flowctl.service.rejections", Unit: "{rejection}", Kind: Counter, Labels: []string{"service_id", "class", "reason"},
+		Help: "Calls and messages that the service rejected, by the class of the call and by reason.",
+		each: localService(func(v *Service, emit func(Sample)) {
+			for _, r := range v.Rejections {
+				emit(with(float64(r.Count), v.ID, r.Class, r.Reason))
+			}
+		}),
+	},
+	{
+		Name: "flowctl_tenant_rejections_total", OTel: "flowctl.tenant.rejections", Unit: "{rejection}", Kind: Counter, Labels: []string{"service_id", "tenant"},
+		Help: "Calls of one tenant that the service rejected. Tenants beyond a hundred are other.",
+		each: localService(func(v *Service, emit func(Sample)) {
+			for _, t := range v.TenantRejections {
+				emit(with(float64(t.Count), v.ID, t.Tenant))
+			}
+		}),
+	},
+	{
 		Name: "flowctl_service_events_total", OTel: "flowctl.service.events", Unit: "{event}", Kind: Counter, Labels: []string{"service_id", "direction"},
 		Help: "Messages that came in and went out.",
 		each: localService(func(v *Service, emit func(Sample)) {

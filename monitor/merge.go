@@ -48,6 +48,13 @@ func (v *Service) merge(o *Service) {
 	for _, a := range o.Admissions {
 		v.AddAdmissions(a.Decision, a.Reason, a.Count)
 	}
+	for _, r := range o.Rejections {
+		v.AddRejections(r.Class, r.Reason, r.Count)
+	}
+	for _, t := range o.TenantRejections {
+		v.AddTenantRejections(t.Tenant, t.Count)
+	}
+	v.RejectedRatio = max(v.RejectedRatio, o.RejectedRatio)
 	v.Wait.add(&o.Wait)
 	for _, c := range o.Connections {
 		v.AddConnections(Other, c.Count)
@@ -78,6 +85,36 @@ func (v *Service) AddAdmissions(decision, reason string, n uint64) {
 		}
 	}
 	v.Admissions = append(v.Admissions, AdmissionCount{Decision: labelValue(decision), Reason: labelValue(reason), Count: n})
+}
+
+// AddRejections adds n rejections. Both strings must come from closed sets.
+func (v *Service) AddRejections(class, reason string, n uint64) {
+	for i := range v.Rejections {
+		if r := &v.Rejections[i]; r.Class == class && r.Reason == reason {
+			r.Count += n
+			return
+		}
+	}
+	v.Rejections = append(v.Rejections, RejectionCount{Class: labelValue(class), Reason: labelValue(reason), Count: n})
+}
+
+// maxTenants bounds the tenants with a series of their own, for each service.
+const maxTenants = 100
+
+// AddTenantRejections adds n rejections of a tenant's calls. Tenants beyond the
+// first hundred of a service count as [Other].
+func (v *Service) AddTenantRejections(tenant string, n uint64) {
+	tenant = labelValue(tenant)
+	if len(v.TenantRejections) >= maxTenants && !slices.ContainsFunc(v.TenantRejections, func(t TenantCount) bool { return t.Tenant == tenant }) {
+		tenant = Other
+	}
+	for i := range v.TenantRejections {
+		if v.TenantRejections[i].Tenant == tenant {
+			v.TenantRejections[i].Count += n
+			return
+		}
+	}
+	v.TenantRejections = append(v.TenantRejections, TenantCount{tenant, n})
 }
 
 // AddConnections adds n working connections to endpoint.
@@ -128,6 +165,7 @@ func (p *Pool) merge(o *Pool) {
 	p.Healthy += o.Healthy
 	p.Idle += o.Idle
 	p.Connecting += o.Connecting
+	p.Wanted += o.Wanted
 	p.Limit += o.Limit
 	p.Streams += o.Streams
 	p.Waiters += o.Waiters
@@ -176,6 +214,7 @@ func (v *Service) sanitize() {
 	v.Fraction = ratio(v.Fraction)
 	v.Throughput = finite(v.Throughput)
 	v.ErrorRatio = ratio(v.ErrorRatio)
+	v.RejectedRatio = ratio(v.RejectedRatio)
 	v.Latency = max(0, v.Latency)
 	v.HeartbeatAge = max(0, v.HeartbeatAge)
 	v.Blocked = max(0, v.Blocked)
@@ -194,6 +233,19 @@ func (p *Pipeline) sanitize() {
 	p.Latency = max(0, p.Latency)
 	p.ActiveTime = max(time.Duration(0), p.ActiveTime)
 }
+
+func (p *Pool) sanitize() {
+	for _, n := range []*int64{&p.Total, &p.Healthy, &p.Idle, &p.Connecting, &p.Limit, &p.Wanted, &p.Streams, &p.Waiters} {
+		*n = max(0, *n)
+	}
+	p.Wanted = max(p.Wanted, p.Total)
+	if p.Waiters > 0 { // somebody waits for a connection
+		p.Wanted = max(p.Wanted, 1)
+	}
+}
+
+// unhealthy says that less than a share of the wanted connections works.
+func (p *Pool) unhealthy(share float64) bool { return float64(p.Healthy) < share*float64(p.Wanted) }
 
 func finite(v float64) float64 {
 	if math.IsNaN(v) || v < 0 {

@@ -63,6 +63,7 @@ type meters struct {
 
 type serviceMeter struct {
 	events, finished, failed meter
+	calls, gate              shareMeter
 	ended                    time.Time // when one last had finished
 	peaks                    peakMeter
 	seen                     time.Time
@@ -73,6 +74,23 @@ type meter struct {
 	at   time.Time
 	last float64
 	rate float64
+}
+
+// shareMeter is the recent share that one counter has in another.
+type shareMeter struct {
+	part, whole meter
+	moved       time.Time // when the whole last grew
+}
+
+func (m *shareMeter) update(now time.Time, part, whole float64, memory time.Duration) float64 {
+	if m.whole.at.IsZero() || whole != m.whole.last {
+		m.moved = now
+	}
+	p, w := m.part.update(now, part, memory), m.whole.update(now, whole, memory)
+	if w <= 0 || now.Sub(m.moved) >= ratioPatience {
+		return 0
+	}
+	return min(1, p/w)
 }
 
 // ratioPatience is how long a ratio outlives the last RPC that it is made of. It
@@ -160,6 +178,12 @@ func (m *meters) complete(d *Draft) {
 		// stay a ratio of 1 for as long as nothing else happens.
 		if v.ErrorRatio == 0 && finished > 0 && d.now.Sub(s.ended) < ratioPatience {
 			v.ErrorRatio = min(1, failed/finished)
+		}
+		if v.RejectedRatio == 0 { // a rejection of the gate often is one of a call, too
+			v.RejectedRatio = max(
+				s.calls.update(d.now, float64(v.turnedAway), float64(v.finished+v.turnedAway), m.interval),
+				s.gate.update(d.now, float64(v.shed), float64(v.decided), m.interval),
+			)
 		}
 		v.takeReport()
 	}

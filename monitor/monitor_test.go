@@ -420,7 +420,7 @@ func ExampleMonitor_Report() {
 		fmt.Println(advice.Code, advice.Service, "-", advice.Text)
 	}
 	// Output:
-	// degraded - archive is the bottleneck at 99.0% of its limit, and holds ledgers back.
+	// degraded - archive is the bottleneck: 99 % of its limit.
 	// service_high_load archive - Service archive is at 99.0% capacity, consider scaling.
 }
 

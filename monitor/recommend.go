@@ -17,6 +17,7 @@ const (
 	CodeServiceDown   = "service_down"
 	CodePoolUnhealthy = "pool_unhealthy"
 	CodePoolSaturated = "pool_saturated"
+	CodeShedding      = "service_shedding"
 	// The scaling triggers: a started monitor has seen these for their whole time.
 	CodeScaleLoad         = "scale_load"
 	CodeScaleBackpressure = "scale_backpressure"
@@ -72,11 +73,11 @@ func scalingRules() []Rule {
 
 func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 	root := ""
-	if len(r.Causes) > 0 {
-		root = r.Causes[0].Service
+	if r.Bottleneck != nil {
+		root = r.Bottleneck.Node
 	}
-	// What a root holds back needs no advice of its own: relieve the root.
-	victims := victims(r.Causes)
+	// What the bottleneck holds up needs no advice of its own: relieve the bottleneck.
+	heldUp := heldUp(r.Bottleneck)
 	add := func(rec Recommendation) { r.Recommendations = append(r.Recommendations, rec) }
 
 	if p := s.Pipeline; p != nil {
@@ -100,11 +101,18 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 			text := fmt.Sprintf("Service %s is not working. Check that it runs and can reach the control plane.", v.ID)
 			add(Recommendation{Code: CodeServiceDown, Severity: Critical, Service: v.ID, Text: text, Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1}})
 		}
-		if v.Load > t.Load && victims[v.ID] == "" {
+		if v.Load > t.Load && heldUp[v.ID] == "" {
 			add(Recommendation{
 				Code: CodeHighLoad, Severity: Warning, Service: v.ID, Cause: v.ID,
 				Text:     fmt.Sprintf("Service %s is at %.1f%% capacity, consider scaling.", v.ID, v.Load*100),
 				Evidence: Evidence{Metric: "flowctl_service_load_ratio", Value: v.Load, Threshold: t.Load},
+			})
+		}
+		if v.RejectedRatio > t.RejectedRatio {
+			add(Recommendation{
+				Code: CodeShedding, Severity: Warning, Service: v.ID, Cause: cmp.Or(heldUp[v.ID], v.ID),
+				Text:     fmt.Sprintf("Service %s rejects %.1f%% of what it is asked for. Raise its limits or scale it out.", v.ID, v.RejectedRatio*100),
+				Evidence: Evidence{Metric: "flowctl_service_rejected_ratio", Value: v.RejectedRatio, Threshold: t.RejectedRatio},
 			})
 		}
 		if v.ErrorRatio > t.ErrorRatio {
@@ -118,13 +126,13 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 	for i := range s.Pools {
 		p := &s.Pools[i]
 		switch {
-		case p.Total > 0 && float64(p.Healthy) < t.PoolHealth*float64(p.Total):
+		case p.unhealthy(t.PoolHealth):
 			add(Recommendation{
 				Code: CodePoolUnhealthy, Severity: Warning, Endpoint: p.Endpoint,
-				Text:     fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.", p.Endpoint, p.Healthy, p.Total),
-				Evidence: Evidence{Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy), Threshold: t.PoolHealth * float64(p.Total)},
+				Text:     fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.", p.Endpoint, p.Healthy, p.Wanted),
+				Evidence: Evidence{Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy), Threshold: t.PoolHealth * float64(p.Wanted)},
 			})
-		case p.Waiters > 0 && p.Total >= p.Limit:
+		case p.Waiters > 0 && p.Limit > 0 && p.Total >= p.Limit:
 			add(Recommendation{
 				Code: CodePoolSaturated, Severity: Warning, Endpoint: p.Endpoint,
 				Text:     fmt.Sprintf("Connection pool %s has no room, %d calls wait. Consider raising its limit.", p.Endpoint, p.Waiters),
@@ -133,7 +141,7 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 		}
 	}
 	for i := range scaling {
-		if a := &scaling[i]; a.State == Firing && victims[a.Labels.Get("service_id")] == "" {
+		if a := &scaling[i]; a.State == Firing && heldUp[a.Labels.Get("service_id")] == "" {
 			add(scale(a, root))
 		}
 	}

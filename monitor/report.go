@@ -1,11 +1,12 @@
 package monitor
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Report says how the pipeline is, in four dimensions, and what to do. Its JSON
@@ -21,8 +22,9 @@ type Report struct {
 	FlowControl FlowControl             `json:"flow_control"`
 	Services    map[string]ServiceState `json:"services"`
 	Pools       map[string]PoolState    `json:"pools"`
-	// Causes are the services that hold others back, the worst first.
-	Causes []Cause `json:"causes"`
+	// Bottleneck is the service that holds others up, as the live page names it;
+	// null while nothing is held up.
+	Bottleneck *topology.Bottleneck `json:"bottleneck"`
 	// Recommendations are empty while all is well, the most urgent first.
 	Recommendations []Recommendation `json:"recommendations"`
 	// Alerts of the in-process engine that are pending or firing.
@@ -47,6 +49,8 @@ type Performance struct {
 	LatencyMeasured bool    `json:"latency_measured"`
 	// ErrorRatio is that of the worst service.
 	ErrorRatio float64 `json:"error_rate"`
+	// RejectedRatio is that of the service that rejects the largest share.
+	RejectedRatio float64 `json:"rejected_rate"`
 }
 
 // FlowControl is the decision in force.
@@ -76,6 +80,8 @@ type ServiceState struct {
 	Throughput     float64 `json:"throughput"`
 	LatencySeconds float64 `json:"latency_seconds"`
 	ErrorRatio     float64 `json:"error_rate"`
+	// RejectedRatio is the share of what was asked of it that it rejected, 0..1.
+	RejectedRatio float64 `json:"rejected_rate"`
 	// ThrottleRate is nil where it is not known.
 	ThrottleRate *float64 `json:"throttle_rate,omitempty"`
 	// HeartbeatSeconds is the time since the last heartbeat, nil where none is expected.
@@ -108,7 +114,7 @@ func (m *Monitor) Report() Report {
 func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 	r := Report{
 		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)), Pools: make(map[string]PoolState, len(s.Pools)),
-		Causes: []Cause{}, Recommendations: []Recommendation{}, Alerts: []Alert{},
+		Bottleneck: s.Bottleneck, Recommendations: []Recommendation{}, Alerts: []Alert{},
 	}
 	r.pipeline(s, t)
 	r.flowControl(s)
@@ -117,17 +123,14 @@ func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 		p := &s.Pools[i]
 		state := PoolState{Health: Healthy, Total: p.Total, Healthy: p.Healthy, Idle: p.Idle, Limit: p.Limit, Waiters: p.Waiters}
 		switch {
-		case p.Total == 0:
+		case p.Wanted == 0:
 			state.Health = HealthUnknown
-		case float64(p.Healthy) < t.PoolHealth*float64(p.Total):
+		case p.unhealthy(t.PoolHealth):
 			state.Health = Unhealthy
-		case p.Healthy < p.Total || p.Waiters > 0:
+		case p.Healthy < p.Wanted || p.Waiters > 0:
 			state.Health = Degraded
 		}
 		r.Pools[p.Endpoint] = state
-	}
-	if list := causes(s, t.Load); list != nil {
-		r.Causes = list
 	}
 	r.recommend(s, t, scaling)
 	r.Status = max(r.Pipeline.Status, r.Performance.Status, r.FlowControl.Status)
@@ -153,7 +156,7 @@ func (r *Report) pipeline(s *Snapshot, t Thresholds) {
 		v := &s.Services[i]
 		state := ServiceState{
 			Type: v.Type, Health: v.Health, Version: v.Version, Load: v.Load, InFlight: v.InFlight, Limit: v.Limit,
-			QueueDepth: v.QueueDepth, Throughput: v.Throughput, LatencySeconds: v.Latency.Seconds(), ErrorRatio: v.ErrorRatio,
+			QueueDepth: v.QueueDepth, Throughput: v.Throughput, LatencySeconds: v.Latency.Seconds(), ErrorRatio: v.ErrorRatio, RejectedRatio: v.RejectedRatio,
 		}
 		if v.HasFraction {
 			state.ThrottleRate = new(v.Fraction)
@@ -163,7 +166,7 @@ func (r *Report) pipeline(s *Snapshot, t Thresholds) {
 		}
 		if state.Health <= Healthy {
 			state.Health = Healthy
-			if v.Load > t.Load || v.ErrorRatio > t.ErrorRatio {
+			if v.Load > t.Load || v.ErrorRatio > t.ErrorRatio || v.RejectedRatio > t.RejectedRatio {
 				state.Health = Degraded
 			}
 		}
@@ -221,6 +224,10 @@ func (r *Report) performance(s *Snapshot, t Thresholds) {
 	}
 	for i := range s.Services {
 		f.ErrorRatio = max(f.ErrorRatio, s.Services[i].ErrorRatio)
+		f.RejectedRatio = max(f.RejectedRatio, s.Services[i].RejectedRatio)
+	}
+	if f.RejectedRatio > t.RejectedRatio {
+		f.Status = max(f.Status, Degraded)
 	}
 	switch {
 	case f.ErrorRatio > 2*t.ErrorRatio:
@@ -237,13 +244,8 @@ func (r *Report) summarize(s *Snapshot) {
 		r.Summary = "No service is known yet."
 	case r.Status == Healthy && len(r.Recommendations) == 0:
 		r.Summary = "Pipeline is operating within normal parameters."
-	case len(r.Causes) > 0:
-		c := r.Causes[0]
-		r.Summary = fmt.Sprintf("%s is the bottleneck at %.1f%% of its limit", c.Service, c.Load*100)
-		if len(c.Blocks) > 0 {
-			r.Summary += ", and holds " + strings.Join(c.Blocks, ", ") + " back"
-		}
-		r.Summary += "."
+	case r.Bottleneck != nil:
+		r.Summary = r.Bottleneck.Sentence + "."
 	case r.Pipeline.HealthyServices < r.Pipeline.TotalServices:
 		var down []string
 		for _, id := range slices.Sorted(maps.Keys(r.Services)) {

@@ -2,14 +2,19 @@ package monitor_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func reportOf(t testing.TB, collect func(*monitor.Draft)) monitor.Report {
@@ -100,24 +105,72 @@ func TestRootCause(t *testing.T) {
 		}
 	}
 	r := reportOf(t, chain(0.99, 0.95, 0.9))
-	require.Equal(t, []monitor.Cause{{Service: "service-002", Load: 0.9, Blocks: []string{"service-000", "service-001"}}}, r.Causes)
+	require.Equal(t, "service-002", r.Bottleneck.Node)
+	require.Equal(t, []string{"service-000", "service-001"}, r.Bottleneck.HoldsUp)
 	require.Equal(t, []string{"service_high_load service-002"}, codes(r))
 
 	r = reportOf(t, chain(0.99, 0.95, 0.1))
-	require.Equal(t, "service-001", r.Causes[0].Service, "what follows it is not loaded")
+	require.Equal(t, "service-001", r.Bottleneck.Node, "what follows it is not loaded")
 
 	r = reportOf(t, func(d *monitor.Draft) { // an edge that blocks leads to a root that looks idle
 		chain(0.9, 0.2)(d)
 		d.Edge("service-000", "service-001").BlockedRatio = 0.9
 	})
-	require.Equal(t, []monitor.Cause{{Service: "service-001", Load: 0.2, Blocks: []string{"service-000"}}}, r.Causes)
+	require.Equal(t, "service-001", r.Bottleneck.Node)
+	require.Equal(t, []string{"service-000"}, r.Bottleneck.HoldsUp)
 
-	r = reportOf(t, func(d *monitor.Draft) { // a cycle, and two independent causes
+	r = reportOf(t, func(d *monitor.Draft) { // a cycle, and another that is loaded on its own
 		d.Service("a").Load, d.Service("b").Load = 0.9, 0.95
 		d.Service("a").Upstreams, d.Service("b").Upstreams = []string{"b"}, []string{"a"}
 		d.Service("z").Load = 0.85
 	})
-	require.Equal(t, []monitor.Cause{{Service: "b", Load: 0.95, Blocks: []string{"a"}}, {Service: "z", Load: 0.85, Blocks: []string{}}}, r.Causes)
+	require.Equal(t, "b", r.Bottleneck.Node)
+	require.Equal(t, []string{"service_high_load b", "service_high_load z"}, codes(r))
+}
+
+// TestThePageAndTheReportNameOneBottleneck, also for what one of them used to
+// overlook: a little blocking, and a load between two thresholds.
+func TestThePageAndTheReportNameOneBottleneck(t *testing.T) {
+	status := func(load float64) topology.Status {
+		return topology.Status{Health: topology.HealthHealthy, Load: load}
+	}
+	inputs := map[string]*topology.Graph{"little blocked": {
+		Nodes: []topology.Node{{ID: "sink", Status: status(0.5)}, {ID: "source", Status: status(0.4)}},
+		Edges: []topology.Edge{{From: "source", To: "sink", State: topology.StateConnected, Blocked: 0.15}},
+	}, "below the activation": {
+		Pipeline: topology.Pipeline{Activate: 0.90},
+		Nodes:    []topology.Node{{ID: "sink", Status: status(0.85), Upstreams: []string{"source"}}, {ID: "source", Status: status(0.3)}},
+	}}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 200 {
+		g := &topology.Graph{Pipeline: topology.Pipeline{Activate: []float64{0, 0.7, 0.9}[i%3]}}
+		for n := range 5 {
+			g.Nodes = append(g.Nodes, topology.Node{ID: monitortest.ID(n), Status: status(r.Float64())})
+			g.Edges = append(g.Edges, topology.Edge{
+				From: monitortest.ID(r.IntN(5)), To: monitortest.ID(n), State: topology.StateConnected, Blocked: max(0, r.Float64()-0.7),
+			})
+		}
+		inputs[fmt.Sprint("random ", i)] = g
+	}
+	for name, g := range inputs {
+		page := g.Normalize().Bottleneck
+		watching := newMonitor(t, monitor.Config{})
+		watching.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
+		require.Equal(t, page, watching.Report().Bottleneck, name)
+		alone := reportOf(t, func(d *monitor.Draft) {
+			if g.Pipeline.Activate > 0 {
+				d.Pipeline().ActivateAt = g.Pipeline.Activate
+			}
+			for _, n := range g.Nodes {
+				v := d.Service(n.ID)
+				v.Load, v.Upstreams = n.Load, n.Upstreams
+			}
+			for _, e := range g.Edges {
+				d.Edge(e.From, e.To).BlockedRatio = e.Blocked
+			}
+		})
+		require.Equal(t, page, alone.Bottleneck, name)
+	}
 }
 
 // TestScalingTriggers: they need their whole time, and name the root.
@@ -150,5 +203,100 @@ func TestScalingTriggers(t *testing.T) {
 		script.Next()
 		pass(2 * time.Second)
 		require.Empty(t, scaling())
+	})
+}
+
+// TestTheWorstStateIsSaid: nothing works at all, everything is rejected, a
+// service is down. Each is a state in which a share could be taken of nothing.
+func TestTheWorstStateIsSaid(t *testing.T) {
+	refused := errors.New("connection refused")
+	for name, c := range map[string]struct {
+		watch         func(m *monitor.Monitor)
+		advice, alert string
+		status        monitor.Health
+		silent        bool
+	}{
+		"no connection can be made": {
+			watch: func(m *monitor.Monitor) {
+				m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10, LastError: refused}})
+			},
+			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: monitor.Degraded,
+		},
+		"calls wait for a first connection": {
+			watch:  func(m *monitor.Monitor) { m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10, Waiting: 3}}) },
+			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: monitor.Degraded,
+		},
+		"a pool that nobody uses": {
+			watch:  func(m *monitor.Monitor) { m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10}}) },
+			silent: true, status: monitor.Healthy,
+		},
+		"every call is rejected": {
+			watch: func(m *monitor.Monitor) {
+				server, n := &calls{}, int64(0)
+				m.Watch(monitor.SourceFunc(func(*monitor.Draft) {
+					n += 100
+					server.stats.Rejections = []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonStreams, Count: n}}
+					server.stats.Tenants = []interceptors.TenantStats{{Tenant: "t", Rejected: n}}
+				}))
+				m.WatchServer("a", server)
+			},
+			advice: "service_shedding a", alert: "FlowctlShedding", status: monitor.Degraded,
+		},
+		"a service that says it is unhealthy": {
+			watch: func(m *monitor.Monitor) {
+				m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Service("a").Health = monitor.Unhealthy }))
+			},
+			advice: "service_down a", alert: "FlowctlServiceUnhealthy", status: monitor.Unhealthy,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMonitor(t, monitor.Config{})
+				c.watch(m)
+				m.Start()
+				defer m.Stop()
+				pass(5 * time.Minute)
+				r := m.Report()
+				require.Equal(t, c.status, r.Status)
+				if c.silent {
+					require.Empty(t, r.Recommendations)
+					require.Empty(t, r.Alerts)
+					return
+				}
+				require.Contains(t, codes(r), c.advice)
+				require.NotEmpty(t, r.Alerts)
+				require.Equal(t, c.alert, r.Alerts[0].Rule)
+				require.Equal(t, monitor.Firing, r.Alerts[0].State)
+			})
+		})
+	}
+}
+
+// TestRejectionsReachTheMetrics: 28 of 60 calls that a stream limit turns away
+// are no errors, and yet they show.
+func TestRejectionsReachTheMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Freshness: -1})
+		server := &calls{}
+		m.WatchServer("a", server)
+		m.Snapshot()
+		time.Sleep(time.Second)
+		server.stats = interceptors.Stats{
+			Classes:    []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
+			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonStreams, Count: 28}},
+		}
+		for i := range 150 {
+			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{Tenant: fmt.Sprint("tenant ", i), Rejected: 2})
+		}
+		s := m.Snapshot()
+		require.InDelta(t, 28.0/60, s.Service("a").RejectedRatio, 1e-9)
+		require.Zero(t, s.Service("a").ErrorRatio)
+		var rejections []monitor.Sample
+		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s, func(v monitor.Sample) { rejections = append(rejections, v) })
+		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), interceptors.ReasonStreams.String()}, Value: 28}}, rejections)
+		tenants, sum := 0, 0.0
+		monitor.FamilyOf("flowctl_tenant_rejections_total").Collect(s, func(v monitor.Sample) { tenants++; sum += v.Value })
+		require.Equal(t, 101, tenants, "a hundred, and the others as one")
+		require.Equal(t, 300.0, sum)
 	})
 }

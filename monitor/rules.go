@@ -49,7 +49,7 @@ func DefaultRules() []Rule {
 		{
 			Name: "ConnectionPoolUnhealthy", Severity: Warning, For: time.Minute,
 			Condition: Condition{
-				Func: Ratio, Metric: "flowctl_pool_healthy_connections", Over: "flowctl_pool_total_connections",
+				Func: Ratio, Metric: "flowctl_pool_healthy_connections", Over: "flowctl_pool_wanted_connections",
 				By: []string{"endpoint"}, Aggregate: Min, Compare: Below, Threshold: 0.5,
 			},
 			Summary:     "Connection pool {{ $labels.endpoint }} unhealthy",
@@ -88,8 +88,23 @@ func DefaultRules() []Rule {
 			Name: "FlowctlHeartbeatStale", Severity: Critical, For: 15 * time.Second,
 			Condition:   Condition{Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"}, Threshold: 30},
 			Summary:     "Service {{ $labels.service_id }} is silent",
-			Description: "It was last heard of {{ $value | humanizeDuration }} ago.",
+			Description: "Its last heartbeat came {{ $value | humanizeDuration }} ago.",
+			Inhibits:    []string{"FlowctlServiceUnhealthy"}, InhibitEqual: []string{"service_id"},
+			NoData: NoDataKeep,
+		},
+		{
+			Name: "FlowctlServiceUnhealthy", Severity: Critical, For: 30 * time.Second,
+			Condition:   Condition{Metric: "flowctl_service_health", By: []string{"service_id"}, Aggregate: Min, Compare: Equal, Threshold: 0},
+			Summary:     "Service {{ $labels.service_id }} does not work",
+			Description: "The service reports that it is unhealthy, or the control plane counts it as down.",
 			NoData:      NoDataKeep,
+		},
+		{
+			Name: "FlowctlShedding", Severity: Warning, For: 2 * time.Minute,
+			Condition: Condition{Metric: "flowctl_service_rejected_ratio", By: []string{"service_id"}, Threshold: 0.05},
+			Summary:   "Service {{ $labels.service_id }} rejects work",
+			Description: "The service has rejected {{ $value | humanizePercentage }} of what it was asked for: " +
+				"more is offered than it can take.",
 		},
 		{
 			Name: "FlowctlEdgeBlocked", Severity: Info, For: 2 * time.Minute,

@@ -2,6 +2,8 @@ package monitor
 
 import (
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Other is the id that services, pools and edges beyond the monitor's bounds
@@ -20,6 +22,9 @@ type Snapshot struct {
 	Services []Service
 	Pools    []Pool
 	Edges    []Edge
+	// Bottleneck is the service that holds the pipeline up, nil while none does.
+	// It is the watched graph's own, see [Monitor.WatchTopology].
+	Bottleneck *topology.Bottleneck
 	// Discovery is the duration of discovery calls.
 	Discovery Histogram
 	// Discovers says that this process looks others up, so that Discovery is
@@ -170,6 +175,9 @@ type Service struct {
 	Latency time.Duration
 	// ErrorRatio is the share of failed units, 0..1.
 	ErrorRatio float64
+	// RejectedRatio is the share of what was asked of the service, calls and
+	// work at its gate, that it rejected, 0..1.
+	RejectedRatio float64
 
 	// In and Out count what came in and went out since the start.
 	In, Out Traffic
@@ -180,6 +188,10 @@ type Service struct {
 	Blocked time.Duration
 	// Admissions are the gate's decisions.
 	Admissions []AdmissionCount
+	// Rejections are the calls and messages that the service rejected, by class
+	// and reason, and TenantRejections those of calls by tenant.
+	Rejections       []RejectionCount
+	TenantRejections []TenantCount
 	// Wait is how long the admitted waited at the gate.
 	Wait Histogram
 	// Connections are the service's connections by endpoint.
@@ -188,6 +200,8 @@ type Service struct {
 	Upstreams []string
 
 	finished, failed uint64        // RPCs, for the error ratio
+	turnedAway       uint64        // calls and messages that were rejected
+	decided, shed    uint64        // at the gates: all decisions, and the rejections
 	waited, held     time.Duration // at the throttlers, and in the interceptors, which overlap
 	reported         reported
 	hasReport        bool
@@ -243,6 +257,18 @@ type AdmissionCount struct {
 	Count            uint64
 }
 
+// RejectionCount counts rejections of one class of calls for one reason.
+type RejectionCount struct {
+	Class, Reason string
+	Count         uint64
+}
+
+// TenantCount counts by tenant.
+type TenantCount struct {
+	Tenant string
+	Count  uint64
+}
+
 // EndpointCount counts connections to one endpoint.
 type EndpointCount struct {
 	Endpoint string
@@ -267,6 +293,10 @@ type Pool struct {
 	// Total, Healthy, Idle and Connecting are connections now, Limit how many
 	// there may be.
 	Total, Healthy, Idle, Connecting, Limit int64
+	// Wanted is how many there should be: Total and, while every attempt to
+	// connect fails, at least 1. A pool without a connection that wants none is
+	// idle; one that wants some is down.
+	Wanted int64
 	// Streams are the RPCs that live on them, Waiters those that wait for room.
 	Streams, Waiters int64
 	// Acquires by result.

@@ -32,10 +32,13 @@ func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func(
 		// is blocked shows before it unblocks.
 		v.Wait.add(&Histogram{Bounds: durationBounds[:], Counts: s.WaitBuckets[:], Sum: s.WaitTotal.Seconds()})
 		v.AddAdmissions("admitted", "none", s.Admitted)
+		v.decided += s.Admitted
 		for _, reason := range flowcontrol.Reasons() {
-			v.AddAdmissions("refused", reason.String(), s.Rejected.Of(reason))
+			v.AddAdmissions("rejected", reason.String(), s.Rejected.Of(reason))
+			v.decided += s.Rejected.Of(reason)
+			v.shed += s.Rejected.Of(reason)
 			if n := s.WouldReject.Of(reason); n > 0 || s.Mode == flowcontrol.Observe {
-				v.AddAdmissions("would_refuse", reason.String(), n)
+				v.AddAdmissions("would_reject", reason.String(), n)
 			}
 		}
 	}))
@@ -59,6 +62,16 @@ func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) 
 			v.held += s.Classes[i].Throttled
 		}
 		v.addFailures(s.Failures)
+		for _, r := range s.Rejections {
+			n := uint64(max(0, r.Count))
+			v.AddRejections(r.Class.String(), r.Reason.String(), n)
+			v.turnedAway += n
+		}
+		for i := range s.Tenants {
+			if n := s.Tenants[i].Rejected; n > 0 {
+				v.AddTenantRejections(s.Tenants[i].Tenant, uint64(n))
+			}
+		}
 	}))
 }
 

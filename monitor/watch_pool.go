@@ -35,6 +35,11 @@ func (d *Draft) addPool(serviceID string, s connpool.Stats) {
 	p.Idle += int64(s.IdleConnections)
 	p.Connecting += int64(s.Connecting)
 	p.Limit += int64(s.MaxConnections)
+	wanted := int64(s.TotalConnections)
+	if s.HealthyConnections == 0 && s.LastError != nil { // between two attempts there may be none at all
+		wanted = max(wanted, 1)
+	}
+	p.Wanted += wanted
 	p.Streams += int64(s.Streams)
 	p.Waiters += int64(s.Waiting)
 	p.Waits += s.Waits

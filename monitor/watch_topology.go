@@ -10,6 +10,14 @@ import (
 func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) {
 		g := source.Topology()
+		bottleneck := g.Bottleneck
+		if g.Schema == 0 { // put together by hand: nothing is derived yet
+			bottleneck = g.Normalize().Bottleneck
+		}
+		d.watchesGraph = true
+		if bottleneck != nil {
+			d.bottleneck = bottleneck
+		}
 		if g.Pipeline.LatencyMeasured {
 			d.measured = max(d.measured, g.Pipeline.Latency)
 		}

@@ -1,9 +1,12 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
-	"math"
+	"slices"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // Bottleneck names the node that holds the pipeline up: the most downstream
@@ -14,6 +17,9 @@ type Bottleneck struct {
 	Load float64 `json:"load"`
 	// Blocks lists the producers that wait for it, the most blocked first.
 	Blocks []Blocked `json:"blocks,omitempty"`
+	// HoldsUp lists, by id, every node that waits for it, directly or through
+	// others, whether or not the blocked share is measured.
+	HoldsUp []string `json:"holds_up,omitempty"`
 	// Sentence says it in words.
 	Sentence string `json:"sentence"`
 }
@@ -24,39 +30,27 @@ type Blocked struct {
 	Share float64 `json:"share"`
 }
 
-// blockedEnough is the share from which an edge counts as blocked: Flink's
-// border between its levels OK and LOW.
-const blockedEnough = 0.10
+// BlockedFrom is the share of time, 0..1, from which an edge counts as blocked:
+// Flink's border between its levels OK and LOW.
+const BlockedFrom = 0.10
 
 // findBottleneck follows blocked edges downstream to the node that blocks and
 // is not itself blocked. The saturated nodes are starting points too, for a
 // pipeline whose edges nobody measures.
-func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
-	saturated := func(n int) bool {
-		return !g.Nodes[n].Health.Gone() && g.Nodes[n].Load >= g.Pipeline.Activate
-	}
-	// A node is held up where an edge out of it is blocked, or leads to a
-	// saturated node while it is saturated itself.
-	heldUp := func(n int) bool {
-		for _, e := range ix.out.of(n) {
-			if to := ix.to[e]; to != n && (g.Edges[e].Blocked >= blockedEnough || saturated(n) && saturated(to)) {
-				return true
-			}
-		}
-		return false
-	}
+func (g *Graph) findBottleneck(ix *indexed) *Bottleneck {
 	best, bestScore := -1, 0.0
 	for n := range g.Nodes {
 		blocks := 0.0
-		for _, e := range ix.in.of(n) {
+		for _, e := range ix.In.Of(n) {
 			blocks = max(blocks, g.Edges[e].Blocked)
 		}
-		if g.Nodes[n].Health.Gone() || !saturated(n) && blocks < blockedEnough {
+		if g.Nodes[n].Health.Gone() || !g.saturated(n) && blocks < BlockedFrom {
 			continue
 		}
+		heldUp := slices.ContainsFunc(ix.Out.Of(n), func(e int) bool { return g.holdsUp(ix, e) })
 		// In a cycle everything may hold everything up; its most loaded node is
 		// then named.
-		if heldUp(n) && !g.Nodes[n].Cyclic {
+		if heldUp && !g.Nodes[n].Cyclic {
 			continue
 		}
 		if score := g.Nodes[n].Load + blocks; score > bestScore {
@@ -67,28 +61,46 @@ func (g *Graph) findBottleneck(ix *adjacency) *Bottleneck {
 		return nil
 	}
 	n := &g.Nodes[best]
-	b := &Bottleneck{Node: n.ID, Load: n.Load}
-	for _, e := range ix.in.of(best) {
-		if g.Edges[e].Blocked >= blockedEnough {
+	b := &Bottleneck{Node: n.ID, Load: n.Load, HoldsUp: g.heldUpBy(ix, best)}
+	for _, e := range ix.In.Of(best) {
+		if g.Edges[e].Blocked >= BlockedFrom {
 			b.Blocks = append(b.Blocks, Blocked{g.Edges[e].From, g.Edges[e].Blocked})
 		}
 	}
-	sortBlocked(b.Blocks)
+	slices.SortStableFunc(b.Blocks, func(a, b Blocked) int { return cmp.Compare(b.Share, a.Share) })
 	b.Sentence = sentence(g, ix, n, b.Blocks)
 	return b
 }
 
-func sortBlocked(list []Blocked) {
-	for i := 1; i < len(list); i++ { // a handful, and already sorted by id
-		for j := i; j > 0 && list[j].Share > list[j-1].Share; j-- {
-			list[j], list[j-1] = list[j-1], list[j]
-		}
-	}
+func (g *Graph) saturated(n int) bool {
+	return !g.Nodes[n].Health.Gone() && g.Nodes[n].Load >= g.Pipeline.Activate
 }
 
-func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
+// holdsUp says whether an edge's consumer holds its producer up: the edge is
+// blocked, or both ends are saturated.
+func (g *Graph) holdsUp(ix *indexed, e int) bool {
+	from, to := ix.From[e], ix.To[e]
+	return from != to && (g.Edges[e].Blocked >= BlockedFrom || g.saturated(from) && g.saturated(to))
+}
+
+// heldUpBy returns the ids of what waits for a node, in order.
+func (g *Graph) heldUpBy(ix *indexed, root int) (ids []string) {
+	seen := map[int]bool{root: true}
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		for _, e := range ix.In.Of(queue[0]) {
+			if from := ix.From[e]; !seen[from] && g.holdsUp(ix, e) {
+				seen[from] = true
+				queue, ids = append(queue, from), append(ids, g.Nodes[from].ID)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func sentence(g *Graph, ix *indexed, n *Node, blocks []Blocked) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s is the bottleneck: %s of its limit", brief(n.Title()), percent(n.Load))
+	fmt.Fprintf(&b, "%s is the bottleneck: %s of its limit", text.Brief(n.Title()), text.Percent(n.Load))
 	for i, by := range blocks {
 		if i == 3 {
 			fmt.Fprintf(&b, " and %d more", len(blocks)-i)
@@ -100,12 +112,7 @@ func sentence(g *Graph, ix *adjacency, n *Node, blocks []Blocked) string {
 		default:
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %s of the time", brief(g.Nodes[ix.nodes[by.Node]].Title()), percent(by.Share))
+		fmt.Fprintf(&b, "%s %s of the time", text.Brief(g.Nodes[ix.nodes[by.Node]].Title()), text.Percent(by.Share))
 	}
 	return b.String()
-}
-
-// percent writes a share as "61 %", with a space that does not break.
-func percent(share float64) string {
-	return fmt.Sprintf("%d\u00a0%%", int64(math.Round(min(share, 1e6)*100)))
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // connect joins the three origins of edges. What is observed, and what is
@@ -121,7 +123,7 @@ func (g *Graph) tooMany() {
 
 // unserved turns an observation that leads nowhere into a problem.
 func (g *Graph) unserved(e *Edge) {
-	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", brief(e.To), brief(e.Endpoint))})
+	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", text.Brief(e.To), text.Brief(e.Endpoint))})
 }
 
 func (g *Graph) problem(p Problem) {

@@ -4,11 +4,11 @@ package topology
 // connected components of more than one node, and nodes that feed themselves
 // (Tarjan 1972, without recursion, so that a hostile chain cannot overflow the
 // stack).
-func (g *Graph) findCycles(ix *adjacency) {
+func (g *Graph) findCycles(ix *indexed) {
 	g.Cycles = nil
 	component := components(ix, len(g.Nodes))
 	for i := range g.Edges {
-		from, to := ix.from[i], ix.to[i]
+		from, to := ix.From[i], ix.To[i]
 		if component[from] == component[to] {
 			g.Edges[i].Cyclic = true
 			g.Nodes[from].Cyclic, g.Nodes[to].Cyclic = true, true
@@ -29,7 +29,7 @@ func (g *Graph) findCycles(ix *adjacency) {
 }
 
 // components numbers the strongly connected component of each node.
-func components(ix *adjacency, nodes int) []int {
+func components(ix *indexed, nodes int) []int {
 	const unseen = 0
 	var (
 		number    = make([]int, nodes) // order of discovery, from 1
@@ -55,8 +55,8 @@ func components(ix *adjacency, nodes int) []int {
 				stack = append(stack, n)
 				onStack[n] = true
 			}
-			if call.next < len(ix.out.of(n)) {
-				to := ix.to[ix.out.of(n)[call.next]]
+			if call.next < len(ix.Out.Of(n)) {
+				to := ix.To[ix.Out.Of(n)[call.next]]
 				call.next++
 				if number[to] == unseen {
 					calls = append(calls, struct{ node, next int }{to, 0})

@@ -62,10 +62,8 @@ type Edge struct {
 	Pool *Pool `json:"pool,omitempty"`
 	// EventTypes are the types that the edge carries, where known.
 	EventTypes []string `json:"event_types,omitempty"`
-	// Cyclic marks an edge between members of one cycle, Back the one that the
-	// layout turned round to break it. Derived.
+	// Cyclic marks an edge between members of one cycle. Derived.
 	Cyclic bool `json:"cyclic,omitempty"`
-	Back   bool `json:"back,omitempty"`
 }
 
 // Pool is the state of a connection pool.

@@ -3,8 +3,6 @@ package topology_test
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"os"
 
 	"github.com/withobsrvr/sluice/topology"
 )
@@ -35,17 +33,6 @@ func Example() {
 	// orders-sink
 }
 
-// The live page, below a prefix of a server that has other pages too.
-func ExampleHandler() {
-	tracker := topology.NewTracker(topology.TrackerConfig{})
-	page := topology.Handler(tracker, topology.HandlerConfig{Title: "orders"})
-	defer page.Close()
-
-	mux := http.NewServeMux()
-	mux.Handle("/topology/", http.StripPrefix("/topology", page))
-	// Output:
-}
-
 func ExampleTracker_Subscribe() {
 	tracker := topology.NewTracker(topology.TrackerConfig{})
 	changes := tracker.Subscribe()
@@ -57,23 +44,4 @@ func ExampleTracker_Subscribe() {
 	fmt.Println(len(graph.Nodes), err)
 	// Output:
 	// 2 <nil>
-}
-
-func ExampleGraph_WriteMermaid() {
-	graph := &topology.Graph{
-		Nodes: []topology.Node{
-			{ID: "in", Kind: topology.KindSource, Status: topology.Status{Health: topology.HealthHealthy, InFlight: 8, MaxInFlight: 64}},
-			{ID: "end", Kind: topology.KindSink, Upstreams: []string{"in"}, Status: topology.Status{Health: topology.HealthHealthy, InFlight: 62, MaxInFlight: 64}},
-		},
-	}
-	if err := graph.WriteMermaid(os.Stdout); err != nil {
-		fmt.Println(err)
-	}
-	// Output:
-	// flowchart LR
-	//   n0[/"end<br/>97 %, 62 of 64 in flight"/]:::hot
-	//   n1(["in<br/>13 %, 8 of 64 in flight"]):::calm
-	//   n1 -.->|"declared"| n0
-	//   classDef calm fill:#e8f0fd,stroke:#2160c4,color:#171c26
-	//   classDef hot fill:#fde8e8,stroke:#bd2222,color:#171c26
 }

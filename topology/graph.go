@@ -120,6 +120,7 @@ func (g *Graph) Clone() *Graph {
 	if g.Bottleneck != nil {
 		c.Bottleneck = new(*g.Bottleneck)
 		c.Bottleneck.Blocks = slices.Clone(g.Bottleneck.Blocks)
+		c.Bottleneck.HoldsUp = slices.Clone(g.Bottleneck.HoldsUp)
 	}
 	return &c
 }

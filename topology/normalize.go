@@ -5,6 +5,9 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology/internal/adjacency"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // DefaultActivate and DefaultRecover are the thresholds shown where a graph
@@ -30,7 +33,7 @@ func (g *Graph) Normalize() *Graph { return g.Clone().Complete() }
 // and whose lists and maps nobody else has. It returns the graph itself.
 func (g *Graph) Complete() *Graph {
 	g.Schema = Schema
-	g.Name = text(g.Name)
+	g.Name = text.Valid(g.Name)
 	p := &g.Pipeline
 	clean(&p.Throughput, &p.Load, &p.Fraction, &p.Activate, &p.Recover)
 	p.Latency = max(p.Latency, 0)
@@ -62,12 +65,12 @@ func (g *Graph) Complete() *Graph {
 	}
 	for i := range g.Alerts {
 		a := &g.Alerts[i]
-		a.Name, a.Severity, a.Node, a.Summary = text(a.Name), text(a.Severity), text(a.Node), text(a.Summary)
+		a.Name, a.Severity, a.Node, a.Summary = text.Valid(a.Name), text.Valid(a.Severity), text.Valid(a.Node), text.Valid(a.Summary)
 	}
 	slices.SortStableFunc(g.Alerts, func(a, b Alert) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Node, b.Node))
 	})
-	g.derive(indexed(g, at))
+	g.derive(index(g, at))
 	return g
 }
 
@@ -89,27 +92,37 @@ func (g *Graph) places() map[string]int {
 }
 
 // derive fills in what follows from the rest of a sorted graph.
-func (g *Graph) derive(ix *adjacency) {
+func (g *Graph) derive(ix *indexed) {
 	for i := range g.Nodes {
 		g.Nodes[i].Cause, g.Nodes[i].Cyclic = false, false
 	}
 	for i := range g.Edges {
 		e := &g.Edges[i]
-		from, to := &g.Nodes[ix.from[i]], &g.Nodes[ix.to[i]]
+		from, to := &g.Nodes[ix.From[i]], &g.Nodes[ix.To[i]]
 		if from.Health == HealthDown || to.Health == HealthDown {
 			e.State = StateDown
 			e.Throughput, e.ByteRate, e.Blocked = 0, 0, 0
 		}
 		e.Connected = e.State.Up()
-		e.Cyclic, e.Back = false, false
+		e.Cyclic = false
 		// With one way in, or one way out, the node's own rate is the edge's.
 		if e.Throughput == 0 && e.State != StateDown {
 			switch {
-			case len(ix.in.of(ix.to[i])) == 1 && to.InRate > 0:
+			case len(ix.In.Of(ix.To[i])) == 1 && to.InRate > 0:
 				e.Throughput = to.InRate
-			case len(ix.out.of(ix.from[i])) == 1 && from.OutRate > 0:
+			case len(ix.Out.Of(ix.From[i])) == 1 && from.OutRate > 0:
 				e.Throughput = from.OutRate
 			}
+		}
+	}
+	// What its edges bring is what a node takes in, where it does not say itself.
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		if n.InRate > 0 {
+			continue
+		}
+		for _, e := range ix.In.Of(i) {
+			n.InRate += g.Edges[e].Throughput
 		}
 	}
 	g.findCycles(ix)
@@ -120,55 +133,18 @@ func (g *Graph) derive(ix *adjacency) {
 	}
 }
 
-// adjacency is a sorted graph by numbers: edge i goes from node from[i] to node
-// to[i]; out and in are each node's edges.
-type adjacency struct {
-	nodes    map[string]int
-	from, to []int
-	out, in  lists
+// indexed is a sorted graph by numbers, and the number of each node by its id.
+type indexed struct {
+	adjacency.Graph
+	nodes map[string]int
 }
 
-// lists are a list for each of many numbers, one after another.
-type lists struct {
-	ends  []int // of each list among items
-	items []int
-}
-
-// listsOf lists the places of each of n numbers, which numbers holds, in order.
-func listsOf(n int, numbers []int) lists {
-	l := lists{make([]int, n), make([]int, len(numbers))}
-	for _, i := range numbers {
-		l.ends[i]++
-	}
-	begin := 0
-	for i, length := range l.ends {
-		l.ends[i] = begin
-		begin += length
-	}
-	for place, i := range numbers {
-		l.items[l.ends[i]] = place
-		l.ends[i]++
-	}
-	return l
-}
-
-func (l lists) of(i int) []int {
-	begin := 0
-	if i > 0 {
-		begin = l.ends[i-1]
-	}
-	return l.items[begin:l.ends[i]:l.ends[i]]
-}
-
-func index(g *Graph) *adjacency { return indexed(g, g.places()) }
-
-func indexed(g *Graph, at map[string]int) *adjacency {
-	a := &adjacency{nodes: at, from: make([]int, len(g.Edges)), to: make([]int, len(g.Edges))}
+func index(g *Graph, at map[string]int) *indexed {
+	from, to := make([]int, len(g.Edges)), make([]int, len(g.Edges))
 	for i := range g.Edges {
-		a.from[i], a.to[i] = at[g.Edges[i].From], at[g.Edges[i].To]
+		from[i], to[i] = at[g.Edges[i].From], at[g.Edges[i].To]
 	}
-	a.out, a.in = listsOf(len(g.Nodes), a.from), listsOf(len(g.Nodes), a.to)
-	return a
+	return &indexed{adjacency.New(len(g.Nodes), from, to), at}
 }
 
 // addMissingEnds adds the nodes that edges name and nobody registered, and
@@ -187,8 +163,8 @@ func (g *Graph) addMissingEnds(at map[string]int) bool {
 }
 
 func (n *Node) normalize() {
-	n.ID, n.Name, n.Version = text(n.ID), text(n.Name), text(n.Version)
-	n.Endpoint, n.HealthEndpoint = text(n.Endpoint), text(n.HealthEndpoint)
+	n.ID, n.Name, n.Version = text.Valid(n.ID), text.Valid(n.Name), text.Valid(n.Version)
+	n.Endpoint, n.HealthEndpoint = text.Valid(n.Endpoint), text.Valid(n.HealthEndpoint)
 	switch n.Kind {
 	case KindSource, KindProcessor, KindSink, KindControl:
 	default:
@@ -197,7 +173,7 @@ func (n *Node) normalize() {
 	n.InputEventTypes, n.OutputEventTypes = set(n.InputEventTypes), set(n.OutputEventTypes)
 	n.Upstreams = set(n.Upstreams)
 	for k, v := range n.Metadata {
-		if tk, tv := text(k), text(v); tk != k || tv != v {
+		if tk, tv := text.Valid(k), text.Valid(v); tk != k || tv != v {
 			delete(n.Metadata, k)
 			n.Metadata[tk] = tv
 		}
@@ -221,7 +197,7 @@ func (s *Status) normalize() {
 }
 
 func (e *Edge) normalize() {
-	e.From, e.To, e.Endpoint = text(e.From), text(e.To), text(e.Endpoint)
+	e.From, e.To, e.Endpoint = text.Valid(e.From), text.Valid(e.To), text.Valid(e.Endpoint)
 	e.EventTypes = set(e.EventTypes)
 	switch e.Origin {
 	case OriginObserved, OriginMatched:
@@ -247,11 +223,9 @@ func clean(figures ...*float64) {
 	}
 }
 
-func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
 func set(list []string) []string {
 	for i := range list {
-		list[i] = text(list[i])
+		list[i] = text.Valid(list[i])
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // ProblemKind is a kind of [Problem].
@@ -72,15 +74,15 @@ func (n *Node) misfit(ins, outs int) int8 {
 // problems derives all but ProblemEndpoint and ProblemMatches, whose entries it
 // keeps: the graph itself has no such edges. More than named nodes with the same
 // are one problem.
-func (g *Graph) problems(ix *adjacency) []Problem {
+func (g *Graph) problems(ix *indexed) []Problem {
 	var list []Problem
 	for _, members := range g.Cycles {
-		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", join(briefs(len(members), func(i int) string { return members[i] })))})
+		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", text.Join(briefs(len(members), func(i int) string { return members[i] })))})
 	}
 	found := make([]int8, len(g.Nodes)) // among misfits
 	var count [len(misfits)]int
 	for i := range g.Nodes {
-		if found[i] = g.Nodes[i].misfit(len(ix.in.of(i)), len(ix.out.of(i))); found[i] >= 0 {
+		if found[i] = g.Nodes[i].misfit(len(ix.In.Of(i)), len(ix.Out.Of(i))); found[i] >= 0 {
 			count[found[i]]++
 		}
 	}
@@ -90,7 +92,7 @@ func (g *Graph) problems(ix *adjacency) []Problem {
 		switch {
 		case m < 0:
 		case count[m] <= named:
-			list = append(list, Problem{misfits[m].kind, []string{n.ID}, fmt.Sprintf(misfits[m].one, brief(n.Title()))})
+			list = append(list, Problem{misfits[m].kind, []string{n.ID}, fmt.Sprintf(misfits[m].one, text.Brief(n.Title()))})
 		default:
 			if several[m] == nil {
 				several[m] = &Problem{Kind: misfits[m].kind, Nodes: make([]string, 0, count[m])}
@@ -100,13 +102,13 @@ func (g *Graph) problems(ix *adjacency) []Problem {
 	}
 	for m, p := range several {
 		if p != nil {
-			p.Text = fmt.Sprintf(misfits[m].several, join(briefs(len(p.Nodes), func(i int) string { return g.Nodes[ix.nodes[p.Nodes[i]]].Title() })))
+			p.Text = fmt.Sprintf(misfits[m].several, text.Join(briefs(len(p.Nodes), func(i int) string { return g.Nodes[ix.nodes[p.Nodes[i]]].Title() })))
 			list = append(list, *p)
 		}
 	}
 	for _, p := range g.Problems {
 		if p.Kind == ProblemEndpoint || p.Kind == ProblemMatches {
-			p.Text, p.Nodes = text(p.Text), set(slices.Clone(p.Nodes))
+			p.Text, p.Nodes = text.Valid(p.Text), set(slices.Clone(p.Nodes))
 			list = append(list, p)
 		}
 	}
@@ -123,22 +125,10 @@ const named = 8
 func briefs(n int, name func(int) string) []string {
 	list := make([]string, 0, named+1)
 	for i := range min(n, named) {
-		list = append(list, brief(name(i)))
+		list = append(list, text.Brief(name(i)))
 	}
 	if n > named {
 		list = append(list, fmt.Sprintf("%d more", n-named))
 	}
 	return list
-}
-
-// join writes "a", "a and b", "a, b and c".
-func join(names []string) string {
-	switch len(names) {
-	case 0:
-		return ""
-	case 1:
-		return names[0]
-	}
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " and " + names[last]
 }

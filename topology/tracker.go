@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // edgesPerNode bounds the observed edges, with TrackerConfig.MaxNodes.
@@ -114,7 +116,7 @@ func (t *Tracker) Report(id string, s Status) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n, ok := t.nodes[text(id)]
+	n, ok := t.nodes[text.Valid(id)]
 	if !ok {
 		return &Error{ID: id, Field: "ID", Text: "is not registered"}
 	}

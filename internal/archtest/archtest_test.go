@@ -45,8 +45,10 @@ var rules = []rule{
 	{"backpressure/controlplane/server", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll, "go.etcd.io/bbolt"}, "the control plane's end: the decision across processes, the graph of what registered, and an embedded store"},
 	{"backpressure/controlplane/internal/convert", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "the one place where the wire's messages become nouns"},
 	{"backpressure/internal/wire", []string{module + "/backpressure/internal/wire", grpcAll, protoAll}, "messages and nothing else"},
-	{"topology", nil, "the graph and its page are served by anything, also where there is no gRPC"},
-	{"topology/topologytest", []string{module + "/topology"}, "users import the fakes in their own tests"},
+	{"topology", nil, "the nouns of a pipeline are shared by all, so they cost their users nothing; TestTheNounsAreLight holds them without net/http"},
+	{"topology/page", []string{module + "/topology", module + "/topology/internal/..."}, "the graph for people is served by anything, also where there is no gRPC"},
+	{"topology/internal", nil, "edges by number, and words: the nouns and their drawings share them"},
+	{"topology/topologytest", []string{module + "/topology", module + "/topology/page"}, "users import the fakes in their own tests"},
 	{"connpool", []string{grpcAll}, "a pool is a grpc.ClientConnInterface and nothing more"},
 	{"connpool/connpooltest", []string{module + "/connpool", grpcAll, protoAll}, "misbehaving servers on bufconn"},
 	{"interceptors", []string{module + "/flowcontrol", grpcAll, protoAll, "google.golang.org/genproto/googleapis/rpc/errdetails", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/attribute"}, "FlightData is read through its getters, so that any Flight code generation works and a plain gRPC user links no Arrow"},
@@ -57,7 +59,6 @@ var rules = []rule{
 	{"monitor/otelmonitor", []string{module + "/monitor", "go.opentelemetry.io/otel/metric/...", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel"}, "the other face, on the OTel API alone: which SDK runs is its user's choice"},
 	{"monitor/mixin", []string{module + "/monitor/..."}, "rules and dashboards are generated from the monitor's tables"},
 	{"cmd", []string{module + "/...", grpcAll, protoAll, "github.com/prometheus/client_golang/..."}, "a program wires together what it needs, with no new dependency"},
-	{"topology/cmd", []string{module + "/...", grpcAll, protoAll}, "a program wires together what it needs, with no new dependency"},
 	{"internal/archtest", nil, "reads files"},
 	{"internal/docstest", nil, "reads files"},
 	{"internal/testenv", nil, "reads the machine"},
@@ -134,9 +135,17 @@ func TestTheAgentLinksNoServer(t *testing.T) {
 	require.Contains(t, linked, module+"/backpressure")
 	require.NotContains(t, linked, module+"/backpressure/controlplane/server")
 	for _, imported := range linked {
-		for _, tree := range []string{"/monitor", "/topology/", "/cmd/"} {
+		for _, tree := range []string{"/monitor", "/topology/page", "/cmd/"} {
 			require.False(t, strings.HasPrefix(imported, module+tree), imported)
 		}
+	}
+}
+
+// TestTheNounsAreLight proves that a user of the nouns links no HTTP server.
+func TestTheNounsAreLight(t *testing.T) {
+	for _, imported := range dependencies(t, module+"/topology") {
+		require.NotEqual(t, "net/http", imported)
+		require.NotEqual(t, "html/template", imported)
 	}
 }
 

@@ -120,6 +120,9 @@ func service() dashboard {
 			{kind: series, title: "Senders held back", description: help("flowctl_service_blocked_seconds_total"), unit: "percentunit", queries: []query{show("flowctl_service_blocked_seconds_total", selector, "service_id", "{{service_id}}")}},
 			{kind: series, title: "Decisions of the gate", description: help("flowctl_service_admissions_total"), unit: "short", queries: []query{show("flowctl_service_admissions_total", selector, "service_id, decision, reason", "{{service_id}} {{decision}} {{reason}}")}},
 			one("Error ratio", "flowctl_service_error_ratio", "percentunit"),
+			one("Rejected share", "flowctl_service_rejected_ratio", "percentunit"),
+			{kind: series, title: "Rejections by class and reason", description: help("flowctl_service_rejections_total"), unit: "short", queries: []query{show("flowctl_service_rejections_total", selector, "service_id, class, reason", "{{service_id}} {{class}} {{reason}}")}},
+			{kind: series, title: "Rejections by tenant", description: help("flowctl_tenant_rejections_total"), unit: "short", queries: []query{show("flowctl_tenant_rejections_total", selector, "service_id, tenant", "{{service_id}} {{tenant}}")}},
 			{kind: series, title: "Errors by code", description: help("flowctl_service_errors_total"), unit: "short", queries: []query{show("flowctl_service_errors_total", selector, "service_id, code", "{{service_id}} {{code}}")}},
 			{kind: series, title: "Open streams and limit", description: help("flowctl_service_streams"), unit: "short", queries: []query{
 				show("flowctl_service_streams", selector, "service_id", "{{service_id}}"), show("flowctl_service_streams_limit", selector, "service_id", "{{service_id}} limit"),
@@ -138,8 +141,8 @@ func pool() dashboard {
 				show("flowctl_pool_idle_connections", selector, "endpoint", "{{endpoint}} idle"), show("flowctl_pool_connecting_connections", selector, "endpoint", "{{endpoint}} connecting"),
 				show("flowctl_pool_connections_limit", selector, "endpoint", "{{endpoint}} limit"),
 			}},
-			{kind: series, title: "Share that works", description: "Healthy connections of all: below one half the pool counts as unhealthy.", unit: "percentunit", max: 1, queries: []query{
-				{"min by (endpoint) (flowctl_pool_healthy_connections" + selector + " / (flowctl_pool_total_connections" + selector + " > 0))", "{{endpoint}}"},
+			{kind: series, title: "Share that works", description: "Healthy connections of those that are wanted: below one half the pool counts as unhealthy.", unit: "percentunit", max: 1, queries: []query{
+				{"min by (endpoint) (flowctl_pool_healthy_connections" + selector + " / (flowctl_pool_wanted_connections" + selector + " > 0))", "{{endpoint}}"},
 			}},
 			{kind: series, title: "RPCs on the connections", description: help("flowctl_pool_streams"), unit: "short", queries: []query{show("flowctl_pool_streams", selector, "endpoint", "{{endpoint}}")}},
 			{kind: series, title: "RPCs that wait", description: help("flowctl_pool_waiters"), unit: "short", queries: []query{show("flowctl_pool_waiters", selector, "endpoint", "{{endpoint}}")}},

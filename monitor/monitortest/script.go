@@ -68,6 +68,9 @@ func Pipeline(n int) monitor.Source {
 			v.Blocked = 5 * time.Second
 			v.AddAdmissions("admitted", "none", 1e6)
 			v.AddAdmissions("refused", "in_flight", 7)
+			v.RejectedRatio = 0.01
+			v.AddRejections("get", "streams", 7)
+			v.AddTenantRejections("tenant-1", 7)
 			v.Wait = monitor.Histogram{Bounds: monitor.DurationBounds(), Counts: []uint64{1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 1}, Sum: 1.5}
 			if i == 0 {
 				continue

@@ -3,6 +3,7 @@ package otelmonitor
 import (
 	"context"
 	"errors"
+	"reflect"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type Registration struct {
 	closeErr  error
 	callback  metric.Registration
 	unobserve func()
+	release   func()
 }
 
 type family struct {
@@ -52,9 +54,55 @@ type attributes struct {
 	round  uint64
 }
 
+// ErrRegistered is returned by [Register] for a provider that a monitor already
+// feeds.
+var ErrRegistered = errors.New("otelmonitor: a monitor is registered with this meter provider already")
+
+// providers are those that a monitor feeds. OpenTelemetry adds up what two
+// callbacks observe of one instrument, and says nothing.
+var providers = struct {
+	sync.Mutex
+	fed map[metric.MeterProvider]bool
+}{fed: map[metric.MeterProvider]bool{}}
+
+// claim reserves a provider. A provider of a type that cannot be compared cannot
+// be told from another, and is not reserved.
+func claim(provider metric.MeterProvider) (release func(), err error) {
+	if !reflect.TypeOf(provider).Comparable() {
+		return func() {}, nil
+	}
+	providers.Lock()
+	defer providers.Unlock()
+	if providers.fed[provider] {
+		return nil, ErrRegistered
+	}
+	providers.fed[provider] = true
+	return func() {
+		providers.Lock()
+		defer providers.Unlock()
+		delete(providers.fed, provider)
+	}, nil
+}
+
 // Register makes the instruments of m's families on provider and one callback
-// that reads them. Close the registration to end it.
+// that reads them. Close the registration to end it. A provider takes one monitor
+// at a time, since the sums of two would double: for the second Register returns
+// [ErrRegistered].
 func Register(m *monitor.Monitor, provider metric.MeterProvider) (*Registration, error) {
+	release, err := claim(provider)
+	if err != nil {
+		return nil, err
+	}
+	r, err := register(m, provider)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	r.release = release
+	return r, nil
+}
+
+func register(m *monitor.Monitor, provider metric.MeterProvider) (*Registration, error) {
 	meter := provider.Meter(Scope)
 	r := &Registration{monitor: m, cache: map[key]*attributes{}}
 	histograms := map[string]metric.Float64Histogram{}
@@ -116,6 +164,7 @@ func (r *Registration) Close() error {
 	r.closeOnce.Do(func() {
 		r.unobserve()
 		r.closeErr = r.callback.Unregister()
+		r.release()
 	})
 	return r.closeErr
 }

@@ -84,3 +84,20 @@ func TestSeriesOfServicesThatLeftAreGone(t *testing.T) {
 	script.Next()
 	require.Equal(t, 1, loads())
 }
+
+// TestAProviderTakesOneMonitor: the sums of two would double.
+func TestAProviderTakesOneMonitor(t *testing.T) {
+	provider := sdkmetric.NewMeterProvider()
+	first, err := monitor.New(monitor.Config{})
+	require.NoError(t, err)
+	second, err := monitor.New(monitor.Config{})
+	require.NoError(t, err)
+	registration, err := otelmonitor.Register(first, provider)
+	require.NoError(t, err)
+	_, err = otelmonitor.Register(second, provider)
+	require.ErrorIs(t, err, otelmonitor.ErrRegistered)
+	require.NoError(t, registration.Close())
+	registration, err = otelmonitor.Register(second, provider)
+	require.NoError(t, err)
+	require.NoError(t, registration.Close())
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 )
 
 // RunSource checks what every [topology.Source] owes: a graph, always, also to
@@ -31,11 +32,12 @@ func RunSource(t *testing.T, src topology.Source) {
 		return
 	}
 	before := g.Clone()
-	for name, write := range map[string]func(io.Writer) error{
-		"JSON": g.WriteJSON, "SVG": g.WriteSVG, "Mermaid": g.WriteMermaid, "DOT": g.WriteDOT, "ASCII": g.WriteASCII, "Grafana": g.WriteGrafana,
+	for name, write := range map[string]func(io.Writer, *topology.Graph) error{
+		"JSON": func(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) },
+		"SVG":  page.WriteSVG, "Mermaid": page.WriteMermaid, "DOT": page.WriteDOT, "ASCII": page.WriteASCII, "Grafana": page.WriteGrafana,
 	} {
 		var out bytes.Buffer
-		if err := write(&out); err != nil || out.Len() == 0 {
+		if err := write(&out, g); err != nil || out.Len() == 0 {
 			t.Errorf("Write%s: %d bytes, %v", name, out.Len(), err)
 		}
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
-	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 )
 
 // Config configures [Run]. A zero field is its default.
@@ -215,9 +215,9 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(StateOf(plane))
 	})
-	page := topology.Handler(withAlerts(plane, watch.Alerts), topology.HandlerConfig{})
-	mux.Handle("/", page)
-	return mux, func() { page.Close(); watch.Stop() }, nil
+	live := page.New(withAlerts(plane, watch.Alerts), page.Config{})
+	mux.Handle("/", live)
+	return mux, func() { live.Close(); watch.Stop() }, nil
 }
 
 func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/withobsrvr/sluice/internal/testenv"
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 	"github.com/withobsrvr/sluice/topology/topologytest"
 )
 
@@ -42,7 +43,7 @@ func TestMermaidAcceptsTheExport(t *testing.T) {
 	var texts []string
 	for _, g := range graphs {
 		var b bytes.Buffer
-		require.NoError(t, g.WriteMermaid(&b))
+		require.NoError(t, page.WriteMermaid(&b, g))
 		texts = append(texts, b.String())
 	}
 	texts = append(texts, "flowchart LR\n  end --> graph\n") // what a raw id does

@@ -3,6 +3,7 @@ package page
 import (
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 	"github.com/withobsrvr/sluice/topology/topologytest"
 )
 
@@ -20,12 +22,12 @@ const prefix = "/ops/topology/"
 
 func serve(t *testing.T, src topology.Source) (server *httptest.Server, address string) {
 	t.Helper()
-	page := topology.Handler(src, topology.HandlerConfig{Interval: 200 * time.Millisecond})
+	live := page.New(src, page.Config{Interval: 200 * time.Millisecond})
 	mux := http.NewServeMux()
-	mux.Handle(prefix, http.StripPrefix(prefix, slashed(page)))
+	mux.Handle(prefix, http.StripPrefix(prefix, slashed(live)))
 	server = httptest.NewServer(mux)
 	t.Cleanup(func() {
-		require.NoError(t, page.Close())
+		require.NoError(t, live.Close())
 		server.Close()
 	})
 	return server, server.URL + prefix
@@ -121,6 +123,31 @@ func TestKeyboardAndReducedMotion(t *testing.T) {
 	require.NoError(t, chromedp.Do(p.ctx, chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.Enter)))
 	p.wait(`document.querySelectorAll("svg.wide .node.sel").length === 1 && document.querySelectorAll("tr.sel").length === 1`)
 	p.clean(address)
+}
+
+// TestTheStreamComesBack: a browser gives an event stream up for good after any
+// answer that is not 200, so the page itself tries again.
+func TestTheStreamComesBack(t *testing.T) {
+	browser := startBrowser(t)
+	script := topologytest.NewScript()
+	live := page.New(script, page.Config{Interval: 200 * time.Millisecond})
+	defer live.Close()
+	var refuse atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuse.Load() {
+			http.Error(w, "restarting", http.StatusBadGateway)
+			return
+		}
+		live.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	p := open(t, browser, server.URL+"/", looks[0])
+	refuse.Store(true)
+	server.CloseClientConnections()
+	p.wait(`!document.querySelector("#stale").hidden`)
+	script.Play(topologytest.Throttled)
+	refuse.Store(false)
+	p.wait(`document.querySelector("#stale").hidden && document.querySelector(".pill").classList.contains("on")`)
 }
 
 func TestLostServerIsSaid(t *testing.T) {

@@ -1,11 +1,10 @@
-package topology
+package page
 
 import (
 	"math"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // thousands writes a figure in at most five characters: 0, 7.5, 940, 2.4k, 13M.
@@ -62,59 +61,4 @@ func ago(now, then time.Time) string {
 		return span(d) + " ago"
 	}
 	return "now"
-}
-
-// fit cuts a text to a width in ems, with an ellipsis, and makes it one line
-// that shows no control and no direction mark.
-func fit(s string, most float64) string {
-	s = line(s)
-	if ems(s) <= most {
-		return s
-	}
-	width := ems("…")
-	for i, r := range s {
-		if width += em(r); width > most {
-			return strings.TrimSpace(s[:i]) + "…"
-		}
-	}
-	return s
-}
-
-// brief cuts a name for a sentence.
-func brief(name string) string { return fit(name, 40) }
-
-// line replaces what would break a line, or turn its direction, by a space.
-func line(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
-// ems estimates the width of a text, generously enough for any usual font.
-func ems(s string) float64 {
-	w := 0.0
-	for _, r := range s {
-		w += em(r)
-	}
-	return w
-}
-
-func em(r rune) float64 {
-	switch {
-	case r >= 0x1100:
-		return 1.05
-	case strings.ContainsRune("MW@", r):
-		return 1.15
-	case strings.ContainsRune("mw%—…", r):
-		return 0.98
-	case unicode.IsUpper(r):
-		return 0.72
-	case strings.ContainsRune("iljtf.,:;|!'()[] -", r):
-		return 0.38
-	default:
-		return 0.60
-	}
 }

@@ -2,7 +2,7 @@
 // load, in flight, queue, rates and fraction, as any control plane knows them,
 // a stock flowctl one included.
 //
-//	go install github.com/withobsrvr/sluice/topology/cmd/sluice-top@latest
+//	go install github.com/withobsrvr/sluice/cmd/sluice-top@latest
 //	sluice-top                        watch the control plane at 127.0.0.1:8080
 //	sluice-top -once host:8080        print once, for scripts
 //	sluice-top -o mermaid host:8080   the graph: json, mermaid, dot, svg or ascii
@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 )
 
 const defaultAddress = "127.0.0.1:8080"
@@ -106,12 +107,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 }
 
 // writers are the graph's forms besides the table.
-var writers = map[string]func(*topology.Graph, io.Writer) error{
-	"json":    (*topology.Graph).WriteJSON,
-	"mermaid": (*topology.Graph).WriteMermaid,
-	"dot":     (*topology.Graph).WriteDOT,
-	"svg":     (*topology.Graph).WriteSVG,
-	"ascii":   (*topology.Graph).WriteASCII,
+var writers = map[string]func(io.Writer, *topology.Graph) error{
+	"json":    func(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) },
+	"mermaid": page.WriteMermaid,
+	"dot":     page.WriteDOT,
+	"svg":     page.WriteSVG,
+	"ascii":   page.WriteASCII,
 }
 
 func dial(opts options) (*grpc.ClientConn, error) {
@@ -148,7 +149,7 @@ func show(ctx context.Context, opts options, from *reader, stdout io.Writer) err
 		return err
 	}
 	if write, ok := writers[opts.output]; ok {
-		return write(graph, stdout)
+		return write(stdout, graph)
 	}
 	screen := screen{to: stdout, colors: opts.terminal, address: opts.address}
 	if opts.once {

@@ -1,11 +1,16 @@
-package topology
+package page
 
-import "math"
+import (
+	"math"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/adjacency"
+)
 
 // Geometry of the drawing, in SVG units: one is a CSS pixel at full size.
 const (
 	cardWidth   = 252.0
-	cardHeight  = 168.0
+	cardHeight  = 174.0
 	columnGap   = 206.0
 	rowGap      = 34.0
 	lineSlot    = 26.0 // a waypoint's share of its layer
@@ -25,8 +30,8 @@ func (r rect) overlaps(o rect) bool {
 
 // scene is a layout in coordinates.
 type scene struct {
-	graph         *Graph
-	ix            *adjacency
+	graph         *topology.Graph
+	ix            *adjacency.Graph
 	layout        *layout
 	narrow        bool
 	width, height float64
@@ -38,9 +43,9 @@ type scene struct {
 
 // newScene lays a normalized graph out from left to right, or, narrow, in one
 // column for a phone.
-func newScene(g *Graph, narrow bool) *scene {
+func newScene(g *topology.Graph, narrow bool) *scene {
 	s := &scene{
-		graph: g, ix: index(g), layout: newLayout(g), narrow: narrow,
+		graph: g, ix: numbered(g), layout: newLayout(g), narrow: narrow,
 		cards: make([]rect, len(g.Nodes)), paths: make([]string, len(g.Edges)),
 		spots: make([][]rect, len(g.Edges)), labels: make([]rect, len(g.Edges)),
 	}
@@ -84,12 +89,12 @@ func (s *scene) wide() {
 	}
 	s.height = 2*margin + tallest
 	for e := range s.graph.Edges {
-		from, to := s.ix.from[e], s.ix.to[e]
+		from, to := s.ix.From[e], s.ix.To[e]
 		a, b := s.cards[from], s.cards[to]
 		if a.w == 0 || b.w == 0 {
 			continue
 		}
-		start, end := point{a.x + a.w, s.port(a, from, e, s.ix.out)}, point{b.x, s.port(b, to, e, s.ix.in)}
+		start, end := point{a.x + a.w, s.port(a, from, e, s.ix.Out)}, point{b.x, s.port(b, to, e, s.ix.In)}
 		if s.layout.layer[from] >= s.layout.layer[to] { // back, or to itself
 			lanes++
 			low := 2*margin + tallest + float64(lanes)*14
@@ -129,8 +134,8 @@ func slotHeight(sl slot) float64 {
 
 // port spreads a node's lines over the middle of its side, in the order of
 // where they come from, so that they do not cross at the card.
-func (s *scene) port(card rect, node, edge int, side lists) float64 {
-	list := side.of(node)
+func (s *scene) port(card rect, node, edge int, side adjacency.Lists) float64 {
+	list := side.Of(node)
 	place := 0
 	mine := s.otherEnd(edge, node)
 	for _, e := range list {
@@ -142,9 +147,9 @@ func (s *scene) port(card rect, node, edge int, side lists) float64 {
 }
 
 func (s *scene) otherEnd(edge, node int) float64 {
-	other := s.ix.from[edge]
+	other := s.ix.From[edge]
 	if other == node {
-		other = s.ix.to[edge]
+		other = s.ix.To[edge]
 	}
 	c := s.cards[other]
 	return c.y + c.h/2
@@ -170,12 +175,12 @@ func (s *scene) column() {
 	var ends []int // by lane: the place up to which it is taken
 	lanes := 0
 	for _, n := range order {
-		for _, e := range s.ix.out.of(n) {
-			if s.direct(e, place) || s.layout.layer[s.ix.to[e]] < 0 {
+		for _, e := range s.ix.Out.Of(n) {
+			if s.direct(e, place) || s.layout.layer[s.ix.To[e]] < 0 {
 				lane[e] = -1
 				continue
 			}
-			low, high := min(place[n], place[s.ix.to[e]]), max(place[n], place[s.ix.to[e]])
+			low, high := min(place[n], place[s.ix.To[e]]), max(place[n], place[s.ix.To[e]])
 			l := 0
 			for l < len(ends) && ends[l] >= low {
 				l++
@@ -193,7 +198,7 @@ func (s *scene) column() {
 	s.width = narrowWidth
 	y := 12.0
 	for i, n := range order {
-		incoming := s.ix.in.of(n)
+		incoming := s.ix.In.Of(n)
 		if i > 0 {
 			y += 22
 		}
@@ -209,7 +214,7 @@ func (s *scene) column() {
 	}
 	s.height = y + 12
 	for e := range s.graph.Edges {
-		from, to := s.ix.from[e], s.ix.to[e]
+		from, to := s.ix.From[e], s.ix.To[e]
 		a, b := s.cards[from], s.cards[to]
 		switch {
 		case a.w == 0 || b.w == 0:
@@ -225,7 +230,7 @@ func (s *scene) column() {
 }
 
 func (s *scene) direct(e int, place []int) bool {
-	return place[s.ix.to[e]] == place[s.ix.from[e]]+1
+	return place[s.ix.To[e]] == place[s.ix.From[e]]+1
 }
 
 const labelWidth = 170.0

@@ -1,4 +1,4 @@
-package topology
+package page
 
 import (
 	"bytes"
@@ -13,10 +13,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
-// HandlerConfig configures the live page. A zero field is its default.
-type HandlerConfig struct {
+// Config configures the live page. A zero field is its default.
+type Config struct {
 	// Title is the page's heading. Default: the graph's name.
 	Title string
 	// Interval is the time between two samples. Default 1 s. While nobody watches,
@@ -40,8 +43,8 @@ type HandlerConfig struct {
 //
 // It is safe for concurrent use.
 type Page struct {
-	src    Source
-	cfg    HandlerConfig
+	src    topology.Source
+	cfg    Config
 	close  sync.Once
 	closed chan struct{}
 	done   chan struct{}
@@ -61,15 +64,15 @@ type Page struct {
 // sample is one moment's graph, its frame rendered when the first browser wants
 // it, once for all of them.
 type sample struct {
-	graph  *Graph
+	graph  *topology.Graph
 	sparks map[string][]float32 // of the newest: nil until somebody looks
 	once   sync.Once
 	json   []byte
 }
 
-// Handler returns the live page of a graph. It samples the source at every
+// New returns the live page of a graph. It samples the source at every
 // interval until it is closed.
-func Handler(src Source, cfg HandlerConfig) *Page {
+func New(src topology.Source, cfg Config) *Page {
 	cfg.Interval = cmp.Or(max(cfg.Interval, 0), time.Second)
 	cfg.History = cmp.Or(max(cfg.History, 0), 10*time.Minute)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 64)
@@ -159,7 +162,7 @@ func (p *Page) sample(began time.Time) (pause time.Duration) {
 	return restWatched * time.Since(began)
 }
 
-func (p *Page) keep(g *Graph, packed []byte) {
+func (p *Page) keep(g *topology.Graph, packed []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.history.add(g, packed)
@@ -235,13 +238,13 @@ func (p *Page) then(ms string) (*sample, error) {
 	}
 	n, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {
-		return nil, &Error{Field: "at", Text: "is not a time in milliseconds"}
+		return nil, &topology.Error{Field: "at", Text: "is not a time in milliseconds"}
 	}
 	p.mu.Lock()
 	place := p.history.find(time.UnixMilli(n).Add(time.Millisecond - 1))
 	if place < 0 {
 		p.mu.Unlock()
-		return nil, &Error{Field: "at", Text: "is before the history begins"}
+		return nil, &topology.Error{Field: "at", Text: "is before the history begins"}
 	}
 	packed, sparks := p.history.moments[place].packed, p.history.sparks(place)
 	p.mu.Unlock()
@@ -269,7 +272,7 @@ func (s *sample) frame() []byte {
 			g.Time.UnixMilli(), revision(g), g.Pipeline.Load, g.Pipeline.Active, clock(g.Time), newValues(g, s.sparks),
 		})
 		if err != nil {
-			panic("topology: a frame does not marshal: " + err.Error())
+			panic("page: a frame does not marshal: " + err.Error())
 		}
 		s.json = b
 	})
@@ -296,7 +299,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Location", "./"+path.Base(before)+"/")
 		w.WriteHeader(http.StatusMovedPermanently)
 	case name == "" && strings.Contains(r.Header.Get("Accept"), "application/json"):
-		p.export(w, "application/json", (*Graph).WriteJSON)
+		p.export(w, "application/json", writeJSON)
 	case name == "":
 		p.page(w)
 	case name == "events":
@@ -316,7 +319,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *Page) export(w http.ResponseWriter, mediaType string, write exporter) {
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
-	_ = write(p.now().graph, w) // the reader went away
+	_ = write(w, p.now().graph) // the reader went away
 }
 
 // page renders the whole page, with the graph in it: it reads without a script.
@@ -325,12 +328,12 @@ func (p *Page) page(w http.ResponseWriter) {
 	title := cmp.Or(p.cfg.Title, s.graph.Name, "pipeline")
 	var b bytes.Buffer
 	err := pageTemplate().ExecuteTemplate(&b, "page", map[string]any{
-		"Title": line(title), "Nonce": nonce, "Rev": revision(s.graph), "Clock": clock(s.graph.Time),
-		"Recover": percent(s.graph.Pipeline.Recover), "Activate": percent(s.graph.Pipeline.Activate),
+		"Title": text.Line(title), "Nonce": nonce, "Rev": revision(s.graph), "Clock": clock(s.graph.Time),
+		"Recover": text.Percent(s.graph.Pipeline.Recover), "Activate": text.Percent(s.graph.Pipeline.Activate),
 		"View": newView(s.graph, s.sparks),
 	})
 	if err != nil {
-		http.Error(w, "topology: "+err.Error(), http.StatusInternalServerError)
+		http.Error(w, "page: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -353,7 +356,7 @@ func (p *Page) part(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	var b bytes.Buffer
 	if err := pageTemplate().ExecuteTemplate(&b, "view", newView(s.graph, s.sparks)); err != nil {
-		http.Error(w, "topology: "+err.Error(), http.StatusInternalServerError)
+		http.Error(w, "page: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -1,4 +1,4 @@
-package topology
+package page
 
 import (
 	"fmt"
@@ -8,18 +8,20 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // big is a graph of layers of width nodes, each fed by two of the layer before.
-func big(nodes, width int) *Graph {
-	g := &Graph{}
+func big(nodes, width int) *topology.Graph {
+	g := &topology.Graph{}
 	for i := range nodes {
-		n := Node{ID: fmt.Sprintf("node-%03d", i), Kind: KindProcessor, Status: Status{Health: HealthHealthy}}
+		n := topology.Node{ID: fmt.Sprintf("node-%03d", i), Kind: topology.KindProcessor, Status: topology.Status{Health: topology.HealthHealthy}}
 		g.Nodes = append(g.Nodes, n)
 		if i >= width {
 			for _, back := range []int{width, width - 1 + i%3} {
 				if i-back >= 0 {
-					g.Edges = append(g.Edges, Edge{From: g.Nodes[i-back].ID, To: n.ID})
+					g.Edges = append(g.Edges, topology.Edge{From: g.Nodes[i-back].ID, To: n.ID})
 				}
 			}
 		}
@@ -31,7 +33,7 @@ func TestLayoutIsTheSameUnderShuffledInput(t *testing.T) {
 	for _, cyclic := range []bool{false, true} {
 		g := big(60, 7)
 		if cyclic {
-			g.Edges = append(g.Edges, Edge{From: "node-050", To: "node-001"}, Edge{From: "node-033", To: "node-033"})
+			g.Edges = append(g.Edges, topology.Edge{From: "node-050", To: "node-001"}, topology.Edge{From: "node-033", To: "node-033"})
 		}
 		want := newLayout(g.Normalize())
 		for range 5 {
@@ -48,10 +50,10 @@ func TestLayoutIsTheSameUnderShuffledInput(t *testing.T) {
 func TestLayoutLeadsForward(t *testing.T) {
 	g := big(200, 11).Normalize()
 	l := newLayout(g)
-	ix := index(g)
+	ix := numbered(g)
 	for e := range g.Edges {
 		require.False(t, l.back[e])
-		require.Less(t, l.layer[ix.from[e]], l.layer[ix.to[e]])
+		require.Less(t, l.layer[ix.From[e]], l.layer[ix.To[e]])
 	}
 	seen := 0
 	for at, layer := range l.layers {
@@ -67,10 +69,10 @@ func TestLayoutLeadsForward(t *testing.T) {
 }
 
 func TestLayoutOfOddGraphs(t *testing.T) {
-	require.Empty(t, newLayout((&Graph{}).Normalize()).layers)
-	l := newLayout((&Graph{Nodes: []Node{{ID: "cp", Kind: KindControl}, {ID: "a"}}}).Normalize())
+	require.Empty(t, newLayout((&topology.Graph{}).Normalize()).layers)
+	l := newLayout((&topology.Graph{Nodes: []topology.Node{{ID: "cp", Kind: topology.KindControl}, {ID: "a"}}}).Normalize())
 	require.Equal(t, []int{0, -1}, l.layer)
-	l = newLayout((&Graph{Edges: []Edge{{From: "a", To: "a"}, {From: "a", To: "b"}, {From: "b", To: "a"}}}).Normalize())
+	l = newLayout((&topology.Graph{Edges: []topology.Edge{{From: "a", To: "a"}, {From: "a", To: "b"}, {From: "b", To: "a"}}}).Normalize())
 	require.Equal(t, []int{0, 1}, l.layer)
 	newLayout(big(500, 1).Normalize())
 }
@@ -131,26 +133,26 @@ func TestHistoryIsBoundedInBytes(t *testing.T) {
 func TestHistoryIsBoundedInAge(t *testing.T) {
 	h, began := newHistory(600, historyBytes, 10*time.Minute), time.Unix(1000, 0)
 	for i := range 100 {
-		h.add(&Graph{Time: began.Add(time.Duration(i) * 20 * time.Second), Nodes: []Node{{ID: "a"}}}, nil)
+		h.add(&topology.Graph{Time: began.Add(time.Duration(i) * 20 * time.Second), Nodes: []topology.Node{{ID: "a"}}}, nil)
 	}
 	require.Len(t, h.moments, 31)
 	require.Equal(t, 10*time.Minute, h.moments[30].at.Sub(h.moments[0].at))
 	require.Len(t, h.loads["a"].list, 31)
-	h.add(&Graph{Time: began.Add(time.Hour), Nodes: []Node{{ID: "b"}}}, nil)
+	h.add(&topology.Graph{Time: began.Add(time.Hour), Nodes: []topology.Node{{ID: "b"}}}, nil)
 	require.Len(t, h.moments, 1, "the newest stays")
 	require.NotContains(t, h.loads, "a")
 }
 
 func TestPackedGraphComesBack(t *testing.T) {
 	var p packer
-	for _, g := range []*Graph{{}, {Name: "p", Alerts: []Alert{{Name: "a"}}, Nodes: []Node{{ID: "\xff", Metadata: map[string]string{"k": "v"}}}}, big(60, 7)} {
+	for _, g := range []*topology.Graph{{}, {Name: "p", Alerts: []topology.Alert{{Name: "a"}}, Nodes: []topology.Node{{ID: "\xff", Metadata: map[string]string{"k": "v"}}}}, big(60, 7)} {
 		g = g.Normalize()
 		back, err := unpack(p.pack(g))
 		require.NoError(t, err)
 		require.Equal(t, g, back)
 	}
 	at := time.Unix(1_700_000_000, 987_654_321).UTC()
-	g := (&Graph{Nodes: []Node{{ID: "a", RegisteredAt: at, Status: Status{LastHeartbeat: at}}}}).Normalize()
+	g := (&topology.Graph{Nodes: []topology.Node{{ID: "a", RegisteredAt: at, Status: topology.Status{LastHeartbeat: at}}}}).Normalize()
 	back, err := unpack(p.pack(g))
 	require.NoError(t, err)
 	require.Equal(t, at.Truncate(time.Second), back.Nodes[0].RegisteredAt)

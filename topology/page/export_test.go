@@ -1,4 +1,4 @@
-package topology_test
+package page_test
 
 import (
 	"bytes"
@@ -17,12 +17,13 @@ import (
 
 	"github.com/withobsrvr/sluice/internal/testenv"
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 	"github.com/withobsrvr/sluice/topology/topologytest"
 )
 
-var writers = map[string]func(*topology.Graph, io.Writer) error{
-	"json": (*topology.Graph).WriteJSON, "mmd": (*topology.Graph).WriteMermaid, "dot": (*topology.Graph).WriteDOT,
-	"svg": (*topology.Graph).WriteSVG, "txt": (*topology.Graph).WriteASCII, "grafana.json": (*topology.Graph).WriteGrafana,
+var writers = map[string]func(io.Writer, *topology.Graph) error{
+	"json": func(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) }, "mmd": page.WriteMermaid, "dot": page.WriteDOT,
+	"svg": page.WriteSVG, "txt": page.WriteASCII, "grafana.json": page.WriteGrafana,
 }
 
 // checkExports proves of each form what makes it safe. The parsers of dot and
@@ -31,7 +32,7 @@ func checkExports(t *testing.T, g *topology.Graph) {
 	t.Helper()
 	for name, write := range writers {
 		var b bytes.Buffer
-		require.NoError(t, write(g, &b), name)
+		require.NoError(t, write(&b, g), name)
 		require.True(t, utf8.Valid(b.Bytes()), name)
 		out := b.String()
 		switch name {
@@ -46,6 +47,11 @@ func checkExports(t *testing.T, g *topology.Graph) {
 				}
 				require.NoError(t, err)
 				if start, ok := token.(xml.StartElement); ok {
+					seen := map[xml.Name]bool{} // encoding/xml lets an attribute stand twice, XML does not
+					for _, a := range start.Attr {
+						require.False(t, seen[a.Name], "<%s> has the attribute %s twice", start.Name.Local, a.Name.Local)
+						seen[a.Name] = true
+					}
 					require.Contains(t, "svg style rect g path title desc text circle line", start.Name.Local)
 				}
 			}
@@ -85,11 +91,12 @@ func unquote(s string) string {
 func TestHostileIDsAreSafeInEveryExport(t *testing.T) {
 	checkExports(t, topologytest.Hostile(topologytest.HostileIDs...))
 	checkExports(t, &topology.Graph{})
-	p := newPage(t, topology.SourceFunc(func() *topology.Graph { return topologytest.Hostile(topologytest.HostileIDs...) }), topology.HandlerConfig{})
-	page := get(p, "/").Body.String()
-	require.NotContains(t, page, "<script>alert")
-	require.NotContains(t, page, "<b>bold")
-	require.Equal(t, 1, strings.Count(page, "<script"))
+	checkExports(t, &topology.Graph{Nodes: []topology.Node{{ID: "a"}}})
+	p := newPage(t, topology.SourceFunc(func() *topology.Graph { return topologytest.Hostile(topologytest.HostileIDs...) }), page.Config{})
+	html := get(p, "/").Body.String()
+	require.NotContains(t, html, "<script>alert")
+	require.NotContains(t, html, "<b>bold")
+	require.Equal(t, 1, strings.Count(html, "<script"))
 	require.Equal(t, 200, get(p, "/frame").Code)
 }
 
@@ -123,7 +130,7 @@ func TestDotAcceptsTheExport(t *testing.T) {
 		"pipeline": topologytest.NewScript().Topology(), "hostile": topologytest.Hostile(topologytest.HostileIDs...), "empty": {},
 	} {
 		var in, complaints bytes.Buffer
-		require.NoError(t, g.WriteDOT(&in))
+		require.NoError(t, page.WriteDOT(&in, g))
 		cmd := exec.Command(dot, "-Tsvg")
 		cmd.Stdin, cmd.Stderr = &in, &complaints
 		out, err := cmd.Output()
@@ -160,7 +167,7 @@ func golden() *topology.Graph {
 func TestGolden(t *testing.T) {
 	for name, write := range writers {
 		var b bytes.Buffer
-		require.NoError(t, write(golden(), &b))
+		require.NoError(t, write(&b, golden()))
 		file := "testdata/pipeline." + name
 		if os.Getenv("UPDATE") != "" {
 			require.NoError(t, os.MkdirAll("testdata", 0o755))

@@ -1,30 +1,35 @@
-package topology
+package page
 
 import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // exporter writes a graph in one form.
-type exporter = func(*Graph, io.Writer) error
+type exporter = func(io.Writer, *topology.Graph) error
+
+func writeJSON(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) }
 
 // exports are the forms that the page links, by the last part of their URL.
 var exports = map[string]struct {
 	mediaType string
 	write     exporter
 }{
-	"topology.json": {"application/json", (*Graph).WriteJSON},
-	"topology.svg":  {"image/svg+xml", (*Graph).WriteSVG},
-	"topology.mmd":  {"text/plain; charset=utf-8", (*Graph).WriteMermaid},
-	"topology.dot":  {"text/vnd.graphviz; charset=utf-8", (*Graph).WriteDOT},
-	"topology.txt":  {"text/plain; charset=utf-8", (*Graph).WriteASCII},
-	"grafana.json":  {"application/json", (*Graph).WriteGrafana},
+	"topology.json": {"application/json", writeJSON},
+	"topology.svg":  {"image/svg+xml", WriteSVG},
+	"topology.mmd":  {"text/plain; charset=utf-8", WriteMermaid},
+	"topology.dot":  {"text/vnd.graphviz; charset=utf-8", WriteDOT},
+	"topology.txt":  {"text/plain; charset=utf-8", WriteASCII},
+	"grafana.json":  {"application/json", WriteGrafana},
 }
 
 // WriteSVG writes the graph as an SVG file that stands alone: light and dark by
 // the reader's preference, no script, no reference to anything outside.
-func (g *Graph) WriteSVG(w io.Writer) error {
+func WriteSVG(w io.Writer, g *topology.Graph) error {
 	var out svgWriter
 	newScene(g.Normalize(), false).draw(&out, graphCSS(), nil)
 	_, err := io.WriteString(w, out.String()+"\n")
@@ -33,9 +38,9 @@ func (g *Graph) WriteSVG(w io.Writer) error {
 
 // WriteMermaid writes a Mermaid flowchart. Ids are numbers and every text is
 // quoted with entities, for a raw id such as "end" is a keyword there.
-func (g *Graph) WriteMermaid(w io.Writer) error {
+func WriteMermaid(w io.Writer, g *topology.Graph) error {
 	g = g.Normalize()
-	ix := index(g)
+	ix := numbered(g)
 	var b strings.Builder
 	b.WriteString("flowchart LR\n")
 	classes := map[string]bool{}
@@ -45,9 +50,9 @@ func (g *Graph) WriteMermaid(w io.Writer) error {
 		classes[class] = true
 		shape := [2]string{"[", "]"}
 		switch n.Kind {
-		case KindSource:
+		case topology.KindSource:
 			shape = [2]string{"([", "])"}
-		case KindSink:
+		case topology.KindSink:
 			shape = [2]string{"[/", "/]"}
 		}
 		said := mermaid(n.Title())
@@ -60,10 +65,10 @@ func (g *Graph) WriteMermaid(w io.Writer) error {
 	}
 	for e := range g.Edges {
 		arrow := "-->"
-		if g.Edges[e].Origin != OriginObserved || !g.Edges[e].Connected {
+		if g.Edges[e].Origin != topology.OriginObserved || !g.Edges[e].Connected {
 			arrow = "-.->"
 		}
-		fmt.Fprintf(&b, "  n%d %s|\"%s\"| n%d\n", ix.from[e], arrow, mermaid(labelOf(&g.Edges[e])), ix.to[e])
+		fmt.Fprintf(&b, "  n%d %s|\"%s\"| n%d\n", ix.From[e], arrow, mermaid(labelOf(&g.Edges[e])), ix.To[e])
 	}
 	for _, c := range []struct{ name, style string }{
 		{"calm", "fill:#e8f0fd,stroke:#2160c4,color:#171c26"},
@@ -79,13 +84,13 @@ func (g *Graph) WriteMermaid(w io.Writer) error {
 	return err
 }
 
-func mermaidClass(g *Graph, n *Node) string { return (&scene{graph: g}).busy(n) }
+func mermaidClass(g *topology.Graph, n *topology.Node) string { return (&scene{graph: g}).busy(n) }
 
 // mermaid writes every rune that could mean something, in Mermaid or in the HTML
 // that it makes, as an entity.
 func mermaid(s string) string {
 	var b strings.Builder
-	for _, r := range line(s) {
+	for _, r := range text.Line(s) {
 		switch {
 		case r > 0x7f, r == ' ', r == '-', r == '_', r == '.', r == ',', r == '/', r == '%',
 			r >= '0' && r <= '9', r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z':
@@ -98,17 +103,17 @@ func mermaid(s string) string {
 }
 
 // caption says a node's load and in flight.
-func caption(n *Node) string {
+func caption(n *topology.Node) string {
 	if n.MaxInFlight == 0 {
-		return percent(n.Load)
+		return text.Percent(n.Load)
 	}
-	return fmt.Sprintf("%s, %d of %d in flight", percent(n.Load), n.InFlight, n.MaxInFlight)
+	return fmt.Sprintf("%s, %d of %d in flight", text.Percent(n.Load), n.InFlight, n.MaxInFlight)
 }
 
 // WriteDOT writes the graph for Graphviz.
-func (g *Graph) WriteDOT(w io.Writer) error {
+func WriteDOT(w io.Writer, g *topology.Graph) error {
 	g = g.Normalize()
-	l, ix := newLayout(g), index(g)
+	l, ix := newLayout(g), numbered(g)
 	var b strings.Builder
 	b.WriteString("digraph pipeline {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fillcolor=white];\n  edge [fontname=\"Helvetica\", fontsize=10];\n")
 	for i := range g.Nodes {
@@ -123,14 +128,14 @@ func (g *Graph) WriteDOT(w io.Writer) error {
 	for e := range g.Edges {
 		edge := &g.Edges[e]
 		style := "solid"
-		if edge.Origin != OriginObserved || !edge.Connected {
+		if edge.Origin != topology.OriginObserved || !edge.Connected {
 			style = "dashed"
 		}
 		extra := ""
 		if l.back[e] {
 			extra = ", constraint=false"
 		}
-		fmt.Fprintf(&b, "  n%d -> n%d [label=%s, style=%s%s];\n", ix.from[e], ix.to[e], dot(labelOf(edge)), style, extra)
+		fmt.Fprintf(&b, "  n%d -> n%d [label=%s, style=%s%s];\n", ix.From[e], ix.To[e], dot(labelOf(edge)), style, extra)
 	}
 	b.WriteString("}\n")
 	_, err := io.WriteString(w, b.String())
@@ -142,7 +147,7 @@ var dotColor = map[string]string{"calm": "#2160c4", "warm": "#8f5200", "hot": "#
 // dot quotes a text. Only the line breaks that we put in are breaks; HTML-like
 // labels begin with <, which a quoted text never does.
 func dot(s string) string {
-	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", " ", "\u2028", " ", "\u2029", " ", "\x00", "\ufffd").Replace(text(s))
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", " ", "\u2028", " ", "\u2029", " ", "\x00", "\ufffd").Replace(text.Valid(s))
 	// Graphviz reads entities in labels: an & that begins one must not.
 	s = strings.ReplaceAll(s, "&", "&amp;")
 	return `"` + strings.ReplaceAll(s, "\n", `\n`) + `"`

@@ -1,4 +1,4 @@
-package topology_test
+package page_test
 
 import (
 	"bufio"
@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/page"
 	"github.com/withobsrvr/sluice/topology/topologytest"
 )
 
@@ -33,8 +34,8 @@ func get(h http.Handler, target string, header ...string) *httptest.ResponseReco
 	return w
 }
 
-func newPage(t *testing.T, src topology.Source, cfg topology.HandlerConfig) *topology.Page {
-	p := topology.Handler(src, cfg)
+func newPage(t *testing.T, src topology.Source, cfg page.Config) *page.Page {
+	p := page.New(src, cfg)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
 }
@@ -46,27 +47,35 @@ func TestThePageIsSmallStrictAndReadsWithoutAScript(t *testing.T) {
 
 	s := topologytest.NewScript()
 	s.Play(topologytest.Throttled)
-	w := get(newPage(t, s, topology.HandlerConfig{}), "/")
+	w := get(newPage(t, s, page.Config{}), "/")
 	require.Equal(t, http.StatusOK, w.Code)
-	page := w.Body.String()
-	require.Contains(t, page, "arrow-analytics-sink is the bottleneck: ")
-	require.Contains(t, page, `<svg xmlns="http://www.w3.org/2000/svg" class="graph wide"`)
-	require.Contains(t, page, `<th scope="row">ttp-arrow-processor</th>`)
-	require.NotContains(t, page, ` style="`, "the policy would ignore it")
+	html := w.Body.String()
+	require.Contains(t, html, "arrow-analytics-sink is the bottleneck: ")
+	require.Contains(t, html, `<svg xmlns="http://www.w3.org/2000/svg" class="graph wide"`)
+	require.Contains(t, html, `<th scope="row">ttp-arrow-processor</th>`)
+	require.NotContains(t, html, ` style="`, "the policy would ignore it")
 
 	policy := w.Header().Get("Content-Security-Policy")
 	require.Contains(t, policy, "default-src 'none'")
 	nonce := regexp.MustCompile(`script-src 'nonce-([A-Z2-7]+)'`).FindStringSubmatch(policy)[1]
-	require.Equal(t, 2, strings.Count(page, `nonce="`+nonce+`"`))
-	again := get(newPage(t, s, topology.HandlerConfig{}), "/")
+	require.Equal(t, 2, strings.Count(html, `nonce="`+nonce+`"`))
+	again := get(newPage(t, s, page.Config{}), "/")
 	require.NotContains(t, again.Body.String(), nonce)
-	for _, url := range regexp.MustCompile(`(?:href|src|fetch\(|EventSource\()=?["']([^"']+)`).FindAllStringSubmatch(page, -1) {
+	for _, url := range regexp.MustCompile(`(?:href|src|fetch\(|EventSource\()=?["']([^"']+)`).FindAllStringSubmatch(html, -1) {
 		require.NotRegexp(t, `^(/|https?:)`, url[1], "every URL is relative")
 	}
 }
 
+// A browser gives an event stream up for good after any answer that is not 200.
+// internal/interop/page proves the reconnection in a browser.
+func TestThePageOpensItsStreamAgain(t *testing.T) {
+	script, err := os.ReadFile("page.html")
+	require.NoError(t, err)
+	require.Regexp(t, `addEventListener\("error",\(\)=>\{if\(es\.readyState!==2\)return;setTimeout\(connect,`, string(script))
+}
+
 func TestRoutes(t *testing.T) {
-	p := newPage(t, topologytest.NewScript(), topology.HandlerConfig{})
+	p := newPage(t, topologytest.NewScript(), page.Config{})
 	for target, mediaType := range map[string]string{
 		"/topology.json": "application/json", "/topology.svg": "image/svg+xml", "/topology.mmd": "text/plain; charset=utf-8",
 		"/topology.dot": "text/vnd.graphviz; charset=utf-8", "/topology.txt": "text/plain; charset=utf-8", "/grafana.json": "application/json",
@@ -165,7 +174,7 @@ func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 func TestTheStreamSurvivesWriteTimeoutsAndSlowReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := topologytest.NewScript()
-		p := newPage(t, s, topology.HandlerConfig{})
+		p := newPage(t, s, page.Config{})
 		client := pipeServer(t, p, func(srv *http.Server) { srv.WriteTimeout = 3 * time.Second })
 		res, err := client.Get("http://pipe/events")
 		require.NoError(t, err)
@@ -199,7 +208,7 @@ func TestTheStreamSurvivesWriteTimeoutsAndSlowReaders(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPage(t, topologytest.NewScript(), topology.HandlerConfig{MaxStreams: 1})
+		p := newPage(t, topologytest.NewScript(), page.Config{MaxStreams: 1})
 		client := pipeServer(t, p, func(*http.Server) {})
 		first, err := client.Get("http://pipe/events")
 		require.NoError(t, err)
@@ -220,7 +229,7 @@ func TestStreamsAreBounded(t *testing.T) {
 func TestLookingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := topologytest.NewScript()
-		p := newPage(t, s, topology.HandlerConfig{History: 10 * time.Second})
+		p := newPage(t, s, page.Config{History: 10 * time.Second})
 		began := time.Now()
 		time.Sleep(3500 * time.Millisecond)
 		s.Play(topologytest.Throttled)
@@ -249,7 +258,7 @@ func TestAPageThatNobodyWatchesRests(t *testing.T) {
 			taken.Add(1)
 			return &topology.Graph{Nodes: []topology.Node{{ID: "a"}}}
 		})
-		client := pipeServer(t, newPage(t, src, topology.HandlerConfig{}), func(*http.Server) {})
+		client := pipeServer(t, newPage(t, src, page.Config{}), func(*http.Server) {})
 		looks := func() int64 { return taken.Load() }
 		time.Sleep(10 * time.Minute)
 		require.InDelta(t, 15, looks(), 1, "a quarter of a percent of the time")
@@ -300,7 +309,7 @@ func TestReadersShareASample(t *testing.T) {
 			time.Sleep(time.Second)
 			taken.Add(1)
 			return &topology.Graph{}
-		}), topology.HandlerConfig{})
+		}), page.Config{})
 		time.Sleep(time.Minute)
 		before := taken.Load()
 		for range 3 {
@@ -314,17 +323,17 @@ func TestReadersShareASample(t *testing.T) {
 
 func TestANewNodeIsANewRevision(t *testing.T) {
 	s := topologytest.NewScript()
-	p := newPage(t, s, topology.HandlerConfig{Interval: time.Hour})
-	rev := func(p *topology.Page) string {
+	p := newPage(t, s, page.Config{Interval: time.Hour})
+	rev := func(p *page.Page) string {
 		var f struct{ Rev string }
 		require.NoError(t, json.Unmarshal(get(p, "/frame").Body.Bytes(), &f))
 		return f.Rev
 	}
 	before := rev(p)
 	s.Play(topologytest.Throttled)
-	require.Equal(t, before, rev(newPage(t, s, topology.HandlerConfig{})), "figures are no revision")
+	require.Equal(t, before, rev(newPage(t, s, page.Config{})), "figures are no revision")
 	s.Add(topology.Node{ID: "another"})
-	require.NotEqual(t, before, rev(newPage(t, s, topology.HandlerConfig{})))
+	require.NotEqual(t, before, rev(newPage(t, s, page.Config{})))
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

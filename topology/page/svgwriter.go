@@ -1,8 +1,10 @@
-package topology
+package page
 
 import (
 	"strconv"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // svgWriter writes markup, and, when live, binds what changes: an element's text
@@ -30,7 +32,7 @@ func escape(s string) string {
 			return '\ufffd'
 		}
 		return r
-	}, text(s)))
+	}, text.Valid(s)))
 }
 
 // open writes a start tag: pairs are attribute, value.

@@ -1,4 +1,4 @@
-package topology
+package page
 
 import (
 	"bytes"
@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 //go:embed page.html
@@ -23,7 +26,7 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 var graphCSS = sync.OnceValue(func() string {
 	var b bytes.Buffer
 	if err := pageTemplate().ExecuteTemplate(&b, "graph.css", nil); err != nil {
-		panic("topology: the embedded template does not execute: " + err.Error())
+		panic("page: the embedded template does not execute: " + err.Error())
 	}
 	return strings.TrimSpace(b.String())
 })
@@ -60,15 +63,15 @@ type cell struct {
 }
 
 // newView renders a normalized graph.
-func newView(g *Graph, sparks map[string][]float32) *view { return render(g, sparks, false) }
+func newView(g *topology.Graph, sparks map[string][]float32) *view { return render(g, sparks, false) }
 
 // newValues are the values that a rendered graph binds, for a page that has the
 // markup already.
-func newValues(g *Graph, sparks map[string][]float32) map[string]string {
+func newValues(g *topology.Graph, sparks map[string][]float32) map[string]string {
 	return render(g, sparks, true).set
 }
 
-func render(g *Graph, sparks map[string][]float32, values bool) *view {
+func render(g *topology.Graph, sparks map[string][]float32, values bool) *view {
 	const keys = 64 // of a node with its edge, about
 	v := &view{set: make(map[string]string, keys*len(g.Nodes))}
 	draw := func(narrow bool, prefix string) template.HTML {
@@ -83,7 +86,7 @@ func render(g *Graph, sparks map[string][]float32, values bool) *view {
 		v.Cause = "No component has registered yet."
 	}
 	if said := heldUp(g); said != "" {
-		v.Cause, v.CauseClass = line(said)+".", "why on"
+		v.Cause, v.CauseClass = text.Line(said)+".", "why on"
 	}
 	v.set["cause"], v.set["cause.class"] = v.Cause, v.CauseClass
 	v.notes(g)
@@ -93,18 +96,18 @@ func render(g *Graph, sparks map[string][]float32, values bool) *view {
 
 // heldUp says in a sentence what holds the pipeline up: what is down comes
 // before what is slow.
-func heldUp(g *Graph) string {
+func heldUp(g *topology.Graph) string {
 	var down []string
 	for i := range g.Nodes {
-		if n := &g.Nodes[i]; n.Health == HealthDown {
-			down = append(down, brief(n.Title())+" is down (last heard of "+ago(g.Time, n.LastHeartbeat)+")")
+		if n := &g.Nodes[i]; n.Health == topology.HealthDown {
+			down = append(down, text.Brief(n.Title())+" is down (last heard of "+ago(g.Time, n.LastHeartbeat)+")")
 		}
 	}
 	switch {
 	case len(down) > 3:
 		return fmt.Sprintf("%d components are down: %s and %d more", len(down), strings.Join(down[:3], ", "), len(down)-3)
 	case len(down) > 0:
-		return join(down)
+		return text.Join(down)
 	case g.Bottleneck != nil:
 		return g.Bottleneck.Sentence
 	default:
@@ -113,7 +116,7 @@ func heldUp(g *Graph) string {
 }
 
 // pill says backpressure in words.
-func pill(g *Graph) (word, class string) {
+func pill(g *topology.Graph) (word, class string) {
 	p := &g.Pipeline
 	switch {
 	case p.Active && p.Load < p.Recover:
@@ -128,7 +131,7 @@ func pill(g *Graph) (word, class string) {
 }
 
 // latency says where it comes from: a sum leaves out the time between components.
-func latency(p *Pipeline) string {
+func latency(p *topology.Pipeline) string {
 	switch {
 	case p.Latency <= 0:
 		return span(0)
@@ -139,13 +142,13 @@ func latency(p *Pipeline) string {
 	}
 }
 
-func (v *view) figures(g *Graph) {
+func (v *view) figures(g *topology.Graph) {
 	p := &g.Pipeline
 	healthy, counted := 0, 0
 	for i := range g.Nodes {
-		if g.Nodes[i].Kind != KindControl {
+		if g.Nodes[i].Kind != topology.KindControl {
 			counted++
-			if g.Nodes[i].Health == HealthHealthy {
+			if g.Nodes[i].Health == topology.HealthHealthy {
 				healthy++
 			}
 		}
@@ -158,8 +161,8 @@ func (v *view) figures(g *Graph) {
 	v.Figures = []figure{
 		{"Throughput", "f.rate", perSecond(p.Throughput), ""},
 		{"Latency", "f.latency", latency(p), ""},
-		{"Load", "f.load", percent(p.Load), ""},
-		{"Admitted", "f.fraction", percent(fraction), ""},
+		{"Load", "f.load", text.Percent(p.Load), ""},
+		{"Admitted", "f.fraction", text.Percent(fraction), ""},
 		{"Backpressure", "f.active", word, class},
 		{"Activations", "f.count", strconv.FormatUint(p.Activations, 10), ""},
 		{"Healthy", "f.healthy", fmt.Sprintf("%d of %d", healthy, counted), ""},
@@ -172,7 +175,7 @@ func (v *view) figures(g *Graph) {
 	}
 }
 
-func (v *view) notes(g *Graph) {
+func (v *view) notes(g *topology.Graph) {
 	v.Notes = []note{}
 	for _, a := range g.Alerts {
 		class := "warning"
@@ -186,80 +189,72 @@ func (v *view) notes(g *Graph) {
 		if !a.Since.IsZero() {
 			said += " (since " + a.Since.UTC().Format("15:04:05") + " UTC)"
 		}
-		v.Notes = append(v.Notes, note{class, line(a.Name), line(said)})
+		v.Notes = append(v.Notes, note{class, text.Line(a.Name), text.Line(said)})
 	}
 	for _, p := range g.Problems {
-		v.Notes = append(v.Notes, note{"problem", "Graph", line(p.Text) + "."})
+		v.Notes = append(v.Notes, note{"problem", "Graph", text.Line(p.Text) + "."})
 	}
 	list, err := json.Marshal(v.Notes)
 	if err != nil {
-		panic("topology: notes do not marshal: " + err.Error())
+		panic("page: notes do not marshal: " + err.Error())
 	}
 	v.set["notes"] = string(list)
 }
 
-// rateInto is what a node takes in, or what its edges bring where it does not say.
-func rateInto(n *Node, brought map[string]float64) string {
-	rate, fed := brought[n.ID]
-	switch {
-	case n.InRate > 0:
-		return perSecond(n.InRate)
-	case fed:
-		return perSecond(rate)
+// rateInto is what a node takes in. A source takes nothing in, so it has no rate.
+func rateInto(n *topology.Node) string {
+	if n.InRate == 0 && n.Kind == topology.KindSource {
+		return "–"
 	}
-	return "–"
+	return perSecond(n.InRate)
 }
 
-func (v *view) tables(g *Graph) {
+func (v *view) tables(g *topology.Graph) {
 	v.NodeHead = []string{"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors", "Gate", "Latency", "Heartbeat", "Version", "Endpoint"}
-	brought := map[string]float64{} // by the edges, to a node
-	for i := range g.Edges {
-		brought[g.Edges[i].To] += g.Edges[i].Throughput
-	}
 	for _, i := range byStage(g) {
 		n, key := &g.Nodes[i], "t"+strconv.Itoa(i)+"."
 		v.NodeRows = append(v.NodeRows, row{i, []cell{
-			{Text: fit(n.Title(), 40), Head: true},
+			{Text: text.Fit(n.Title(), 40), Head: true},
 			{Text: strings.ToLower(string(n.Kind))},
 			v.live(key+"h", string(n.Health)),
-			v.live(key+"l", percent(n.Load)),
+			v.live(key+"l", text.Percent(n.Load)),
 			v.live(key+"i", strconv.FormatInt(n.InFlight, 10)),
 			v.live(key+"m", strconv.FormatInt(n.MaxInFlight, 10)),
 			v.live(key+"q", queueOf(n)),
-			v.live(key+"r", rateInto(n, brought)),
+			v.live(key+"r", rateInto(n)),
 			v.live(key+"o", perSecond(n.OutRate)),
 			v.live(key+"e", errorsOf(n)),
 			v.live(key+"g", strings.TrimPrefix(gateWord(n), "gate ")),
 			v.live(key+"d", span(n.Latency)),
 			v.live(key+"b", ago(g.Time, n.LastHeartbeat)),
-			{Text: fit(n.Version, 20)},
-			{Text: fit(n.Endpoint, 40)},
+			{Text: text.Fit(n.Version, 20)},
+			{Text: text.Fit(n.Endpoint, 40)},
 		}})
 	}
 	v.EdgeHead = []string{"From", "To", "State", "Known", "Rate", "Bytes", "Blocked", "Latency", "Reconnects", "Connected", "Pool", "Carries", "Endpoint"}
 	for i := range g.Edges {
 		e, key := &g.Edges[i], "u"+strconv.Itoa(i)+"."
 		v.EdgeRows = append(v.EdgeRows, row{i, []cell{
-			{Text: fit(e.From, 30), Head: true},
-			{Text: fit(e.To, 30), Head: true},
+			{Text: text.Fit(e.From, 30), Head: true},
+			{Text: text.Fit(e.To, 30), Head: true},
 			v.live(key+"s", string(e.State)),
 			{Text: string(e.Origin)},
 			v.live(key+"t", perSecond(e.Throughput)),
 			v.live(key+"y", bytesPerSecond(e.ByteRate)),
-			v.live(key+"k", percent(e.Blocked)),
+			v.live(key+"k", text.Percent(e.Blocked)),
 			v.live(key+"l", span(e.Latency)),
 			v.live(key+"r", strconv.FormatUint(e.Reconnects, 10)),
 			v.live(key+"c", connectedAgo(g, e)),
 			v.live(key+"p", poolOf(e.Pool)),
-			{Text: fit(strings.Join(e.EventTypes, ", "), 40)},
-			{Text: fit(e.Endpoint, 40)},
+			{Text: text.Fit(strings.Join(e.EventTypes, ", "), 40)},
+			{Text: text.Fit(e.Endpoint, 40)},
 		}})
 	}
 }
 
 // byStage orders the nodes' numbers as they stand in the drawing. What is not
 // drawn comes last.
-func byStage(g *Graph) []int {
+func byStage(g *topology.Graph) []int {
 	l := newLayout(g)
 	order := make([]int, 0, len(g.Nodes))
 	for _, layer := range l.layers {
@@ -283,21 +278,21 @@ func (v *view) live(key, value string) cell {
 }
 
 // connectedAgo says when a connection was last up: its own last word may be old.
-func connectedAgo(g *Graph, e *Edge) string {
+func connectedAgo(g *topology.Graph, e *topology.Edge) string {
 	if e.State.Up() {
 		return ago(g.Time, g.Time)
 	}
 	return ago(g.Time, e.LastConnected)
 }
 
-func errorsOf(n *Node) string {
+func errorsOf(n *topology.Node) string {
 	if n.ErrorRate > 0 {
 		return perSecond(n.ErrorRate)
 	}
-	return percent(n.ErrorRatio)
+	return text.Percent(n.ErrorRatio)
 }
 
-func poolOf(p *Pool) string {
+func poolOf(p *topology.Pool) string {
 	if p == nil || p.Total == 0 {
 		return "–"
 	}
@@ -310,7 +305,7 @@ func poolOf(p *Pool) string {
 
 // revision names what the markup of a view holds besides what is in set: a page
 // with another revision fetches the markup again.
-func revision(g *Graph) string {
+func revision(g *topology.Graph) string {
 	h := fnv.New64a()
 	part := func(list ...string) {
 		for _, s := range list {

@@ -1,8 +1,11 @@
-package topology
+package page
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/adjacency"
 )
 
 // layout is a layered drawing of a normalized graph (Sugiyama 1981): cycles are
@@ -23,8 +26,8 @@ type slot struct{ node, edge int }
 
 const sweeps = 4
 
-func newLayout(g *Graph) *layout {
-	ix := index(g)
+func newLayout(g *topology.Graph) *layout {
+	ix := numbered(g)
 	l := &layout{
 		layer: make([]int, len(g.Nodes)), order: make([]int, len(g.Nodes)),
 		back: make([]bool, len(g.Edges)), via: make([][]int, len(g.Edges)),
@@ -37,7 +40,7 @@ func newLayout(g *Graph) *layout {
 
 // breakCycles marks the edges that lead back to a node on the way that led to
 // them, depth first from the sources, then from the smallest id.
-func (l *layout) breakCycles(g *Graph, ix *adjacency) {
+func (l *layout) breakCycles(g *topology.Graph, ix *adjacency.Graph) {
 	const (
 		fresh = iota
 		open
@@ -54,14 +57,14 @@ func (l *layout) breakCycles(g *Graph, ix *adjacency) {
 		calls = append(calls[:0], call{node: root})
 		for len(calls) > 0 {
 			c := &calls[len(calls)-1]
-			if c.next == len(ix.out.of(c.node)) {
+			if c.next == len(ix.Out.Of(c.node)) {
 				state[c.node] = done
 				calls = calls[:len(calls)-1]
 				continue
 			}
-			e := ix.out.of(c.node)[c.next]
+			e := ix.Out.Of(c.node)[c.next]
 			c.next++
-			switch to := ix.to[e]; state[to] {
+			switch to := ix.To[e]; state[to] {
 			case fresh:
 				state[to] = open
 				calls = append(calls, call{node: to})
@@ -71,12 +74,12 @@ func (l *layout) breakCycles(g *Graph, ix *adjacency) {
 		}
 	}
 	for n := range g.Nodes {
-		if g.Nodes[n].Kind == KindSource {
+		if g.Nodes[n].Kind == topology.KindSource {
 			visit(n)
 		}
 	}
 	for n := range g.Nodes {
-		if len(ix.in.of(n)) == 0 {
+		if len(ix.In.Of(n)) == 0 {
 			visit(n)
 		}
 	}
@@ -85,11 +88,11 @@ func (l *layout) breakCycles(g *Graph, ix *adjacency) {
 	}
 }
 
-func (l *layout) assignLayers(g *Graph, ix *adjacency) {
+func (l *layout) assignLayers(g *topology.Graph, ix *adjacency.Graph) {
 	waiting := make([]int, len(g.Nodes)) // forward edges in that are not done
 	for e := range g.Edges {
 		if !l.back[e] {
-			waiting[ix.to[e]]++
+			waiting[ix.To[e]]++
 		}
 	}
 	var ready []int
@@ -103,11 +106,11 @@ func (l *layout) assignLayers(g *Graph, ix *adjacency) {
 		n := ready[0]
 		ready = ready[1:]
 		last = max(last, l.layer[n])
-		for _, e := range ix.out.of(n) {
+		for _, e := range ix.Out.Of(n) {
 			if l.back[e] {
 				continue
 			}
-			to := ix.to[e]
+			to := ix.To[e]
 			l.layer[to] = max(l.layer[to], l.layer[n]+1)
 			if waiting[to]--; waiting[to] == 0 {
 				ready = append(ready, to)
@@ -115,32 +118,32 @@ func (l *layout) assignLayers(g *Graph, ix *adjacency) {
 		}
 	}
 	for n := range g.Nodes {
-		if g.Nodes[n].Kind == KindControl {
+		if g.Nodes[n].Kind == topology.KindControl {
 			l.layer[n] = -1
 			continue
 		}
-		if len(ix.in.of(n)) > 0 {
+		if len(ix.In.Of(n)) > 0 {
 			continue
 		}
 		// What has no input goes where its kind belongs, or next to what it feeds.
 		next := last + 1
-		for _, e := range ix.out.of(n) {
+		for _, e := range ix.Out.Of(n) {
 			if !l.back[e] {
-				next = min(next, l.layer[ix.to[e]])
+				next = min(next, l.layer[ix.To[e]])
 			}
 		}
 		switch {
-		case len(ix.out.of(n)) > 0 && g.Nodes[n].Kind != KindSource:
+		case len(ix.Out.Of(n)) > 0 && g.Nodes[n].Kind != topology.KindSource:
 			l.layer[n] = max(next-1, 0)
-		case len(ix.out.of(n)) == 0 && g.Nodes[n].Kind == KindSink:
+		case len(ix.Out.Of(n)) == 0 && g.Nodes[n].Kind == topology.KindSink:
 			l.layer[n] = last
-		case len(ix.out.of(n)) == 0 && g.Nodes[n].Kind == KindProcessor:
+		case len(ix.Out.Of(n)) == 0 && g.Nodes[n].Kind == topology.KindProcessor:
 			l.layer[n] = min(1, last)
 		}
 	}
 }
 
-func (l *layout) fillLayers(g *Graph, ix *adjacency) {
+func (l *layout) fillLayers(g *topology.Graph, ix *adjacency.Graph) {
 	last := -1
 	for _, at := range l.layer {
 		last = max(last, at)
@@ -175,14 +178,14 @@ func (l *layout) fillLayers(g *Graph, ix *adjacency) {
 }
 
 // ends returns an edge's layers, the smaller first.
-func (l *layout) ends(ix *adjacency, e int) (int, int) {
-	from, to := l.layer[ix.from[e]], l.layer[ix.to[e]]
+func (l *layout) ends(ix *adjacency.Graph, e int) (int, int) {
+	from, to := l.layer[ix.From[e]], l.layer[ix.To[e]]
 	return min(from, to), max(from, to)
 }
 
 // sortLayer orders a layer by the mean place of each slot's neighbours in the
 // layers before (or after) it. What has none there keeps its place.
-func (l *layout) sortLayer(ix *adjacency, at int, forward bool, keys []float64) {
+func (l *layout) sortLayer(ix *adjacency.Graph, at int, forward bool, keys []float64) {
 	layer := l.layers[at]
 	keys = keys[:0]
 	for i, s := range layer {
@@ -201,14 +204,14 @@ func (l *layout) sortLayer(ix *adjacency, at int, forward bool, keys []float64) 
 			}
 		}
 		if s.node >= 0 {
-			for _, e := range ix.in.of(s.node) {
-				look(e, ix.from[e])
+			for _, e := range ix.In.Of(s.node) {
+				look(e, ix.From[e])
 			}
-			for _, e := range ix.out.of(s.node) {
-				look(e, ix.to[e])
+			for _, e := range ix.Out.Of(s.node) {
+				look(e, ix.To[e])
 			}
 		} else {
-			look(s.edge, ix.from[s.edge])
+			look(s.edge, ix.From[s.edge])
 		}
 		if count == 0 {
 			sum, count = (float64(i)+0.5)/float64(len(layer)), 1
@@ -229,9 +232,9 @@ func (l *layout) sortLayer(ix *adjacency, at int, forward bool, keys []float64) 
 }
 
 // place returns where an edge passes through a layer.
-func (l *layout) place(ix *adjacency, e, at int) (float64, bool) {
+func (l *layout) place(ix *adjacency.Graph, e, at int) (float64, bool) {
 	low, high := l.ends(ix, e)
-	switch from, to := ix.from[e], ix.to[e]; {
+	switch from, to := ix.From[e], ix.To[e]; {
 	case at < low || at > high || low == high:
 		return 0, false
 	case l.layer[from] == at:
@@ -243,13 +246,13 @@ func (l *layout) place(ix *adjacency, e, at int) (float64, bool) {
 	}
 }
 
-func (l *layout) renumber(ix *adjacency, last int) {
+func (l *layout) renumber(ix *adjacency.Graph, last int) {
 	for at := range last + 1 {
 		l.number(ix, at)
 	}
 }
 
-func (l *layout) number(ix *adjacency, at int) {
+func (l *layout) number(ix *adjacency.Graph, at int) {
 	for i, s := range l.layers[at] {
 		if s.node >= 0 {
 			l.order[s.node] = i
@@ -258,4 +261,18 @@ func (l *layout) number(ix *adjacency, at int) {
 		low, _ := l.ends(ix, s.edge)
 		l.via[s.edge][at-low-1] = i
 	}
+}
+
+// numbered returns the edges of a normalized graph by number.
+func numbered(g *topology.Graph) *adjacency.Graph {
+	at := make(map[string]int, len(g.Nodes))
+	for i := range g.Nodes {
+		at[g.Nodes[i].ID] = i
+	}
+	from, to := make([]int, len(g.Edges)), make([]int, len(g.Edges))
+	for i := range g.Edges {
+		from[i], to[i] = at[g.Edges[i].From], at[g.Edges[i].To]
+	}
+	ix := adjacency.New(len(g.Nodes), from, to)
+	return &ix
 }

@@ -1,16 +1,19 @@
-package topology
+package page
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // WriteGrafana writes {"nodes": […], "edges": […]} as Grafana's node graph panel
 // reads it, for example through the Infinity data source with two queries, one a
 // root. The places are ours (fixedX, fixedY), so that the panel shows the same
 // layers as the page. The panel draws at most 1500 nodes.
-func (g *Graph) WriteGrafana(w io.Writer) error {
+func WriteGrafana(w io.Writer, g *topology.Graph) error {
 	g = g.Normalize()
 	s := newScene(g, false)
 	type object = map[string]any
@@ -22,7 +25,7 @@ func (g *Graph) WriteGrafana(w io.Writer) error {
 			load = 0
 		}
 		node := object{
-			"id": n.ID, "title": n.Title(), "subtitle": string(n.Kind), "mainstat": percent(n.Load),
+			"id": n.ID, "title": n.Title(), "subtitle": string(n.Kind), "mainstat": text.Percent(n.Load),
 			"secondarystat": perSecond(rateOf(n)), "arc__load": load, "arc__free": 1 - load,
 			"color": dotColor[s.busy(n)], "detail__health": string(n.Health), "detail__endpoint": n.Endpoint,
 			"detail__version": n.Version, "detail__in_flight": fmt.Sprintf("%d / %d", n.InFlight, n.MaxInFlight),
@@ -37,12 +40,12 @@ func (g *Graph) WriteGrafana(w io.Writer) error {
 		e := &g.Edges[i]
 		edge := object{
 			"id": fmt.Sprintf("e%d", i), "source": e.From, "target": e.To,
-			"mainstat": perSecond(e.Throughput), "secondarystat": "blocked " + percent(e.Blocked),
-			"thickness": 1 + round(4*e.Blocked), "color": dotColor[s.busy(&g.Nodes[s.ix.to[i]])],
+			"mainstat": perSecond(e.Throughput), "secondarystat": "blocked " + text.Percent(e.Blocked),
+			"thickness": 1 + round(4*e.Blocked), "color": dotColor[s.busy(&g.Nodes[s.ix.To[i]])],
 			"detail__state": string(e.State), "detail__latency": span(e.Latency), "detail__reconnects": e.Reconnects,
 			"detail__origin": string(e.Origin),
 		}
-		if e.Origin != OriginObserved || !e.Connected {
+		if e.Origin != topology.OriginObserved || !e.Connected {
 			edge["strokedasharray"] = "5,5"
 		}
 		edges = append(edges, edge)

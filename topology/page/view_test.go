@@ -1,20 +1,22 @@
-package topology
+package page
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // What comes into a component is what it says, or what its edges bring where it
 // says nothing; nobody's guess is 0.
 func TestTheTableShowsWhatComesIn(t *testing.T) {
-	g := &Graph{
-		Nodes: []Node{{ID: "a", Kind: KindSource}, {ID: "b", Kind: KindSource}, {ID: "c", Kind: KindProcessor}, {ID: "d", Kind: KindSink, Status: Status{InRate: 7}}},
-		Edges: []Edge{
-			{From: "a", To: "c", State: StateConnected, Throughput: 30},
-			{From: "b", To: "c", State: StateConnected, Throughput: 12},
-			{From: "c", To: "d", State: StateConnected, Throughput: 40},
+	g := &topology.Graph{
+		Nodes: []topology.Node{{ID: "a", Kind: topology.KindSource}, {ID: "b", Kind: topology.KindSource}, {ID: "c", Kind: topology.KindProcessor}, {ID: "d", Kind: topology.KindSink, Status: topology.Status{InRate: 7}}},
+		Edges: []topology.Edge{
+			{From: "a", To: "c", State: topology.StateConnected, Throughput: 30},
+			{From: "b", To: "c", State: topology.StateConnected, Throughput: 12},
+			{From: "c", To: "d", State: topology.StateConnected, Throughput: 40},
 		},
 	}
 	g = g.Normalize()

@@ -1,10 +1,13 @@
-package topology
+package page
 
 import (
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // draw writes the scene as one <svg> element. Keys are "n3.load", "e0.label": the
@@ -49,16 +52,16 @@ func (s *scene) line(w *svgWriter, e int) {
 		return
 	}
 	edge, key := &s.graph.Edges[e], "e"+strconv.Itoa(e)
-	to := &s.graph.Nodes[s.ix.to[e]]
+	to := &s.graph.Nodes[s.ix.To[e]]
 	flow := 0
-	if edge.Throughput > 0 && edge.State != StateDown {
+	if edge.Throughput > 0 && edge.State != topology.StateDown {
 		flow = 1 + min(4, int(math.Log10(1+edge.Throughput)))
 	}
 	class := "edge " + s.busy(to) + " flow" + strconv.Itoa(flow)
 	switch {
-	case edge.State == StateDown || to.Health.Gone():
+	case edge.State == topology.StateDown || to.Health.Gone():
 		class = "edge dead"
-	case edge.Origin != OriginObserved:
+	case edge.Origin != topology.OriginObserved:
 		class += " guess"
 	}
 	if edge.Cyclic {
@@ -75,7 +78,7 @@ func (s *scene) line(w *svgWriter, e int) {
 	w.end("g")
 }
 
-func (s *scene) busy(n *Node) string {
+func (s *scene) busy(n *topology.Node) string {
 	switch {
 	case n.Health.Gone():
 		return "gone"
@@ -89,19 +92,19 @@ func (s *scene) busy(n *Node) string {
 }
 
 // labelOf says an edge in a few words.
-func labelOf(e *Edge) string {
+func labelOf(e *topology.Edge) string {
 	switch {
-	case e.State == StateDown:
+	case e.State == topology.StateDown:
 		return "disconnected"
-	case e.State == StateConnecting:
+	case e.State == topology.StateConnecting:
 		return "connecting"
 	case e.Throughput > 0 && e.Blocked >= 0.005:
-		return perSecond(e.Throughput) + " · blocked " + percent(e.Blocked)
+		return perSecond(e.Throughput) + " · blocked " + text.Percent(e.Blocked)
 	case e.Blocked >= 0.005:
-		return "blocked " + percent(e.Blocked)
+		return "blocked " + text.Percent(e.Blocked)
 	case e.Throughput > 0:
 		return perSecond(e.Throughput)
-	case e.Origin == OriginObserved:
+	case e.Origin == topology.OriginObserved:
 		return "idle"
 	default:
 		return string(e.Origin)
@@ -115,27 +118,27 @@ func (s *scene) label(w *svgWriter, e int) {
 	}
 	edge, key := &s.graph.Edges[e], "e"+strconv.Itoa(e)
 	said := labelOf(edge)
-	from, to := s.graph.Nodes[s.ix.from[e]].Title(), s.graph.Nodes[s.ix.to[e]].Title()
+	from, to := s.graph.Nodes[s.ix.From[e]].Title(), s.graph.Nodes[s.ix.To[e]].Title()
 	class := "label"
-	if edge.Blocked >= blockedEnough {
+	if edge.Blocked >= topology.BlockedFrom {
 		class += " blocked"
 	}
 	const size, boldness = 12.0, 1.08
 	x, anchor := box.x+box.w/2, "middle"
 	if s.narrow {
 		x, anchor = box.x+8, "start"
-		room := (box.w-16)/size/boldness - ems(said) - ems(" from ")
-		if n := len(s.ix.in.of(s.ix.to[e])); n > 1 && room > 3 {
-			said += " from " + fit(from, room)
+		room := (box.w-16)/size/boldness - text.Ems(said) - text.Ems(" from ")
+		if n := len(s.ix.In.Of(s.ix.To[e])); n > 1 && room > 3 {
+			said += " from " + text.Fit(from, room)
 		}
 	}
-	width := min(box.w, ems(said)*size*boldness+16)
+	width := min(box.w, text.Ems(said)*size*boldness+16)
 	left := box.x
 	if !s.narrow {
 		left = x - width/2
 	}
 	w.open("g", nil, bound{"class", key + ".lclass", class})
-	w.text("title", nil, line(from)+" to "+line(to))
+	w.text("title", nil, text.Line(from)+" to "+text.Line(to))
 	w.element("rect", []string{"class", "box", "y", num(box.y), "height", num(box.h), "rx", "6"},
 		bound{"x", key + ".x", num(left)}, bound{"width", key + ".w", num(width)})
 	w.slot("text", append(at(x, box.y+15.5, "small"), "text-anchor", anchor), key+".label", said)
@@ -151,25 +154,25 @@ func (s *scene) card(w *svgWriter, n int, loads []float32) {
 	}
 	w.open("g", []string{"tabindex", "0", "role", "img", "data-node", strconv.Itoa(n)},
 		bound{"class", key + ".class", class}, bound{"aria-label", key + ".aria", s.sentence(node)})
-	w.slot("title", nil, key+".title", line(node.ID)+" — "+s.sentence(node))
+	w.slot("title", nil, key+".title", text.Line(node.ID)+" — "+s.sentence(node))
 	w.element("rect", []string{"class", "halo", "x", num(c.x - 5), "y", num(c.y - 5), "width", num(c.w + 10), "height", num(c.h + 10), "rx", "17"})
 	w.element("rect", []string{"class", "card", "x", num(c.x), "y", num(c.y), "width", num(c.w), "height", num(c.h), "rx", "12"})
 	left, right := c.x+16, c.x+c.w-16
 
 	w.element("path", []string{"class", "glyph", "d", glyph(node.Kind, left+6, c.y+23)})
-	w.text("text", at(left+20, c.y+28, "name"), fit(node.Title(), (c.w-16-20-16)/14.5))
+	w.text("text", at(left+20, c.y+28, "name"), text.Fit(node.Title(), (c.w-16-20-16)/14.5))
 	kind := strings.ToLower(string(node.Kind))
 	if node.Version != "" {
-		kind += " " + fit(node.Version, 8)
+		kind += " · " + text.Fit(node.Version, 8)
 	}
-	w.text("text", at(left, c.y+47, "small muted"), fit(kind, 12))
+	w.text("text", at(left, c.y+47, "small muted"), text.Fit(kind, 12))
 	health := string(node.Health)
 	if node.Cause {
 		health = "bottleneck"
 	} else if node.Cyclic {
 		health += " ↻"
 	}
-	w.slot("text", append(at(right, c.y+47, "small"), "text-anchor", "end"), key+".health", health,
+	w.slot("text", []string{"x", num(right), "y", num(c.y + 47), "text-anchor", "end"}, key+".health", health,
 		bound{"class", key + ".hclass", "small h-" + healthClass(node)})
 
 	s.ring(w, node, key, point{left + 27, c.y + 89})
@@ -197,14 +200,14 @@ func (s *scene) card(w *svgWriter, n int, loads []float32) {
 }
 
 // rateOf is what a node puts out, or takes in where it puts out nothing.
-func rateOf(n *Node) float64 {
+func rateOf(n *topology.Node) float64 {
 	if n.OutRate > 0 {
 		return n.OutRate
 	}
 	return n.InRate
 }
 
-func queueOf(n *Node) string {
+func queueOf(n *topology.Node) string {
 	if n.QueueCapacity > 0 {
 		return thousands(float64(n.QueueDepth)) + " / " + thousands(float64(n.QueueCapacity))
 	}
@@ -212,12 +215,12 @@ func queueOf(n *Node) string {
 }
 
 // sentence says a node in words, for those who listen and for the tooltip.
-func (s *scene) sentence(n *Node) string {
+func (s *scene) sentence(n *topology.Node) string {
 	if n.Health.Gone() {
-		return fmt.Sprintf("%s, %s, %s, last heard of %s", line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, ago(s.graph.Time, n.LastHeartbeat))
+		return fmt.Sprintf("%s, %s, %s, last heard of %s", text.Line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, ago(s.graph.Time, n.LastHeartbeat))
 	}
 	said := fmt.Sprintf("%s, %s, %s, load %s, in flight %d of %d, queue %d, gate %s, %s",
-		line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, percent(n.Load), n.InFlight, n.MaxInFlight, n.QueueDepth,
+		text.Line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, text.Percent(n.Load), n.InFlight, n.MaxInFlight, n.QueueDepth,
 		gateWord(n), perSecond(rateOf(n)))
 	if n.Cause {
 		said += ", the bottleneck"
@@ -225,13 +228,13 @@ func (s *scene) sentence(n *Node) string {
 	return said
 }
 
-func healthClass(n *Node) string {
+func healthClass(n *topology.Node) string {
 	switch {
 	case n.Cause:
 		return "bad"
-	case n.Health == HealthHealthy:
+	case n.Health == topology.HealthHealthy:
 		return "good"
-	case n.Health == HealthUnhealthy:
+	case n.Health == topology.HealthUnhealthy:
 		return "bad"
 	case n.Health.Gone():
 		return "gone"
@@ -241,7 +244,7 @@ func healthClass(n *Node) string {
 }
 
 // ring draws the load as a ring with ticks at the two thresholds.
-func (s *scene) ring(w *svgWriter, n *Node, key string, c point) {
+func (s *scene) ring(w *svgWriter, n *topology.Node, key string, c point) {
 	const radius = 25.0
 	around := 2 * math.Pi * radius
 	circle := []string{"cx", num(c.x), "cy", num(c.y), "r", num(radius)}
@@ -266,7 +269,7 @@ func (s *scene) ring(w *svgWriter, n *Node, key string, c point) {
 	w.slot("text", append(at(c.x, c.y+5, "percent"), "text-anchor", "middle"), key+".load", said)
 }
 
-func (s *scene) queueBar(w *svgWriter, n *Node, key string, r rect) {
+func (s *scene) queueBar(w *svgWriter, n *topology.Node, key string, r rect) {
 	full := 0.0
 	switch {
 	case n.Health.Gone():
@@ -281,7 +284,7 @@ func (s *scene) queueBar(w *svgWriter, n *Node, key string, r rect) {
 }
 
 // gate draws the throttle: two leaves that close from both sides.
-func (s *scene) gate(w *svgWriter, n *Node, key string, x, y float64) {
+func (s *scene) gate(w *svgWriter, n *topology.Node, key string, x, y float64) {
 	const width = 54.0
 	open := fractionOf(n)
 	leaf := num((1 - open) / 2 * width)
@@ -292,14 +295,14 @@ func (s *scene) gate(w *svgWriter, n *Node, key string, x, y float64) {
 	w.slot("text", at(x, y-11, "tiny"), key+".gate", gateWord(n))
 }
 
-func fractionOf(n *Node) float64 {
+func fractionOf(n *topology.Node) float64 {
 	if n.Fraction <= 0 || n.Fraction > 1 {
 		return 1
 	}
 	return n.Fraction
 }
 
-func gateWord(n *Node) string {
+func gateWord(n *topology.Node) string {
 	switch open := fractionOf(n); {
 	case n.Health.Gone():
 		return "–"
@@ -308,16 +311,16 @@ func gateWord(n *Node) string {
 	case open <= 0.051:
 		return "gate shut"
 	default:
-		return "open " + percent(open)
+		return "open " + text.Percent(open)
 	}
 }
 
 // pool draws the connections by which a node reads: full healthy, hollow idle,
 // a cross broken, small up to the limit.
 func (s *scene) pool(w *svgWriter, n int, key string, x, y float64) {
-	var p Pool
-	for _, e := range s.ix.in.of(n) {
-		if q := s.graph.Edges[e].Pool; q != nil && s.graph.Edges[e].State != StateDown {
+	var p topology.Pool
+	for _, e := range s.ix.In.Of(n) {
+		if q := s.graph.Edges[e].Pool; q != nil && s.graph.Edges[e].State != topology.StateDown {
 			p.Total += q.Total
 			p.Healthy += q.Healthy
 			p.Idle += q.Idle
@@ -352,7 +355,7 @@ func (s *scene) pool(w *svgWriter, n int, key string, x, y float64) {
 }
 
 // spark draws the last minutes' load, with the activation threshold as a line.
-func (s *scene) spark(w *svgWriter, n *Node, key string, r rect, loads []float32) {
+func (s *scene) spark(w *svgWriter, n *topology.Node, key string, r rect, loads []float32) {
 	if loads == nil {
 		return
 	}
@@ -383,14 +386,14 @@ func sparkPaths(loads []float32, r rect) (line, area string) {
 // sparkSamples is how many samples a sparkline shows.
 const sparkSamples = 90
 
-func glyph(k Kind, x, y float64) string {
+func glyph(k topology.Kind, x, y float64) string {
 	at := num(x) + " " + num(y)
 	switch k {
-	case KindSource: // a triangle that points downstream
+	case topology.KindSource: // a triangle that points downstream
 		return "M" + num(x-5) + " " + num(y-6) + "l10 6l-10 6Z"
-	case KindSink: // a square
+	case topology.KindSink: // a square
 		return "M" + num(x-5) + " " + num(y-5) + "h10v10h-10Z"
-	case KindProcessor: // a diamond
+	case topology.KindProcessor: // a diamond
 		return "M" + num(x) + " " + num(y-7) + "l7 7l-7 7l-7 -7Z"
 	default: // a ring
 		return "M" + at + "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z"

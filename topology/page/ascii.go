@@ -1,21 +1,24 @@
-package topology
+package page
 
 import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology"
+	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
 // WriteASCII writes the graph as text: stage by stage, each node with its bar
 // and, below it, what it feeds.
-func (g *Graph) WriteASCII(w io.Writer) error {
+func WriteASCII(w io.Writer, g *topology.Graph) error {
 	g = g.Normalize()
-	l, ix := newLayout(g), index(g)
+	l, ix := newLayout(g), numbered(g)
 	p := &g.Pipeline
 	var b strings.Builder
 	word, _ := pill(g)
 	fmt.Fprintf(&b, "%s  %s  load %s  admitted %s  backpressure %s\n", ascii(g.Name), perSecond(p.Throughput),
-		ascii(percent(p.Load)), ascii(percent(fractionOf(&Node{Status: Status{Fraction: p.Fraction}}))), word)
+		ascii(text.Percent(p.Load)), ascii(text.Percent(fractionOf(&topology.Node{Status: topology.Status{Fraction: p.Fraction}}))), word)
 	if g.Bottleneck != nil {
 		fmt.Fprintf(&b, "! %s\n", ascii(g.Bottleneck.Sentence))
 	}
@@ -27,13 +30,13 @@ func (g *Graph) WriteASCII(w io.Writer) error {
 			}
 			n := &g.Nodes[s.node]
 			fmt.Fprintf(&b, "%-9s %-32s %s %5s  in flight %d/%d  queue %d  %s  %s\n", strings.ToLower(string(n.Kind)),
-				ascii(fit(n.Title(), 19)), bar(n), ascii(percent(n.Load)), n.InFlight, n.MaxInFlight, n.QueueDepth, n.Health, ascii(gateWord(n)))
-			for _, e := range ix.out.of(s.node) {
+				ascii(text.Fit(n.Title(), 19)), bar(n), ascii(text.Percent(n.Load)), n.InFlight, n.MaxInFlight, n.QueueDepth, n.Health, ascii(gateWord(n)))
+			for _, e := range ix.Out.Of(s.node) {
 				arrow := "-->"
 				if l.back[e] {
 					arrow = "<-- back to"
 				}
-				fmt.Fprintf(&b, "          %s %s  [%s]\n", arrow, ascii(fit(g.Nodes[ix.to[e]].Title(), 30)), ascii(labelOf(&g.Edges[e])))
+				fmt.Fprintf(&b, "          %s %s  [%s]\n", arrow, ascii(text.Fit(g.Nodes[ix.To[e]].Title(), 30)), ascii(labelOf(&g.Edges[e])))
 			}
 		}
 	}
@@ -47,7 +50,7 @@ func (g *Graph) WriteASCII(w io.Writer) error {
 	return err
 }
 
-func bar(n *Node) string {
+func bar(n *topology.Node) string {
 	if n.Health.Gone() {
 		return "[----------]"
 	}
@@ -58,7 +61,7 @@ func bar(n *Node) string {
 // ascii writes a text in ASCII, what is not as ? but for the spaces and marks of
 // our own.
 func ascii(s string) string {
-	s = strings.NewReplacer("\u00a0", " ", "·", "-", "–", "-", "…", "...", "µ", "u").Replace(line(s))
+	s = strings.NewReplacer("\u00a0", " ", "·", "-", "–", "-", "…", "...", "µ", "u").Replace(text.Line(s))
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r > 0x7e {
 			return '?'

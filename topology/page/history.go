@@ -1,4 +1,4 @@
-package topology
+package page
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // history keeps the last samples, so that one can see what happened just
@@ -43,7 +45,7 @@ type loads struct {
 }
 
 // add takes a graph that was packed.
-func (h *history) add(g *Graph, packed []byte) {
+func (h *history) add(g *topology.Graph, packed []byte) {
 	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, packed})
 	h.bytes += len(packed)
 	h.added++
@@ -106,7 +108,7 @@ const shown = 100 * time.Millisecond
 
 // pack writes the graph as one JSON value, and then each of its nodes and edges:
 // a large one would be several megabytes of text in one piece.
-func (p *packer) pack(g *Graph) []byte {
+func (p *packer) pack(g *topology.Graph) []byte {
 	p.out.Reset()
 	var err error
 	if p.flate == nil {
@@ -115,31 +117,31 @@ func (p *packer) pack(g *Graph) []byte {
 		p.flate.Reset(&p.out)
 	}
 	if err != nil {
-		panic("topology: pack: " + err.Error()) // no such level
+		panic("page: pack: " + err.Error()) // no such level
 	}
 	to := json.NewEncoder(p.flate)
 	put := func(v any) {
 		if err := to.Encode(v); err != nil { // a normalized graph always marshals, and a buffer never fails
-			panic("topology: pack: " + err.Error())
+			panic("page: pack: " + err.Error())
 		}
 	}
 	whole := *g
 	whole.Nodes, whole.Edges = nil, nil
 	put(packed{&whole, len(g.Nodes), len(g.Edges)})
-	var n Node
+	var n topology.Node
 	for i := range g.Nodes {
 		n = g.Nodes[i]
 		n.RegisteredAt, n.LastHeartbeat = n.RegisteredAt.Truncate(time.Second), n.LastHeartbeat.Truncate(shown)
 		put(&n)
 	}
-	var e Edge
+	var e topology.Edge
 	for i := range g.Edges {
 		e = g.Edges[i]
 		e.LastConnected = e.LastConnected.Truncate(shown)
 		put(&e)
 	}
 	if err := p.flate.Close(); err != nil {
-		panic("topology: pack: " + err.Error())
+		panic("page: pack: " + err.Error())
 	}
 	return bytes.Clone(p.out.Bytes())
 }
@@ -147,18 +149,18 @@ func (p *packer) pack(g *Graph) []byte {
 // packed is what a packed graph begins with: all but its nodes and edges, and how
 // many of those follow.
 type packed struct {
-	Graph        *Graph
+	Graph        *topology.Graph
 	Nodes, Edges int
 }
 
-func unpack(b []byte) (*Graph, error) {
+func unpack(b []byte) (*topology.Graph, error) {
 	from := json.NewDecoder(flate.NewReader(bytes.NewReader(b)))
-	head := packed{Graph: &Graph{}}
+	head := packed{Graph: &topology.Graph{}}
 	if err := from.Decode(&head); err != nil {
 		return nil, err
 	}
 	g := head.Graph
-	g.Nodes, g.Edges = make([]Node, head.Nodes), make([]Edge, head.Edges)
+	g.Nodes, g.Edges = make([]topology.Node, head.Nodes), make([]topology.Edge, head.Edges)
 	for i := range g.Nodes {
 		if err := from.Decode(&g.Nodes[i]); err != nil {
 			return nil, err
