@@ -281,3 +281,9 @@ func (c *core) openStreams() int64 {
 	defer c.mu.Unlock()
 	return c.streams.n
 }
+
+func (c *core) openCalls() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
+}

@@ -71,6 +71,18 @@ type transportStream struct {
 func (t *transportStream) SetHeader(md metadata.MD) error  { return t.headers.set(md) }
 func (t *transportStream) SendHeader(md metadata.MD) error { return t.headers.send(md) }
 
+// transportOf returns gRPC's own stream, below those of the Servers outside.
+func transportOf(ctx context.Context) grpc.ServerTransportStream {
+	inner := grpc.ServerTransportStreamFromContext(ctx)
+	for {
+		t, ok := inner.(*transportStream)
+		if !ok {
+			return inner
+		}
+		inner = t.ServerTransportStream
+	}
+}
+
 // withHeaders makes grpc.SetHeader on the context reach h.
 func withHeaders(ctx context.Context, h *heldHeaders) context.Context {
 	inner := grpc.ServerTransportStreamFromContext(ctx)

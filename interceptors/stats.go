@@ -56,8 +56,8 @@ type TenantStats struct {
 	// has an entry for each class and reason that was seen, sorted.
 	Rejected   int64
 	Rejections []Rejection
-	Received Traffic
-	Sent     Traffic
+	Received   Traffic
+	Sent       Traffic
 	// InFlight is what is being handled or sent for it at this moment.
 	InFlight flowcontrol.Cost
 }

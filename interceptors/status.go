@@ -1,6 +1,7 @@
 package interceptors
 
 import (
+	"context"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -38,10 +39,11 @@ func makeStatus(e *Error) *status.Status {
 	return detailed
 }
 
-// trailer is what goes with the status: the same delay, for gRPC's own retries.
-func (e *Error) trailer() metadata.MD {
+// trailer is what goes with the status: the same delay, for gRPC's own retries,
+// unless the client that ctx came from retries by itself.
+func (e *Error) trailer(ctx context.Context) metadata.MD {
 	ms := int64(-1)
-	if e.RetryAfter >= 0 {
+	if e.RetryAfter >= 0 && !clientRetries(ctx) {
 		ms = int64((e.RetryAfter + time.Millisecond - 1) / time.Millisecond)
 	}
 	return metadata.Pairs(pushbackKey, strconv.FormatInt(ms, 10))
