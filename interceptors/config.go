@@ -48,13 +48,15 @@ const (
 
 // Guards bound what one message may be. They are checked before anything decodes it.
 type Guards struct {
-	// MaxMessageBytes bounds header, body and metadata of a FlightData. Zero is
+	// MaxMessageBytes bounds a message: header, body and metadata of a FlightData,
+	// all of any other, unary ones and a proxy's frames included. Zero is
 	// [DefaultMaxMessageBytes]; negative is no bound. gRPC has a limit of its own,
 	// 4 MiB unless it is changed: a positive value here becomes it too, in
 	// [Server.ServerOptions] and [Client.DialOptions].
 	MaxMessageBytes int64
-	// MaxUncompressedBytes bounds what a message claims to be when decoded. Zero
-	// is [DefaultMaxUncompressedBytes]; negative is no bound.
+	// MaxUncompressedBytes bounds what a message claims to take when decoded: its
+	// buffers, and the window that its compressor asks for ([Payload]). Zero is
+	// [DefaultMaxUncompressedBytes]; negative is no bound.
 	MaxUncompressedBytes int64
 	// MaxRatio bounds claimed over actual body bytes, for claims above 4 MiB.
 	// Zero is [DefaultMaxRatio]; negative is no bound.

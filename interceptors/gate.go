@@ -112,15 +112,16 @@ func (c *core) setGuards(g Guards) {
 
 func (c *core) guard(cl *call, p *Payload) *Error {
 	g := &c.guards
+	needs := p.Uncompressed + min(p.Excess, math.MaxInt64-p.Uncompressed)
 	switch {
 	case g.MaxMessageBytes > 0 && p.Bytes > g.MaxMessageBytes:
 		return c.messageBytes(cl, p.Bytes)
-	case g.MaxUncompressedBytes > 0 && p.Uncompressed > g.MaxUncompressedBytes:
-		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that claims %d bytes when decoded, limit %d", p.Uncompressed, g.MaxUncompressedBytes))
+	case g.MaxUncompressedBytes > 0 && needs > g.MaxUncompressedBytes:
+		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that takes %d bytes to decode, by its own claims, limit %d", needs, g.MaxUncompressedBytes))
 	case p.Malformed:
-		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header breaks the format")
-	case p.Compressed && g.MaxRatio > 0 && p.Uncompressed > ratioFloor && p.Uncompressed/g.MaxRatio >= max(p.Bytes, 1):
-		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that claims %d when decoded, limit %d:1", p.Bytes, p.Uncompressed, g.MaxRatio))
+		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header or compression breaks the format")
+	case p.Compressed && g.MaxRatio > 0 && needs > ratioFloor && needs/g.MaxRatio >= max(p.Bytes, 1):
+		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that takes %d to decode, by its own claims, limit %d:1", p.Bytes, needs, g.MaxRatio))
 	}
 	return nil
 }
