@@ -32,6 +32,9 @@ func endingOf(err error) ending {
 	if err == nil {
 		return endedWell
 	}
+	if e, ok := err.(*Error); ok && e.Code < endings {
+		return ending(e.Code)
+	}
 	code := status.Code(err)
 	if code == codes.Unknown {
 		code = status.FromContextError(err).Code() // what gRPC makes of a context's bare error

@@ -51,10 +51,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Detail == "" {
-		return fmt.Sprintf("interceptors: %s refused (%s)", e.Method, e.Reason)
+	detail := e.Detail
+	if detail == "" && e.Cause != nil {
+		detail = e.Cause.Error()
 	}
-	return fmt.Sprintf("interceptors: %s refused (%s): %s", e.Method, e.Reason, e.Detail)
+	if detail == "" {
+		return fmt.Sprintf("interceptors: %s rejected (%s)", e.Method, e.Reason)
+	}
+	return fmt.Sprintf("interceptors: %s rejected (%s): %s", e.Method, e.Reason, detail)
 }
 
 // Unwrap makes errors.Is find [ErrRejected] and whatever the throttler said.
@@ -65,5 +69,6 @@ func (e *Error) Unwrap() []error {
 	return []error{ErrRejected, e.Cause}
 }
 
-// GRPCStatus makes gRPC answer with the refusal's code and details.
-func (e *Error) GRPCStatus() *status.Status { return makeStatus(e) }
+// GRPCStatus makes gRPC answer with the rejection's code and details. The message
+// is short: the client knows its method, and Cause is not for it.
+func (e *Error) GRPCStatus() *status.Status { return e.reply().status }

@@ -203,7 +203,7 @@ func (c *core) reject(cl *call, err error) *Error {
 	if !ok {
 		return nil
 	}
-	e := &Error{Reason: Reason(fe.Reason.String()), Cause: err, Detail: err.Error(), Code: c.codes.Overload}
+	e := &Error{Reason: Reason(fe.Reason.String()), Cause: err, Code: c.codes.Overload}
 	switch {
 	case fe.RetryAfter < 0:
 		e.Code, e.RetryAfter = c.codes.TooLarge, Never

@@ -18,15 +18,24 @@ import (
 
 // BenchmarkRejectUnary is a rejected unary call over bufconn, both ends: by a
 // Server whose gate always rejects, beside an interceptor that does nothing but
-// return a status.
+// return a status: a plain one, and one with the delay and the reason of ours.
 func BenchmarkRejectUnary(b *testing.B) {
 	s, err := NewServer(ServerConfig{Throttler: &flowcontroltest.AlwaysRejects{}})
 	require.NoError(b, err)
 	bare := func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 		return nil, status.Error(codes.ResourceExhausted, "limit exceeded")
 	}
-	for name, options := range map[string][]grpc.ServerOption{"bare": {grpc.ChainUnaryInterceptor(bare)}, "server": s.ServerOptions()} {
-		b.Run(name, func(b *testing.B) {
+	same := func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		e := &Error{Reason: "in_flight", Code: codes.Unavailable, RetryAfter: s.pushback.delay(0)}
+		_ = grpc.SetTrailer(ctx, e.reply().trailer)
+		return nil, e.reply().status.Err()
+	}
+	for _, v := range []struct {
+		name    string
+		options []grpc.ServerOption
+	}{{"bare", []grpc.ServerOption{grpc.ChainUnaryInterceptor(bare)}}, {"bare, same answer", []grpc.ServerOption{grpc.ChainUnaryInterceptor(same)}}, {"server", s.ServerOptions()}} {
+		options := v.options
+		b.Run(v.name, func(b *testing.B) {
 			server := grpc.NewServer(options...)
 			flight.RegisterFlightServiceServer(server, &flight.BaseFlightServer{})
 			listener := bufconn.Listen(1 << 16)
