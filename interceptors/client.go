@@ -47,7 +47,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	c.setGate(cfg.Throttler)
 	c.maxStreams = int64(cfg.MaxActiveStreams)
 	c.setGuards(cfg.Guards)
-	c.byteCost = cfg.ByteCost
+	c.weighUncompressed = cfg.WeighUncompressed
 	c.codes, c.pushback = cfg.Codes, cfg.Pushback
 	c.maxMessageWait, c.stallTimeout, c.sparesReaders = cfg.MaxMessageWait, cfg.StallTimeout, true
 	c.maxMessageHold = cfg.MaxMessageHold

@@ -250,7 +250,7 @@ func (s *clientStream) ended(a *attempt, err error) error {
 	return err
 }
 
-// retry starts the next attempt of a server stream that was refused, after the
+// retry starts the next attempt of a server stream that was rejected, after the
 // delay that its server asked for, and sends its request again.
 func (s *clientStream) retry(err error) bool {
 	if s.method.clientStream || s.received.Load() || s.header.Load() {

@@ -88,7 +88,7 @@ func ExampleNewClient() {
 	// Output: 0
 }
 
-// What a refusal looks like to a client, and in the server's statistics.
+// What a rejection looks like to a client, and in the server's statistics.
 func ExampleError() {
 	governor, err := interceptors.NewServer(interceptors.ServerConfig{MaxActiveStreams: 1, Pushback: interceptors.Pushback{Jitter: -1}})
 	if err != nil {

@@ -65,7 +65,7 @@ func lz4(flags, block byte, fields []byte, content []byte) []byte {
 	return append(append(frame, content...), 0, 0, 0, 0)
 }
 
-// What a decoder would believe and allocate is refused before it is decoded,
+// What a decoder would believe and allocate is rejected before it is decoded,
 // whichever field says it.
 func TestBombsInEveryField(t *testing.T) {
 	values := make([]byte, 800)

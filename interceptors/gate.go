@@ -37,7 +37,7 @@ func gateOf(g Gate) Gate {
 	return g
 }
 
-// gateLoad returns the gate's load where it tells one, 0 otherwise.
+// gateLoad returns the gate's load where it has one, 0 otherwise.
 func gateLoad(g Gate) float64 {
 	if l, ok := g.(interface{ Load() float64 }); ok {
 		return l.Load()
@@ -93,7 +93,7 @@ func (c *core) cost(w *weight) flowcontrol.Cost {
 	if w.batch {
 		cost.Messages = 1
 	}
-	if c.byteCost == UncompressedBytes {
+	if c.weighUncompressed {
 		cost.Bytes += max(w.expansion, 0)
 	}
 	return cost
@@ -197,7 +197,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // reject makes the rejection that the throttler's error stands for. It returns
-// nil when err is the caller's own end: a context's error is no refusal.
+// nil when err is the caller's own end: a context's error is no rejection.
 func (c *core) reject(cl *call, err error) *Error {
 	fe, ok := errors.AsType[*flowcontrol.Error](err)
 	if !ok {

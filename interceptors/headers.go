@@ -13,8 +13,8 @@ import (
 // ours, sets before the first message. gRPC retries only what was answered with
 // trailers alone, and a response with a single header is not: arrow-go's session
 // middleware sets a cookie for every new session, which would make every later
-// refusal of the call final. So headers go out with the first message, with
-// SendHeader, or at the call's end unless that end is our refusal.
+// rejection of the call final. So headers go out with the first message, with
+// SendHeader, or at the call's end unless that end is our rejection.
 type heldHeaders struct {
 	inner interface {
 		SetHeader(metadata.MD) error

@@ -200,7 +200,7 @@ func TestMaxMessageWaitOfSentMessages(t *testing.T) {
 	})
 }
 
-// A call that waits for its admission longer than the gate allows is refused,
+// A call that waits for its admission longer than the gate allows is rejected,
 // and its handler never runs.
 func TestOverloadIsRefusedAtTheStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -43,7 +43,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s.setGate(cfg.Throttler)
 	s.maxStreams = int64(cfg.MaxActiveStreams)
 	s.setGuards(cfg.Guards)
-	s.byteCost = cfg.ByteCost
+	s.weighUncompressed = cfg.WeighUncompressed
 	s.codes, s.pushback = cfg.Codes, cfg.Pushback
 	s.maxMessageWait, s.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
 	s.maxMessageHold = cfg.MaxMessageHold
@@ -57,7 +57,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 }
 
 // Middleware returns the interceptors for flight.NewServerWithMiddleware. Put
-// them first: what stands before them runs for calls that are then refused.
+// them first: what stands before them runs for calls that are then rejected.
 func (s *Server) Middleware() ServerMiddleware {
 	return ServerMiddleware{Stream: s.interceptStream, Unary: s.interceptUnary}
 }
@@ -182,9 +182,9 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	}()
 	cl.recv.count(&w)
 	s.enlist(cl)
-	var refusal error
-	if permit, refusal = s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes}); refusal != nil {
-		err = refusal
+	var rejection error
+	if permit, rejection = s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes}); rejection != nil {
+		err = rejection
 		if e, ok := errors.AsType[*Error](err); ok {
 			_ = grpc.SetTrailer(ctx, e.trailer(ctx))
 		}
@@ -207,7 +207,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	return resp, err
 }
 
-// adopt makes the refusal of a gate that the handler asked by itself one of
+// adopt makes the rejection of a gate that the handler asked by itself one of
 // ours. As it is it has no status, and clients would see an unknown error.
 func (s *Server) adopt(cl *call, err error) {
 	if _, hasStatus := status.FromError(err); hasStatus {
@@ -252,11 +252,11 @@ func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 		cl.stop(nil)
 	}()
 	s.enlist(cl)
-	permit, refusal := s.admit(stream.ctx, cl, flowcontrol.Cost{Messages: 1})
+	permit, rejection := s.admit(stream.ctx, cl, flowcontrol.Cost{Messages: 1})
 	// The call's own admission holds nothing: an open stream that moves nothing
 	// costs a slot, and its messages take their own room.
 	permit.Release(flowcontrol.Ignored)
-	if err = refusal; err != nil {
+	if err = rejection; err != nil {
 		if e, ok := errors.AsType[*Error](err); ok {
 			ss.SetTrailer(e.trailer(ctx))
 		}

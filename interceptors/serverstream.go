@@ -99,7 +99,7 @@ func (s *serverStream) RecvMsg(m any) error {
 	return s.take(&w, now)
 }
 
-// refine classes the call by its first message, which tells more than its method.
+// refine classes the call by its first message, which says more than its method.
 func (s *serverStream) refine(m any) {
 	s.first = false
 	if s.method.refine {
@@ -152,7 +152,7 @@ func (s *serverStream) SendMsg(m any) error {
 	return nil
 }
 
-// statusOf gives a context's end its status, and leaves a refusal as it is.
+// statusOf gives a context's end its status, and leaves a rejection as it is.
 func statusOf(ctx context.Context, err error) error {
 	if e, ok := context.Cause(ctx).(*Error); ok {
 		return e

@@ -27,7 +27,7 @@ type ServiceConfigOptions struct {
 }
 
 // ServiceConfig returns a service config for grpc.WithDefaultServiceConfig: it
-// retries Flight calls that were refused as UNAVAILABLE, and stops when most of
+// retries Flight calls that were rejected as UNAVAILABLE, and stops when most of
 // them are, because retries without a budget turn an overload into four.
 // RESOURCE_EXHAUSTED is not retried: gRPC says the same of a message that is
 // larger than its limit, which no retry cures.

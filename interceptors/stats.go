@@ -34,7 +34,7 @@ type ClassStats struct {
 	Class Class
 	// Started = Completed + Failed + Cancelled + Active.
 	Started, Completed, Failed, Cancelled, Active int64
-	// Rejected counts refusals, of calls at their start and of messages.
+	// Rejected counts rejections, of calls at their start and of messages.
 	Rejected int64
 	Received Traffic
 	Sent     Traffic
@@ -62,7 +62,7 @@ type TenantStats struct {
 	InFlight flowcontrol.Cost
 }
 
-// A Rejection counts refusals by class and reason.
+// A Rejection counts rejections by class and reason.
 type Rejection struct {
 	Class  Class
 	Reason Reason

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// ErrorDomain is the domain of the ErrorInfo that every refusal carries.
+// ErrorDomain is the domain of the ErrorInfo that every rejection carries.
 const ErrorDomain = "sluice"
 
 // pushbackKey is what gRPC's retries obey (gRFC A6): a delay in milliseconds,

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/grpc/tap"
 )
 
-// TapHandle returns a handle for grpc.InTapHandle that refuses calls before
+// TapHandle returns a handle for grpc.InTapHandle that rejects calls before
 // anything is done for them, while the server drains or the throttler's load is
 // at or above critical (1 is full). It reads and keeps no count: what is
 // counted in a tap leaks, because not every call that passed it ends in a place
