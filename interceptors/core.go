@@ -232,7 +232,7 @@ func (c *core) close(cl *call, end ending) bool {
 	}
 	if cl.stream {
 		c.peak.note(now, c.streams.n)
-		c.streams.release(c.at(cl.start), now)
+		c.streams.release(c.at(cl.start), now, cl.admitted.Load())
 	}
 	if cl.admitted.Load() {
 		c.sumLocked(cl, end)

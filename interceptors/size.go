@@ -56,8 +56,8 @@ func bytesIn(v reflect.Value, depth int) (n int64) {
 			}
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			n += bytesIn(v.Field(i), depth-1)
+		for _, field := range v.Fields() {
+			n += bytesIn(field, depth-1)
 		}
 	}
 	return n

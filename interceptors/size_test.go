@@ -11,7 +11,6 @@ import (
 type rawFrame struct {
 	payload []byte
 	next    *rawFrame
-	count   int
 }
 
 type sized int
