@@ -132,6 +132,9 @@ type call struct {
 	start  time.Time
 	class  atomic.Uint32
 	stream bool
+	outer  *call // what it is made for, when that is governed in this process
+	gated  bool  // it asks the gate for itself
+	rides  bool  // outer has passed the same gate
 
 	recv, send half
 	// readAt is the watchdog's: when it last saw a RecvMsg that excuses SendMsg.

@@ -94,7 +94,7 @@ func newMethod(name string, clientStream, serverStream bool) *method {
 	return m
 }
 
-// alwaysExempt are never tracked, limited or delayed: what tells whether a
+// alwaysExempt are never tracked, limited or delayed: what says whether a
 // server lives must not wait behind its work, and a handshake is no data.
 var alwaysExempt = []string{
 	"/grpc.health.v1.Health/",

@@ -44,17 +44,16 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, maxRecv: maxRecv}
 	c.epoch = time.Now()
-	c.throttler = cfg.Throttler
+	c.setGate(cfg.Throttler)
 	c.maxStreams = int64(cfg.MaxActiveStreams)
 	c.setGuards(cfg.Guards)
-	c.byteCost = cfg.ByteCost
+	c.weighUncompressed = cfg.WeighUncompressed
 	c.codes, c.pushback = cfg.Codes, cfg.Pushback
 	c.maxMessageWait, c.stallTimeout, c.sparesReaders = cfg.MaxMessageWait, cfg.StallTimeout, true
 	c.maxMessageHold = cfg.MaxMessageHold
 	c.setWatchdog()
 	c.exempt, c.log = cfg.Exempt, cfg.Logger
 	c.setPolicies(cfg.Policy)
-	c.budget.init()
 	return c, nil
 }
 
@@ -93,19 +92,25 @@ func (c *Client) enter(ctx context.Context, cl *call, cost flowcontrol.Cost) (fl
 		traceRejection(ctx, e)
 		return flowcontrol.Permit{}, e
 	}
-	if c.throttler == nil || c.policy[cl.kind()] == PolicyTracked {
+	if c.nest(ctx, cl); !cl.gated {
 		return flowcontrol.Permit{}, nil
 	}
+	admitted := false
+	defer func() {
+		if !admitted { // or the gate panicked
+			c.close(cl, endedFailed)
+		}
+	}()
 	began := time.Now()
 	permit, err := c.throttler.Acquire(ctx, cost)
-	waited := time.Since(began)
-	cl.send.waited(int64(waited))
-	traceWait(ctx, int64(waited))
+	waited := int64(time.Since(began))
+	cl.send.waited(waited)
+	traceWait(ctx, waited)
 	if err == nil {
+		admitted = true
 		return permit, nil
 	}
-	c.close(cl, endedFailed)
-	if e := c.refuse(cl, err); e != nil {
+	if e := c.reject(cl, err); e != nil {
 		c.countRejection(nil, e)
 		traceRejection(ctx, e)
 		return permit, e
@@ -118,14 +123,14 @@ func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any
 	if m.exempt {
 		return invoker(ctx, name, req, reply, cc, opts...)
 	}
-	ctx = sendPriority(ctx)
+	ctx, owns := c.announce(ctx, m)
 	for attempt := 0; ; attempt++ {
 		err := c.unary(ctx, m, req, reply, cc, invoker, opts)
 		if err == nil {
-			c.budget.success()
+			c.budget.success(attempt > 0)
 			return nil
 		}
-		if !c.again(ctx, err, attempt) {
+		if !owns || !c.again(ctx, err, attempt) {
 			return err
 		}
 	}
@@ -133,13 +138,13 @@ func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any
 
 func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) (err error) {
 	cl := c.newCall(m, false)
-	size := sizeOf(req)
-	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: size})
+	w := weight{bytes: sizeOf(req), batch: true}
+	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes})
 	if err != nil {
 		return err
 	}
-	cl.send.count(&weight{bytes: size})
-	cl.recv.handle(&weight{bytes: size, batch: true}) // the request, until it is answered
+	cl.send.count(&w)
+	cl.recv.handle(&w) // the request, until it is answered
 	cl.admitted.Store(true)
 	c.enlist(cl)
 	err = errPanic
@@ -147,11 +152,16 @@ func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.
 		permit.Release(outcome(err))
 		c.close(cl, endingOf(err))
 	}()
-	err = invoker(ctx, m.name, req, reply, cc, opts...)
-	if err == nil {
-		cl.recv.count(&weight{bytes: sizeOf(reply)})
+	if err = invoker(cl.with(ctx), m.name, req, reply, cc, opts...); err != nil {
+		return err
 	}
-	return err
+	if e := c.weigh(cl, reply, true, &w); e != nil {
+		traceRejection(ctx, e)
+		err = cl.fail(e)
+		return err
+	}
+	cl.recv.count(&w)
+	return nil
 }
 
 func (c *Client) interceptStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, name string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -160,16 +170,18 @@ func (c *Client) interceptStream(ctx context.Context, desc *grpc.StreamDesc, cc 
 		return streamer(ctx, desc, cc, name, opts...)
 	}
 	c.reap()
-	ctx = sendPriority(ctx)
+	ctx, owns := c.announce(ctx, m)
 	connect := func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		return streamer(ctx, desc, cc, name, opts...)
 	}
 	for attempt := 0; ; attempt++ {
 		a, err := c.attempt(ctx, m, connect, opts)
 		if err == nil {
-			return c.newClientStream(ctx, m, connect, opts, a, attempt), nil
+			s := c.newClientStream(ctx, m, connect, opts, a)
+			s.tries, s.owns = attempt, owns
+			return s, nil
 		}
-		if !c.again(ctx, err, attempt) {
+		if !owns || !c.again(ctx, err, attempt) {
 			return nil, err
 		}
 	}
@@ -190,7 +202,7 @@ func (c *Client) attempt(ctx context.Context, m *method, connect connector, opts
 	if err != nil {
 		return nil, err
 	}
-	actx, stop := context.WithCancelCause(ctx)
+	actx, stop := context.WithCancelCause(cl.with(ctx))
 	cl.stop = stop
 	cl.admitted.Store(true)
 	c.enlist(cl)
@@ -198,9 +210,14 @@ func (c *Client) attempt(ctx context.Context, m *method, connect connector, opts
 	// creation, a transport that is not gRPC's. close counts the first of all.
 	context.AfterFunc(actx, func() { c.end(cl, context.Cause(actx)) })
 	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(func(err error) { c.end(cl, err) }))
+	err = errPanic // until it is known better
+	defer func() {
+		if err != nil {
+			c.end(cl, err)
+		}
+	}()
 	inner, err := connect(actx, opts...)
 	if err != nil {
-		c.end(cl, err)
 		return nil, err
 	}
 	return &attempt{inner, cl}, nil

@@ -18,7 +18,7 @@ import (
 	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
 )
 
-// A call is counted until it really ends, whatever stands below and whoever
+// A call is counted until it really ends, whatever stands below and whatever
 // does not read: gRPC's own notice of the end does not come on all these paths.
 func TestClientCountsUntilTheRealEnd(t *testing.T) {
 	broken := errors.New("told to fail")
@@ -36,7 +36,7 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 				require.ErrorIs(t, err, broken)
 			},
 		},
-		"below refuses": {
+		"below rejects": {
 			func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
 				return nil, broken
 			},

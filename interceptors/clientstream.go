@@ -3,12 +3,15 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
@@ -27,6 +30,13 @@ type clientStream struct {
 
 	current *current
 	tries   int
+	owns    bool // this Client retries its rejections
+
+	// turn is taken to read the first answer: by RecvMsg, or by Header to learn
+	// whether the call was rejected. outcome and early are what Header found.
+	turn    chan struct{}
+	outcome error
+	early   *emptypb.Empty
 
 	// request and closed are replayed by a retry; received and header end what may be retried.
 	request          any
@@ -42,9 +52,9 @@ type current struct {
 	closing atomic.Bool // CloseSend was called
 }
 
-func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt, tries int) *clientStream {
-	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, tries: tries}
-	s.paced.Store(c.throttler != nil && c.policy[m.class] == PolicyPaced)
+func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt) *clientStream {
+	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, turn: make(chan struct{}, 1)}
+	s.paced.Store(c.paces(a.call))
 	s.patient = flowcontrol.WithoutEarlyRejection(ctx)
 	s.current.a.Store(a)
 	c.remember(s)
@@ -63,12 +73,46 @@ func (c *Client) remember(s *clientStream) {
 
 func (s *clientStream) Context() context.Context { return s.ctx }
 
+// Header waits for the header of the attempt that is answered, as gRPC does with
+// its own retries: an attempt that was rejected has none.
 func (s *clientStream) Header() (metadata.MD, error) {
-	md, err := s.current.a.Load().Header()
-	if len(md) > 0 {
-		s.header.Store(true)
+	for {
+		a := s.current.a.Load()
+		md, err := a.Header()
+		if len(md) > 0 {
+			s.header.Store(true)
+			return md, err
+		}
+		if !s.owns || s.received.Load() || !s.retried(a) {
+			return md, err
+		}
 	}
-	return md, err
+}
+
+// retried reports whether an attempt that ended without a header has been
+// followed by another one. It learns the attempt's end by receiving: there is no
+// message, because gRPC sends a header before one. If another transport does
+// not, the message is kept, as the unknown fields of an empty one, for RecvMsg.
+func (s *clientStream) retried(a *attempt) bool {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.current.a.Load() != a {
+		return true
+	}
+	if s.received.Load() || s.outcome != nil || s.early != nil {
+		return false
+	}
+	var m emptypb.Empty
+	err := s.recv(a, &m)
+	switch {
+	case err == nil:
+		s.early = &m
+		return false
+	case !errors.Is(err, io.EOF) && s.retry(err):
+		return true
+	}
+	s.outcome = err
+	return false
 }
 
 func (s *clientStream) Trailer() metadata.MD { return s.current.a.Load().Trailer() }
@@ -86,7 +130,7 @@ func (s *clientStream) SendMsg(m any) error {
 	}
 	if s.method.refine && a.send.empty() {
 		a.class.Store(uint32(classify(s.method, m)))
-		s.paced.Store(s.client.throttler != nil && s.client.policy[a.kind()] == PolicyPaced)
+		s.paced.Store(s.client.paces(a.call))
 	}
 	err := s.send(a, m)
 	runtime.KeepAlive(s)
@@ -122,23 +166,40 @@ func (s *clientStream) send(a *attempt, m any) error {
 	return err
 }
 
-func (s *clientStream) RecvMsg(m any) error {
-	for {
-		a := s.current.a.Load()
-		err := s.recv(a, m)
-		if err == nil || errors.Is(err, io.EOF) {
-			if !s.received.Load() {
-				s.received.Store(true)
-				s.client.budget.success()
-			}
-			runtime.KeepAlive(s)
-			return err
-		}
-		if !s.retry(err) {
-			runtime.KeepAlive(s)
-			return err
+func (s *clientStream) RecvMsg(m any) (err error) {
+	defer runtime.KeepAlive(s)
+	if s.received.Load() || !s.owns {
+		return s.recv(s.current.a.Load(), m)
+	}
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if early := s.early; early != nil {
+		s.early = nil
+		err = convert(early, m)
+	} else if err = s.outcome; err == nil {
+		err = s.recv(s.current.a.Load(), m)
+		for err != nil && !errors.Is(err, io.EOF) && s.retry(err) {
+			err = s.recv(s.current.a.Load(), m)
 		}
 	}
+	if err == nil || errors.Is(err, io.EOF) {
+		s.client.budget.success(s.tries > 0)
+		s.received.Store(true)
+	}
+	return err
+}
+
+// convert reads a message that was received as another type.
+func convert(from proto.Message, to any) error {
+	m, ok := to.(proto.Message)
+	if !ok {
+		return fmt.Errorf("interceptors: the message received is no %T", to)
+	}
+	b, err := proto.Marshal(from)
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(b, m)
 }
 
 func (s *clientStream) recv(a *attempt, m any) error {
@@ -189,7 +250,7 @@ func (s *clientStream) ended(a *attempt, err error) error {
 	return err
 }
 
-// retry starts the next attempt of a server stream that was refused, after the
+// retry starts the next attempt of a server stream that was rejected, after the
 // delay that its server asked for, and sends its request again.
 func (s *clientStream) retry(err error) bool {
 	if s.method.clientStream || s.received.Load() || s.header.Load() {

@@ -13,19 +13,19 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
-// Defaults of the configurations.
+// The defaults, which the comments of their fields name.
 const (
-	DefaultMaxActiveStreams     = 1000
-	DefaultMaxMessageBytes      = 64 << 20
-	DefaultMaxUncompressedBytes = 256 << 20
-	DefaultMaxRatio             = 1000
-	DefaultMinPushback          = 50 * time.Millisecond
-	DefaultMaxPushback          = 30 * time.Second
-	DefaultJitter               = 0.4
-	DefaultStallTimeout         = 5 * time.Minute
-	DefaultMaxMessageHold       = time.Minute
-	DefaultRetries              = 2
-	DefaultReapInterval         = 10 * time.Second
+	defaultMaxActiveStreams     = 1000
+	defaultMaxMessageBytes      = 64 << 20
+	defaultMaxUncompressedBytes = 256 << 20
+	defaultMaxRatio             = 1000
+	defaultMinPushback          = 50 * time.Millisecond
+	defaultMaxPushback          = 30 * time.Second
+	defaultJitter               = 0.4
+	defaultStallTimeout         = 5 * time.Minute
+	defaultMaxMessageHold       = time.Minute
+	defaultRetries              = 2
+	defaultReapInterval         = 10 * time.Second
 )
 
 // ratioFloor is what a message may claim at any ratio: a column of zeros
@@ -42,33 +42,35 @@ const (
 	PolicyPaced
 	// PolicyAdmitted admits the call, and counts its messages.
 	PolicyAdmitted
-	// PolicyTracked counts, and delays or refuses nothing but what breaks a guard.
+	// PolicyTracked counts, and delays or rejects nothing but what breaks a guard.
 	PolicyTracked
 )
 
 // Guards bound what one message may be. They are checked before anything decodes it.
 type Guards struct {
-	// MaxMessageBytes bounds header, body and metadata of a FlightData. Zero is
-	// [DefaultMaxMessageBytes]; negative is no bound. gRPC has a limit of its own,
+	// MaxMessageBytes bounds a message: header, body and metadata of a FlightData,
+	// all of any other, unary ones and a proxy's frames included. Zero is
+	// 64 MiB; negative is no bound. gRPC has a limit of its own,
 	// 4 MiB unless it is changed: a positive value here becomes it too, in
 	// [Server.ServerOptions] and [Client.DialOptions].
 	MaxMessageBytes int64
-	// MaxUncompressedBytes bounds what a message claims to be when decoded. Zero
-	// is [DefaultMaxUncompressedBytes]; negative is no bound.
+	// MaxUncompressedBytes bounds what a message claims to take when decoded: its
+	// buffers, and the window that its compressor asks for ([Payload]). Zero is
+	// 256 MiB; negative is no bound.
 	MaxUncompressedBytes int64
 	// MaxRatio bounds claimed over actual body bytes, for claims above 4 MiB.
-	// Zero is [DefaultMaxRatio]; negative is no bound.
+	// Zero is 1,000; negative is no bound.
 	MaxRatio int64
 }
 
 func (g Guards) withDefaults() Guards {
-	g.MaxMessageBytes = cmp.Or(g.MaxMessageBytes, DefaultMaxMessageBytes)
-	g.MaxUncompressedBytes = cmp.Or(g.MaxUncompressedBytes, DefaultMaxUncompressedBytes)
-	g.MaxRatio = cmp.Or(g.MaxRatio, DefaultMaxRatio)
+	g.MaxMessageBytes = cmp.Or(g.MaxMessageBytes, defaultMaxMessageBytes)
+	g.MaxUncompressedBytes = cmp.Or(g.MaxUncompressedBytes, defaultMaxUncompressedBytes)
+	g.MaxRatio = cmp.Or(g.MaxRatio, defaultMaxRatio)
 	return g
 }
 
-// Codes says with which status code a refusal answers. The zero value of each
+// Codes says with which status code a rejection answers. The zero value of each
 // field is its default, chosen so that clients do the right thing: pyarrow and
 // C++ take RESOURCE_EXHAUSTED for an invalid argument and never come back.
 type Codes struct {
@@ -93,35 +95,25 @@ func (c Codes) withDefaults() Codes {
 	return c
 }
 
-// Pushback says when a refused client is told to come back.
+// Pushback says when a rejected client is told to come back.
 type Pushback struct {
-	// Min is the shortest delay, given where the gate knows none. Default [DefaultMinPushback].
+	// Min is the shortest delay, given where the gate knows none. Default 50 ms.
 	Min time.Duration
-	// Max bounds the delay. Default [DefaultMaxPushback].
+	// Max bounds the delay. Default 30 s.
 	Max time.Duration
 	// Jitter spreads the delay over [d, d*(1+Jitter)]: clients come back after
 	// exactly what they are told, all at once if they are all told the same.
 	// Never below d, because before d there is nothing to have. Default
-	// [DefaultJitter]; negative is none.
+	// 0.4; negative is none.
 	Jitter float64
 }
 
 func (p Pushback) withDefaults() Pushback {
-	p.Min = cmp.Or(p.Min, DefaultMinPushback)
-	p.Max = cmp.Or(p.Max, DefaultMaxPushback)
-	p.Jitter = cmp.Or(p.Jitter, DefaultJitter)
+	p.Min = cmp.Or(p.Min, defaultMinPushback)
+	p.Max = cmp.Or(p.Max, defaultMaxPushback)
+	p.Jitter = cmp.Or(p.Jitter, defaultJitter)
 	return p
 }
-
-// ByteCost says what a message weighs in bytes.
-type ByteCost uint8
-
-const (
-	// WireBytes weighs what came: header, body and metadata.
-	WireBytes ByteCost = iota
-	// UncompressedBytes weighs what the body says that it is when decoded, where that is more.
-	UncompressedBytes
-)
 
 // ServerConfig configures a [Server]. Its zero value tracks and guards, and
 // limits the number of streams.
@@ -131,7 +123,7 @@ type ServerConfig struct {
 	// guarded only.
 	Throttler Gate
 	// MaxActiveStreams bounds the open streams, idle ones included. Zero is
-	// [DefaultMaxActiveStreams]; negative is no bound.
+	// 1,000; negative is no bound.
 	MaxActiveStreams int
 	// Tenant names whose call it is; nil or an empty name is nobody's. It runs
 	// once a call, and its result is the throttler's key too. Bounded by
@@ -152,11 +144,12 @@ type ServerConfig struct {
 	Policy func(Class) Policy
 	// Guards bound each message that clients send.
 	Guards Guards
-	// ByteCost says what weighs in the byte limits. Default [WireBytes].
-	ByteCost ByteCost
-	// Codes are the status codes of refusals.
+	// WeighUncompressed makes a compressed message weigh, in the byte limits, what
+	// it takes when decoded, by its own claim, instead of what is on the wire.
+	WeighUncompressed bool
+	// Codes are the status codes of rejections.
 	Codes Codes
-	// Pushback says when refused clients come back.
+	// Pushback says when rejected clients come back.
 	Pushback Pushback
 	// MaxMessageWait ends a stream whose message waited longer. Zero and negative
 	// are no bound: the wait is what slows the sender, and ends with the call's deadline.
@@ -165,27 +158,27 @@ type ServerConfig struct {
 	// while its handler neither asks for the next one nor sends: a handler that
 	// waits for an event, or hangs, holds nothing against others then. The message
 	// goes on, and is still listed as in flight. It is checked four times in this
-	// time. Zero is [DefaultMaxMessageHold]; negative is no bound.
+	// time. Zero is a minute; negative is no bound.
 	MaxMessageHold time.Duration
 	// StallTimeout ends a DoPut, DoExchange or any other stream of both
 	// directions whose SendMsg makes no progress for so long: its client does not
-	// read what it is sent. Zero is [DefaultStallTimeout]; negative is never.
+	// read what it is sent. Zero is 5 minutes; negative is never.
 	StallTimeout time.Duration
 	// LoadReports offers the load to gRPC's weighted round robin. Default off.
 	LoadReports LoadReports
-	// Logger tells about streams that were ended. Nil discards.
+	// Logger logs the streams that were ended. Nil discards.
 	Logger *slog.Logger
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
 	c.Throttler = gateOf(c.Throttler)
-	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
+	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, defaultMaxActiveStreams)
 	c.MaxTenants = cmp.Or(c.MaxTenants, 1000)
 	c.Guards = c.Guards.withDefaults()
 	c.Codes = c.Codes.withDefaults()
 	c.Pushback = c.Pushback.withDefaults()
-	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, DefaultMaxMessageHold)
-	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
+	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, defaultMaxMessageHold)
+	c.StallTimeout = cmp.Or(c.StallTimeout, defaultStallTimeout)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -196,7 +189,6 @@ func (c ServerConfig) validate() error {
 	return errors.Join(
 		validateCommon(c.Exempt, c.Codes, c.Pushback),
 		check(c.MaxTenants > 0, "MaxTenants", c.MaxTenants, "positive"),
-		check(c.ByteCost <= UncompressedBytes, "ByteCost", c.ByteCost, "WireBytes or UncompressedBytes"),
 		check(c.LoadReports <= LoadReportsAll, "LoadReports", c.LoadReports, "one of the LoadReports constants"),
 		check(c.MaxStreamsPerTenant <= 0 || c.Tenant != nil, "MaxStreamsPerTenant", c.MaxStreamsPerTenant, "0 while Tenant is nil"),
 	)
@@ -208,7 +200,7 @@ type ClientConfig struct {
 	// *flowcontrol.Throttler. Nil, a nil pointer included: they are counted and
 	// guarded only.
 	Throttler Gate
-	// MaxActiveStreams bounds the open streams. Zero is [DefaultMaxActiveStreams]; negative is no bound.
+	// MaxActiveStreams bounds the open streams. Zero is 1,000; negative is no bound.
 	MaxActiveStreams int
 	// Exempt lists more methods that pass untouched, as in [ServerConfig].
 	Exempt []string
@@ -216,11 +208,12 @@ type ClientConfig struct {
 	Policy func(Class) Policy
 	// Guards bound each message that servers send.
 	Guards Guards
-	// ByteCost says what weighs in the byte limits. Default [WireBytes].
-	ByteCost ByteCost
-	// Codes are the status codes of the client's own refusals.
+	// WeighUncompressed makes a compressed message weigh, in the byte limits, what
+	// it takes when decoded, by its own claim, instead of what is on the wire.
+	WeighUncompressed bool
+	// Codes are the status codes of the client's own rejections.
 	Codes Codes
-	// Pushback says when the client's own refusals may be tried again.
+	// Pushback says when the client's own rejections may be tried again.
 	Pushback Pushback
 	// MaxMessageWait ends a stream whose message waited longer. Zero and negative are no bound.
 	MaxMessageWait time.Duration
@@ -228,34 +221,35 @@ type ClientConfig struct {
 	// as in [ServerConfig].
 	MaxMessageHold time.Duration
 	// Retries is how often a unary call or a DoGet (any server stream) that was
-	// refused with RetryInfo is tried again, after the delay that the server
-	// asked for, while nothing of its answer has been received. gRPC's own
-	// retries, from a service config, know no RetryInfo and come first. Zero is
-	// [DefaultRetries]; negative is never. A budget keeps retries below a tenth
-	// of the calls once they fail in numbers.
+	// rejected with RetryInfo is tried again, after the delay that the server asked
+	// for, while nothing of its answer has been received. The Client announces it
+	// in the metadata, and a [Server] then tells gRPC not to retry the rejection
+	// too; UNAVAILABLE from any other server is left to gRPC's service config. Zero
+	// is 2, so a call is tried three times; negative leaves all retries to gRPC. A
+	// budget stops retries when as many have failed as calls are under way.
 	Retries int
 	// StallTimeout ends a DoPut, DoExchange or other client stream whose SendMsg
 	// makes no progress for so long while nobody waits in RecvMsg: the server may
 	// be stuck in sending what is not read. Where a server may pause for longer,
-	// read beside sending, or raise it. Zero is [DefaultStallTimeout]; negative is never.
+	// read beside sending, or raise it. Zero is 5 minutes; negative is never.
 	StallTimeout time.Duration
 	// ReapInterval is how often streams are looked for that nobody holds any more,
-	// while any stream is open. Zero is [DefaultReapInterval]; negative is never.
+	// while any stream is open. Zero is 10 s; negative is never.
 	ReapInterval time.Duration
-	// Logger tells about streams that were ended. Nil discards.
+	// Logger logs the streams that were ended. Nil discards.
 	Logger *slog.Logger
 }
 
 func (c ClientConfig) withDefaults() ClientConfig {
 	c.Throttler = gateOf(c.Throttler)
-	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, DefaultMaxActiveStreams)
+	c.MaxActiveStreams = cmp.Or(c.MaxActiveStreams, defaultMaxActiveStreams)
 	c.Guards = c.Guards.withDefaults()
 	c.Codes = c.Codes.withDefaults()
 	c.Pushback = c.Pushback.withDefaults()
-	c.Retries = cmp.Or(c.Retries, DefaultRetries)
-	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, DefaultMaxMessageHold)
-	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
-	c.ReapInterval = cmp.Or(c.ReapInterval, DefaultReapInterval)
+	c.Retries = cmp.Or(c.Retries, defaultRetries)
+	c.MaxMessageHold = cmp.Or(c.MaxMessageHold, defaultMaxMessageHold)
+	c.StallTimeout = cmp.Or(c.StallTimeout, defaultStallTimeout)
+	c.ReapInterval = cmp.Or(c.ReapInterval, defaultReapInterval)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -265,7 +259,6 @@ func (c ClientConfig) withDefaults() ClientConfig {
 func (c ClientConfig) validate() error {
 	return errors.Join(
 		validateCommon(c.Exempt, c.Codes, c.Pushback),
-		check(c.ByteCost <= UncompressedBytes, "ByteCost", c.ByteCost, "WireBytes or UncompressedBytes"),
 	)
 }
 

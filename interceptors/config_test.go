@@ -54,8 +54,8 @@ func TestDefaultsKeepWhatIsSet(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	s := ServerConfig{}.withDefaults()
 	require.NoError(t, s.validate())
-	require.Equal(t, DefaultMaxActiveStreams, s.MaxActiveStreams)
-	require.Equal(t, Guards{DefaultMaxMessageBytes, DefaultMaxUncompressedBytes, DefaultMaxRatio}, s.Guards)
+	require.Equal(t, defaultMaxActiveStreams, s.MaxActiveStreams)
+	require.Equal(t, Guards{defaultMaxMessageBytes, defaultMaxUncompressedBytes, defaultMaxRatio}, s.Guards)
 	require.Equal(t, Codes{codes.Unavailable, codes.ResourceExhausted, codes.InvalidArgument, codes.Unavailable, codes.Aborted}, s.Codes)
 	require.Equal(t, 5*time.Minute, s.StallTimeout)
 	require.IsType(t, &slog.Logger{}, s.Logger)

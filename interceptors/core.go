@@ -32,6 +32,9 @@ func endingOf(err error) ending {
 	if err == nil {
 		return endedWell
 	}
+	if e, ok := err.(*Error); ok && e.Code < endings {
+		return ending(e.Code)
+	}
 	code := status.Code(err)
 	if code == codes.Unknown {
 		code = status.FromContextError(err).Code() // what gRPC makes of a context's bare error
@@ -45,7 +48,7 @@ func endingOf(err error) ending {
 	return endedFailed
 }
 
-// outcome tells the throttler what the work's end says about load: a client
+// outcome is what the work's end says about load: a client
 // that leaves says nothing, a deadline or an overload below says "too much".
 func outcome(err error) flowcontrol.Outcome {
 	if err == nil {
@@ -76,22 +79,22 @@ func lateness(ctx context.Context, start time.Time, err error) flowcontrol.Outco
 
 // core is what a Server and a Client have in common.
 type core struct {
-	throttler      Gate
-	gate           any // throttler where it can be compared, to recognize nested calls
-	maxStreams     int64
-	guards         Guards
-	harmless       int64 // see setGuards
-	byteCost       ByteCost
-	codes          Codes
-	pushback       Pushback
-	maxMessageWait time.Duration
-	maxMessageHold time.Duration
-	stallTimeout   time.Duration
-	sparesReaders  bool // the watchdog leaves calls alone whose RecvMsg waits too
-	policy         [classes]Policy
-	exempt         []string
-	log            *slog.Logger
-	epoch          time.Time
+	throttler         Gate
+	gate              any // throttler where it can be compared, to recognize nested calls
+	maxStreams        int64
+	guards            Guards
+	harmless          int64 // see setGuards
+	weighUncompressed bool
+	codes             Codes
+	pushback          Pushback
+	maxMessageWait    time.Duration
+	maxMessageHold    time.Duration
+	stallTimeout      time.Duration
+	sparesReaders     bool // the watchdog leaves calls alone whose RecvMsg waits too
+	policy            [classes]Policy
+	exempt            []string
+	log               *slog.Logger
+	epoch             time.Time
 
 	methods sync.Map // full method -> *method
 	known   atomic.Int32
@@ -229,7 +232,7 @@ func (c *core) close(cl *call, end ending) bool {
 	}
 	if cl.stream {
 		c.peak.note(now, c.streams.n)
-		c.streams.release(c.at(cl.start), now)
+		c.streams.release(c.at(cl.start), now, cl.admitted.Load())
 	}
 	if cl.admitted.Load() {
 		c.sumLocked(cl, end)
@@ -280,4 +283,10 @@ func (c *core) openStreams() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.streams.n
+}
+
+func (c *core) openCalls() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
 }

@@ -1,6 +1,6 @@
 // Package interceptors governs the calls of a gRPC server or client: it counts
-// what is in flight, makes senders wait when there is no room, refuses what can
-// not wait with a hint of when to come back, and guards against messages that
+// what is in flight, makes senders wait when there is no room, rejects what cannot
+// wait with a hint of when to come back, and guards against messages that
 // are not what they seem. It knows Arrow Flight by its shape and links no Arrow.
 // It starts no span, writes no metric and decodes no data.
 //
@@ -11,7 +11,14 @@
 //	})
 //
 // A call passes, in this order: the tap handle (optional), draining and open
-// streams, the throttler; then each message: the guards, and the throttler again.
+// streams, the gate; then each message: the guards, and the gate again. One gate
+// may serve several interceptors. A call that is made for another one, with that
+// one's context, rides on what its caller was admitted with: a proxy asks its
+// gate once, and does not wait for itself.
+//
+// A call holds a stream slot until it ends, and room at the gate only for what
+// its handler works on: a unary call until it returns, a received message until
+// the handler receives or sends again, [ServerConfig.MaxMessageHold] at most.
 //
 // # Concurrency
 //
@@ -20,12 +27,14 @@
 //
 // # Errors
 //
-// Every refusal is an [*Error], an [ErrRejected], and a gRPC status with
-// RetryInfo and ErrorInfo in its details.
+// Every rejection is an [*Error], matches [ErrRejected], and is a gRPC status with
+// RetryInfo and ErrorInfo in its details. On the client's side of the wire the
+// status is what remains: [RetryAfter] reads its delay.
 //
 // # Testing
 //
 // All time comes from package time and all waiting is on channels and contexts,
-// so testing/synctest governs it, gRPC and Flight included. Package
-// interceptorstest has a Flight pipeline on bufconn and assertions.
+// so testing/synctest governs it, gRPC and Flight included. The fakes of package
+// flowcontroltest are gates. Package interceptorstest has a Flight pipeline on
+// bufconn and assertions.
 package interceptors

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Drain refuses new calls, waits until the open ones have ended, and returns
+// Drain rejects new calls, waits until the open ones have ended, and returns
 // nil. When ctx ends first it cancels those that are left, with an [*Error] of
 // [ReasonDraining] as their context's cause and as their status, and returns
 // how many they were with the context's cause. It waits for their handlers no

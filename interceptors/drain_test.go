@@ -185,7 +185,7 @@ func TestWatchdogEndsDeadlocks(t *testing.T) {
 	}
 }
 
-// A slow reader of a DoGet is back-pressure, not a deadlock.
+// A slow reader of a DoGet is backpressure, not a deadlock.
 func TestWatchdogLeavesSlowReadersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{StallTimeout: time.Minute})
@@ -257,7 +257,7 @@ func TestDrainEndsExemptStreams(t *testing.T) {
 }
 
 // A client that reads beside sending is in no deadlock: a server that takes its
-// time for a message is back-pressure.
+// time for a message is backpressure.
 func TestClientWatchdogLeavesReadersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client := newClient(t, interceptors.ClientConfig{StallTimeout: time.Minute})

@@ -9,10 +9,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ErrRejected matches every refusal of this package: errors.Is(err, ErrRejected).
+// ErrRejected matches every rejection of this package: errors.Is(err, ErrRejected).
 var ErrRejected = errors.New("interceptors: rejected")
 
-// A Reason says why a call or a message was refused. The reasons of the
+// A Reason says why a call or a message was rejected. The reasons of the
 // throttler keep their names; these are this package's own.
 type Reason string
 
@@ -33,7 +33,7 @@ const (
 // Never as the RetryAfter of an [Error] says that coming back is of no use.
 const Never time.Duration = -1
 
-// An Error is a refusal, and the cause of the handler's context when a stream
+// An Error is a rejection, and the cause of the handler's context when a stream
 // was ended in the middle. It is a gRPC status too.
 type Error struct {
 	Reason Reason
@@ -46,15 +46,19 @@ type Error struct {
 	RetryAfter time.Duration
 	// Detail says what was too much of what, in words.
 	Detail string
-	// Cause is the throttler's error, when it was the throttler that refused.
+	// Cause is the throttler's error, when it was the throttler that rejected.
 	Cause error
 }
 
 func (e *Error) Error() string {
-	if e.Detail == "" {
-		return fmt.Sprintf("interceptors: %s refused (%s)", e.Method, e.Reason)
+	detail := e.Detail
+	if detail == "" && e.Cause != nil {
+		detail = e.Cause.Error()
 	}
-	return fmt.Sprintf("interceptors: %s refused (%s): %s", e.Method, e.Reason, e.Detail)
+	if detail == "" {
+		return fmt.Sprintf("interceptors: %s rejected (%s)", e.Method, e.Reason)
+	}
+	return fmt.Sprintf("interceptors: %s rejected (%s): %s", e.Method, e.Reason, detail)
 }
 
 // Unwrap makes errors.Is find [ErrRejected] and whatever the throttler said.
@@ -65,5 +69,6 @@ func (e *Error) Unwrap() []error {
 	return []error{ErrRejected, e.Cause}
 }
 
-// GRPCStatus makes gRPC answer with the refusal's code and details.
-func (e *Error) GRPCStatus() *status.Status { return makeStatus(e) }
+// GRPCStatus makes gRPC answer with the rejection's code and details. The message
+// is short: the client knows its method, and Cause is not for it.
+func (e *Error) GRPCStatus() *status.Status { return e.reply().status }

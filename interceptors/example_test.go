@@ -88,7 +88,7 @@ func ExampleNewClient() {
 	// Output: 0
 }
 
-// What a refusal looks like to a client, and in the server's statistics.
+// What a rejection looks like to a client, and in the server's statistics.
 func ExampleError() {
 	governor, err := interceptors.NewServer(interceptors.ServerConfig{MaxActiveStreams: 1, Pushback: interceptors.Pushback{Jitter: -1}})
 	if err != nil {
@@ -118,7 +118,7 @@ func ExampleError() {
 	fmt.Println(governor.Stats().Rejected(interceptors.ReasonDraining))
 	fmt.Println(errors.Is(err, interceptors.ErrRejected), "on the client's side of the wire")
 	// Output:
-	// rpc error: code = Unavailable desc = interceptors: /arrow.flight.protocol.FlightService/DoGet refused (draining): the server is shutting down
+	// rpc error: code = Unavailable desc = rejected: draining: the server is shutting down
 	// 50ms true
 	// 1
 	// false on the client's side of the wire

@@ -8,8 +8,6 @@ import (
 	"reflect"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
@@ -39,7 +37,7 @@ func gateOf(g Gate) Gate {
 	return g
 }
 
-// gateLoad returns the gate's load where it tells one, 0 otherwise.
+// gateLoad returns the gate's load where it has one, 0 otherwise.
 func gateLoad(g Gate) float64 {
 	if l, ok := g.(interface{ Load() float64 }); ok {
 		return l.Load()
@@ -69,6 +67,9 @@ func (c *core) weigh(cl *call, m any, guarded bool, w *weight) *Error {
 	fd, ok := m.(flightData)
 	if !ok {
 		w.bytes, w.batch = sizeOf(m), true
+		if limit := c.guards.MaxMessageBytes; guarded && limit > 0 && w.bytes > limit {
+			return c.messageBytes(cl, w.bytes)
+		}
 		return nil
 	}
 	body := fd.GetDataBody()
@@ -92,7 +93,7 @@ func (c *core) cost(w *weight) flowcontrol.Cost {
 	if w.batch {
 		cost.Messages = 1
 	}
-	if c.byteCost == UncompressedBytes {
+	if c.weighUncompressed {
 		cost.Bytes += max(w.expansion, 0)
 	}
 	return cost
@@ -111,45 +112,26 @@ func (c *core) setGuards(g Guards) {
 
 func (c *core) guard(cl *call, p *Payload) *Error {
 	g := &c.guards
+	needs := p.Uncompressed + min(p.Excess, math.MaxInt64-p.Uncompressed)
 	switch {
 	case g.MaxMessageBytes > 0 && p.Bytes > g.MaxMessageBytes:
-		return c.tooLarge(cl, ReasonMessageBytes, fmt.Sprintf("a message of %d bytes, limit %d", p.Bytes, g.MaxMessageBytes))
-	case g.MaxUncompressedBytes > 0 && p.Uncompressed > g.MaxUncompressedBytes:
-		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that claims %d bytes when decoded, limit %d", p.Uncompressed, g.MaxUncompressedBytes))
+		return c.messageBytes(cl, p.Bytes)
+	case g.MaxUncompressedBytes > 0 && needs > g.MaxUncompressedBytes:
+		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that takes %d bytes to decode, by its own claims, limit %d", needs, g.MaxUncompressedBytes))
 	case p.Malformed:
-		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header breaks the format")
-	case p.Compressed && g.MaxRatio > 0 && p.Uncompressed > ratioFloor && p.Uncompressed/g.MaxRatio >= max(p.Bytes, 1):
-		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that claims %d when decoded, limit %d:1", p.Bytes, p.Uncompressed, g.MaxRatio))
+		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header or compression breaks the format")
+	case p.Compressed && g.MaxRatio > 0 && needs > ratioFloor && needs/g.MaxRatio >= max(p.Bytes, 1):
+		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that takes %d to decode, by its own claims, limit %d:1", p.Bytes, needs, g.MaxRatio))
 	}
 	return nil
 }
 
-// sizeOf returns the size of a message that is no FlightData. The small
-// messages of Flight are read by their getters; any other protobuf is measured.
-func sizeOf(m any) int64 {
-	switch m := m.(type) {
-	case interface{ GetBody() []byte }:
-		return int64(len(m.GetBody()))
-	case ticket:
-		return int64(len(m.GetTicket()))
-	case interface{ GetAppMetadata() []byte }:
-		return int64(len(m.GetAppMetadata()))
-	case proto.Message:
-		return int64(proto.Size(m))
-	}
-	return 0
-}
-
-// acquire waits for room for a message inside an admitted stream. A refusal of
+// acquire waits for room for a message inside an admitted stream. A rejection of
 // the gate is not the stream's end: the wait goes on, and HTTP/2 carries it to
 // the sender. What ends it is the context, [ServerConfig.MaxMessageWait], and a
-// message that can never fit. It returns the call's time at which the message may go on.
-func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, int64, error) {
-	permit, err := c.throttler.Acquire(ctx, cost)
-	if err == nil {
-		return permit, cl.now(), nil
-	}
-	err = c.persist(ctx, cl, err, func() error {
+// message that can never fit. It returns the time at which the message may go on.
+func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (permit flowcontrol.Permit, now int64, err error) {
+	err = c.persist(ctx, cl, func(ctx context.Context) (err error) {
 		permit, err = c.throttler.Acquire(ctx, cost)
 		return err
 	})
@@ -157,40 +139,48 @@ func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (fl
 }
 
 // pace is acquire for a message that is sent: it takes tokens, and holds nothing.
-func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) (int64, error) {
-	err := c.throttler.Pace(ctx, cost)
-	if err == nil {
-		return cl.now(), nil
-	}
-	err = c.persist(ctx, cl, err, func() error { return c.throttler.Pace(ctx, cost) })
+func (c *core) pace(ctx context.Context, cl *call, cost flowcontrol.Cost) (now int64, err error) {
+	err = c.persist(ctx, cl, func(ctx context.Context) error { return c.throttler.Pace(ctx, cost) })
 	return cl.now(), err
 }
 
-// persist tries again until it passes. It waits as long as the gate says; where
-// the gate does not know, because its queue sent the waiter away, it is back
-// soon, and later each time: room may come free at any moment.
-func (c *core) persist(ctx context.Context, cl *call, err error, again func() error) error {
-	began := time.Now()
+// errMessageWait is the cause of the end of a message's wait.
+var errMessageWait = errors.New("interceptors: a message waited longer than MaxMessageWait")
+
+// persist asks the gate until it admits. Between two attempts it waits as long as
+// the gate says; where the gate does not know, because its queue sent the waiter
+// away, it is back soon, and later each time: room may come free at any moment.
+func (c *core) persist(stream context.Context, cl *call, ask func(context.Context) error) error {
+	ctx := stream
+	if c.maxMessageWait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(stream, c.maxMessageWait, errMessageWait)
+		defer cancel()
+	}
+	err := ask(ctx)
 	for pause := time.Millisecond; err != nil; pause = min(2*pause, 100*time.Millisecond) {
-		e := c.refuse(cl, err)
-		if e == nil {
-			return err // the caller's context
-		}
-		if e.RetryAfter == Never {
-			return cl.fail(e)
-		}
-		if c.maxMessageWait > 0 && time.Since(began) >= c.maxMessageWait {
-			e.Reason, e.Detail = ReasonMessageWait, "a message waited longer than the stream may hold it"
-			return cl.fail(e)
-		}
-		wait := pause
-		if fe, ok := errors.AsType[*flowcontrol.Error](err); ok && fe.RetryAfter > 0 {
-			wait = min(fe.RetryAfter, time.Second)
-		}
-		if err := sleep(ctx, wait); err != nil {
+		e := c.reject(cl, err)
+		switch {
+		case stream.Err() != nil:
+			return context.Cause(stream)
+		case ctx.Err() != nil:
+			return cl.fail(cl.describe(&Error{
+				Reason: ReasonMessageWait, Code: c.codes.Overload, RetryAfter: c.pushback.delay(0), Cause: err,
+				Detail: "a message waited longer than the stream may hold it",
+			}))
+		case e == nil:
 			return err
+		case e.RetryAfter == Never:
+			return cl.fail(e)
 		}
-		err = again()
+		if fe, ok := errors.AsType[*flowcontrol.Error](err); ok && fe.RetryAfter > 0 {
+			err = sleep(ctx, min(fe.RetryAfter, time.Second))
+		} else {
+			err = sleep(ctx, pause)
+		}
+		if err == nil {
+			err = ask(ctx)
+		}
 	}
 	return nil
 }
@@ -206,14 +196,14 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// refuse makes the refusal that the throttler's error stands for. It returns
-// nil when err is the caller's own end: a context's error is no refusal.
-func (c *core) refuse(cl *call, err error) *Error {
+// reject makes the rejection that the throttler's error stands for. It returns
+// nil when err is the caller's own end: a context's error is no rejection.
+func (c *core) reject(cl *call, err error) *Error {
 	fe, ok := errors.AsType[*flowcontrol.Error](err)
 	if !ok {
 		return nil
 	}
-	e := &Error{Reason: Reason(fe.Reason.String()), Cause: err, Detail: err.Error(), Code: c.codes.Overload}
+	e := &Error{Reason: Reason(fe.Reason.String()), Cause: err, Code: c.codes.Overload}
 	switch {
 	case fe.RetryAfter < 0:
 		e.Code, e.RetryAfter = c.codes.TooLarge, Never
@@ -223,6 +213,10 @@ func (c *core) refuse(cl *call, err error) *Error {
 		e.RetryAfter = c.pushback.delay(fe.RetryAfter)
 	}
 	return cl.describe(e)
+}
+
+func (c *core) messageBytes(cl *call, n int64) *Error {
+	return c.tooLarge(cl, ReasonMessageBytes, fmt.Sprintf("a message of %d bytes, limit %d", n, c.guards.MaxMessageBytes))
 }
 
 func (c *core) tooLarge(cl *call, reason Reason, detail string) *Error {

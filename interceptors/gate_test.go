@@ -49,9 +49,9 @@ func TestFakesAreGates(t *testing.T) {
 		_, err = get(t.Context(), f.Client)
 		require.ErrorIs(t, err, interceptors.ErrRejected)
 
-		// A script refuses two messages of one stream, which are waits and not its end.
-		refusal := &flowcontrol.Error{Reason: flowcontrol.ReasonInFlight, RetryAfter: time.Second}
-		script := flowcontroltest.Script(flowcontroltest.Step{}, flowcontroltest.Step{Err: refusal}, flowcontroltest.Step{Err: refusal})
+		// A script rejects two messages of one stream, which are waits and not its end.
+		rejection := &flowcontrol.Error{Reason: flowcontrol.ReasonInFlight, RetryAfter: time.Second}
+		script := flowcontroltest.Script(flowcontroltest.Step{}, flowcontroltest.Step{Err: rejection}, flowcontroltest.Step{Err: rejection})
 		recorder := flowcontroltest.Record(script)
 		f = interceptorstest.Start(t, interceptorstest.Config{Server: newServer(t, interceptors.ServerConfig{Throttler: recorder, StallTimeout: -1})})
 		began := time.Now()

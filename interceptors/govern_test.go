@@ -170,14 +170,14 @@ var (
 
 func TestConfigurationsAreValidated(t *testing.T) {
 	_, err := interceptors.NewServer(interceptors.ServerConfig{
-		MaxTenants: -1, MaxStreamsPerTenant: 3, Exempt: []string{"x"}, ByteCost: 9, LoadReports: 9,
+		MaxTenants: -1, MaxStreamsPerTenant: 3, Exempt: []string{"x"}, LoadReports: 9,
 		Pushback: interceptors.Pushback{Min: time.Minute, Max: time.Second, Jitter: 99}, Codes: interceptors.Codes{Overload: 99},
 	})
-	for _, field := range []string{"MaxTenants", "MaxStreamsPerTenant", "Exempt", "ByteCost", "LoadReports", "Pushback.Max", "Pushback.Jitter", "Codes.Overload"} {
+	for _, field := range []string{"MaxTenants", "MaxStreamsPerTenant", "Exempt", "LoadReports", "Pushback.Max", "Pushback.Jitter", "Codes.Overload"} {
 		require.ErrorContains(t, err, field)
 	}
-	_, err = interceptors.NewClient(interceptors.ClientConfig{ByteCost: 9, Exempt: []string{""}})
-	require.ErrorContains(t, err, "ByteCost")
+	_, err = interceptors.NewClient(interceptors.ClientConfig{Retries: -1, Pushback: interceptors.Pushback{Max: 1}, Exempt: []string{""}})
+	require.ErrorContains(t, err, "Pushback.Max")
 	require.ErrorContains(t, err, "Exempt")
 }
 

@@ -13,8 +13,8 @@ import (
 // ours, sets before the first message. gRPC retries only what was answered with
 // trailers alone, and a response with a single header is not: arrow-go's session
 // middleware sets a cookie for every new session, which would make every later
-// refusal of the call final. So headers go out with the first message, with
-// SendHeader, or at the call's end unless that end is our refusal.
+// rejection of the call final. So headers go out with the first message, with
+// SendHeader, or at the call's end unless that end is our rejection.
 type heldHeaders struct {
 	inner interface {
 		SetHeader(metadata.MD) error
@@ -70,6 +70,18 @@ type transportStream struct {
 
 func (t *transportStream) SetHeader(md metadata.MD) error  { return t.headers.set(md) }
 func (t *transportStream) SendHeader(md metadata.MD) error { return t.headers.send(md) }
+
+// transportOf returns gRPC's own stream, below those of the Servers outside.
+func transportOf(ctx context.Context) grpc.ServerTransportStream {
+	inner := grpc.ServerTransportStreamFromContext(ctx)
+	for {
+		t, ok := inner.(*transportStream)
+		if !ok {
+			return inner
+		}
+		inner = t.ServerTransportStream
+	}
+}
 
 // withHeaders makes grpc.SetHeader on the context reach h.
 func withHeaders(ctx context.Context, h *heldHeaders) context.Context {

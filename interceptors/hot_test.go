@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
@@ -116,3 +117,10 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(1000, f), name)
 	}
 }
+
+type nullTransport struct{}
+
+func (nullTransport) Method() string               { return "" }
+func (nullTransport) SetHeader(metadata.MD) error  { return nil }
+func (nullTransport) SendHeader(metadata.MD) error { return nil }
+func (nullTransport) SetTrailer(metadata.MD) error { return nil }

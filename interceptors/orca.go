@@ -11,7 +11,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
-// LoadReports says how the server tells its load to gRPC's weighted round robin
+// LoadReports says how the server reports its load to gRPC's weighted round robin
 // (ORCA, gRFC A51). Clients choose "weighted_round_robin" in their service config.
 type LoadReports uint8
 

@@ -154,26 +154,53 @@ func TestStreamsWithDeadlinesWait(t *testing.T) {
 	})
 }
 
+// MaxMessageWait holds whatever the gate's own bound is, on each side and in each direction.
 func TestMaxMessageWaitEndsTheStream(t *testing.T) {
+	for name, maxWait := range map[string]time.Duration{"no MaxWait": 0, "a short one": time.Second, "a long one": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: maxWait})
+				server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
+				f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
+				stream, err := f.Client.DoPut(t.Context())
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+				held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
+				require.NoError(t, err)
+				began := time.Now()
+				require.NoError(t, stream.Send(interceptorstest.Batches(t, 1, 1)[1]))
+				_, err = stream.Recv()
+				require.Equal(t, codes.Unavailable, status.Code(err))
+				require.Equal(t, 5*time.Second, time.Since(began))
+				interceptorstest.Rejected(t, server, interceptors.ReasonMessageWait, 1)
+				held.Release(flowcontrol.Success)
+				idle(t, gate, server)
+			})
+		})
+	}
+}
+
+func TestMaxMessageWaitOfSentMessages(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: time.Second})
+		gate := newGate(t, flowcontrol.Config{Rate: flowcontrol.Rates{Bytes: 1}, Burst: flowcontrol.Cost{Bytes: 1}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
-		stream, err := f.Client.DoPut(t.Context())
-		require.NoError(t, err)
-		time.Sleep(time.Second)
-		held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
-		require.NoError(t, err)
-		require.NoError(t, stream.Send(interceptorstest.Batches(t, 1, 1)[1]))
-		_, err = stream.Recv()
+		client := newClient(t, interceptors.ClientConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 1000)}})
+		began := time.Now()
+		_, err := get(t.Context(), f.Client)
 		require.Equal(t, codes.Unavailable, status.Code(err))
-		interceptorstest.Rejected(t, server, interceptors.ReasonMessageWait, 1)
-		held.Release(flowcontrol.Success)
-		idle(t, gate, server)
+		require.Equal(t, 5*time.Second, time.Since(began))
+		f = interceptorstest.Start(t, interceptorstest.Config{Client: client, Service: &interceptorstest.Service{}})
+		began = time.Now()
+		_, err = put(t.Context(), f.Client, interceptorstest.Batches(t, 1, 1000))
+		require.Error(t, err)
+		require.Equal(t, 5*time.Second, time.Since(began))
+		interceptorstest.Rejected(t, client, interceptors.ReasonMessageWait, 1)
+		idle(t, nil, server, client)
 	})
 }
 
-// A call that waits for its admission longer than the gate allows is refused,
+// A call that waits for its admission longer than the gate allows is rejected,
 // and its handler never runs.
 func TestOverloadIsRefusedAtTheStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {

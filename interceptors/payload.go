@@ -46,9 +46,15 @@ type Payload struct {
 	// claim of the sender: a decoder that trusts it allocates this much. Where
 	// nothing is compressed it is the body's length.
 	Uncompressed int64
+	// Excess is how much more the decompressor says that it needs: the largest
+	// window of a zstd frame, where that is more than its buffer's claim and more
+	// than the 8 MiB that every decoder has to allow (RFC 8878, 3.1.1.1.2).
+	// Decoders allocate it before they have seen any data.
+	Excess int64
 	// Compressed is set when the batch says that its buffers are compressed.
 	Compressed bool
-	// Malformed is set when the header breaks the format: what it claims is not to be believed.
+	// Malformed is set when the header, or a compressed frame, breaks the format:
+	// what it claims is not to be believed.
 	Malformed bool
 }
 
@@ -134,35 +140,79 @@ func (p *Payload) read(header, body []byte, metadata int) {
 			p.Rows = min(rows, maxRows)
 		}
 	}
-	if fieldOf(vtable, 3) != 0 {
-		p.readCompressed(header, body, batch, fieldOf(vtable, 2))
+	if f := fieldOf(vtable, 4); f != 0 && !variadicOf(header, batch, f, fieldOf(vtable, 2)) {
+		p.Malformed = true
+	}
+	if f := fieldOf(vtable, 3); f != 0 {
+		p.readCompressed(header, body, batch, fieldOf(vtable, 2), codecOf(header, childOf(header, batch, f)))
 	}
 }
 
+// vectorOf returns how many elements of so many bytes the vector in a field has,
+// and where they start. It reports false when it does not fit the header.
+func vectorOf(b []byte, pos, field, size int) (n, at int, ok bool) {
+	at = childOf(b, pos, field)
+	if at < 0 || at+4 > len(b) {
+		return 0, 0, false
+	}
+	n = int(binary.LittleEndian.Uint32(b[at:]))
+	at += 4
+	return n, at, n >= 0 && n <= (len(b)-at)/size
+}
+
+// variadicOf checks the counts of variadic buffers, by which a decoder makes its
+// slices: together they are no more than the buffers that there are.
+func variadicOf(header []byte, batch, counts, buffers int) bool {
+	n, at, ok := vectorOf(header, batch, counts, 8)
+	if !ok {
+		return false
+	}
+	left := 0
+	if buffers != 0 {
+		if left, _, ok = vectorOf(header, batch, buffers, 16); !ok {
+			return false
+		}
+	}
+	for ; n > 0; n, at = n-1, at+8 {
+		count := binary.LittleEndian.Uint64(header[at:])
+		if count > uint64(left) {
+			return false
+		}
+		left -= int(count)
+	}
+	return true
+}
+
+// codecOf returns the codec of the BodyCompression table at pos: 0 is LZ4, 1 is zstd.
+func codecOf(header []byte, pos int) byte {
+	f := fieldOf(vtableOf(header, pos), 0)
+	if f == 0 || pos+f >= len(header) {
+		return 0
+	}
+	return header[pos+f]
+}
+
 // readCompressed sums what the buffers say that they take when decoded.
-func (p *Payload) readCompressed(header, body []byte, batch, buffers int) {
+func (p *Payload) readCompressed(header, body []byte, batch, buffers int, codec byte) {
 	p.Compressed = true
 	if buffers == 0 {
 		p.Uncompressed = 0 // no vector of buffers is an empty one
 		return
 	}
-	at := childOf(header, batch, buffers)
-	if at < 0 || at+4 > len(header) {
+	n, at, ok := vectorOf(header, batch, buffers, 16)
+	if !ok {
 		p.Malformed = true
 		return
 	}
-	n := int(binary.LittleEndian.Uint32(header[at:]))
-	if n < 0 || n > len(header)/16 || at+4+16*n > len(header) {
-		p.Malformed = true
-		return
-	}
-	p.Uncompressed = p.claims(header[at+4:at+4+16*n], body)
+	p.Uncompressed = p.claims(header[at:at+16*n], body, codec)
 }
 
 // claims sums what each compressed buffer says in its first eight bytes: the
-// length that it will take, or -1 for a buffer that was left as it is.
-func (p *Payload) claims(buffers, body []byte) int64 {
-	total := int64(0)
+// length that it will take, or -1 for a buffer that was left as it is. Then
+// follow frames of the codec, which are checked too: a decoder believes their
+// headers. Buffers that overlap are not read twice, and are malformed.
+func (p *Payload) claims(buffers, body []byte, codec byte) int64 {
+	total, left := int64(0), int64(len(body))
 	for ; len(buffers) >= 16; buffers = buffers[16:] {
 		offset := int64(binary.LittleEndian.Uint64(buffers))
 		length := int64(binary.LittleEndian.Uint64(buffers[8:]))
@@ -173,6 +223,10 @@ func (p *Payload) claims(buffers, body []byte) int64 {
 			p.Malformed = true
 			continue
 		}
+		if left -= length; left < 0 {
+			p.Malformed = true
+			return total
+		}
 		claim := int64(binary.LittleEndian.Uint64(body[offset:]))
 		switch {
 		case claim == -1:
@@ -180,6 +234,12 @@ func (p *Payload) claims(buffers, body []byte) int64 {
 		case claim < 0:
 			p.Malformed = true
 			continue
+		default:
+			window, ok := readFrames(codec, body[offset+8:offset+length], claim)
+			p.Malformed = p.Malformed || !ok
+			if window > max(claim, freeWindow) {
+				p.Excess = max(p.Excess, window-claim)
+			}
 		}
 		if total += claim; total < 0 {
 			return math.MaxInt64

@@ -37,9 +37,9 @@ func blocker(t *testing.T, c flight.Client) (release func()) {
 
 var config = interceptors.ServiceConfig(interceptors.ServiceConfigOptions{InitialBackoff: 10 * time.Millisecond})
 
-// A refused call is retried, wherever the cookie and session middlewares of
+// A rejected call is retried, wherever the cookie and session middlewares of
 // arrow-go stand, by gRPC or, where they made that impossible, by the client.
-func TestRefusalsStayRetryable(t *testing.T) {
+func TestRejectionsStayRetryable(t *testing.T) {
 	sessions := func() []flight.ServerMiddleware {
 		return []flight.ServerMiddleware{flight.CreateServerMiddleware(session.NewServerSessionMiddleware(nil))}
 	}
@@ -86,9 +86,9 @@ func TestRefusalsStayRetryable(t *testing.T) {
 	}
 }
 
-// What a session middleware set before a refusal inside the handler is dropped:
+// What a session middleware set before a rejection inside the handler is dropped:
 // the response is trailers only.
-func TestRefusalInsideTheHandlerDropsHeaders(t *testing.T) {
+func TestRejectionInsideTheHandlerDropsHeaders(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{})
 		f := interceptorstest.Start(t, interceptorstest.Config{
@@ -172,7 +172,7 @@ func TestRetriesInAPool(t *testing.T) {
 	})
 }
 
-// Where everything is refused for long, retries stop: no storm.
+// Where everything is rejected for long, retries stop: no storm.
 func TestRetryBudget(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var calls atomic.Int64
@@ -239,8 +239,8 @@ func TestInstalledTwiceCountsOnce(t *testing.T) {
 }
 
 // A stage that takes its room by hand returns what its gate said: that is a
-// refusal like any other, and not an unknown error.
-func TestRefusalOfAGateInTheHandler(t *testing.T) {
+// rejection like any other, and not an unknown error.
+func TestRejectionOfAGateInTheHandler(t *testing.T) {
 	for name, test := range map[string]struct {
 		cost flowcontrol.Cost
 		code codes.Code
@@ -258,9 +258,9 @@ func TestRefusalOfAGateInTheHandler(t *testing.T) {
 				require.NoError(t, err)
 				defer held.Release(flowcontrol.Ignored)
 				_, err = gate.Acquire(t.Context(), test.cost)
-				refusal := fmt.Errorf("enricher: %w", err)
+				rejection := fmt.Errorf("enricher: %w", err)
 				server := newServer(t, interceptors.ServerConfig{Pushback: interceptors.Pushback{Jitter: -1}})
-				f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Fail: refusal}})
+				f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Fail: rejection}})
 				var trailer metadata.MD
 				stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 				require.NoError(t, err)

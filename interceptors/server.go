@@ -40,10 +40,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, maxRecv: maxRecv}
 	s.epoch = time.Now()
-	s.throttler = cfg.Throttler
+	s.setGate(cfg.Throttler)
 	s.maxStreams = int64(cfg.MaxActiveStreams)
 	s.setGuards(cfg.Guards)
-	s.byteCost = cfg.ByteCost
+	s.weighUncompressed = cfg.WeighUncompressed
 	s.codes, s.pushback = cfg.Codes, cfg.Pushback
 	s.maxMessageWait, s.stallTimeout = cfg.MaxMessageWait, cfg.StallTimeout
 	s.maxMessageHold = cfg.MaxMessageHold
@@ -57,7 +57,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 }
 
 // Middleware returns the interceptors for flight.NewServerWithMiddleware. Put
-// them first: what stands before them runs for calls that are then refused.
+// them first: what stands before them runs for calls that are then rejected.
 func (s *Server) Middleware() ServerMiddleware {
 	return ServerMiddleware{Stream: s.interceptStream, Unary: s.interceptUnary}
 }
@@ -85,12 +85,15 @@ func (s *Server) Stats() Stats {
 // Streams lists the open streams, the oldest first.
 func (s *Server) Streams() []StreamStats { return s.streamStats() }
 
-// seenKey marks a context whose call a Server governs already: interceptors
-// given both as options and as middleware count once.
-type seenKey struct{}
-
+// seen reports whether this Server governs the call already: interceptors given
+// both as options and as middleware count once.
 func (s *Server) seen(ctx context.Context) bool {
-	return ctx.Value(seenKey{}) == s
+	for cl := callFrom(ctx); cl != nil; cl = cl.outer {
+		if cl.core == &s.core {
+			return true
+		}
+	}
+	return false
 }
 
 // enter takes the call's slots. On an error nothing is held. The user's
@@ -101,6 +104,7 @@ func (s *Server) enter(ctx context.Context, cl *call) (context.Context, *Error) 
 		name = s.cfg.Tenant(ctx, cl.method.name)
 	}
 	ctx = s.rank(ctx, cl, name)
+	s.nest(ctx, cl)
 	if name != "" {
 		cl.tenant = s.tenants.get(name)
 	}
@@ -130,7 +134,7 @@ func (s *Server) rejected(cl *call, e *Error) *Error {
 // admit waits at the gate for the call itself. The call is listed already, so
 // that Drain can end its wait.
 func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (permit flowcontrol.Permit, err error) {
-	if s.throttler != nil && s.policy[cl.kind()] != PolicyTracked {
+	if cl.gated {
 		began := time.Now()
 		permit, err = s.throttler.Acquire(ctx, cost)
 		waited := time.Since(began)
@@ -141,7 +145,7 @@ func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (pe
 		cl.admitted.Store(true)
 		return permit, nil
 	}
-	if e := s.refuse(cl, err); e != nil {
+	if e := s.reject(cl, err); e != nil {
 		traceRejection(ctx, e)
 		return permit, s.rejected(cl, e)
 	}
@@ -154,59 +158,62 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		return handler(ctx, req)
 	}
 	cl := s.newCall(m, false)
-	size := sizeOf(req)
-	cl.recv.count(&weight{bytes: size})
-	ctx, e := s.enter(ctx, cl)
+	var w weight
+	e := s.weigh(cl, req, true, &w)
 	if e != nil {
-		_ = grpc.SetTrailer(ctx, e.trailer())
+		s.countRejection(nil, e)
+	} else {
+		ctx, e = s.enter(ctx, cl)
+	}
+	if e != nil {
+		_ = grpc.SetTrailer(ctx, e.trailer(ctx))
 		traceRejection(ctx, e)
 		return nil, e
 	}
-	hctx, cancel := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
+	hctx, cancel := context.WithCancelCause(cl.with(ctx))
 	cl.stop = cancel
-	defer cancel(nil)
-	s.enlist(cl)
-	permit, err := s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: size})
-	if err != nil {
+	var permit flowcontrol.Permit
+	err = errPanic // until it is known better
+	result := flowcontrol.Ignored
+	defer func() {
+		permit.Release(result)
 		s.finish(cl, err)
+		cancel(nil)
+	}()
+	cl.recv.count(&w)
+	s.enlist(cl)
+	var rejection error
+	if permit, rejection = s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes}); rejection != nil {
+		err = rejection
 		if e, ok := errors.AsType[*Error](err); ok {
-			_ = grpc.SetTrailer(ctx, e.trailer())
+			_ = grpc.SetTrailer(ctx, e.trailer(ctx))
 		}
 		return nil, err
 	}
-	cl.recv.handle(&weight{bytes: size, batch: true})
-	panicked := true
-	defer func() {
-		if panicked {
-			permit.Release(flowcontrol.Ignored)
-			s.finish(cl, errPanic)
-		}
-	}()
+	cl.recv.handle(&w)
 	s.load.touch(ctx)
-	resp, err = handler(hctx, req)
-	panicked = false
-	permit.Release(lateness(ctx, cl.start, err))
+	resp, herr := handler(hctx, req)
+	result = lateness(ctx, cl.start, herr)
 	cl.recv.handle(&weight{})
-	s.adopt(cl, err)
+	s.adopt(cl, herr)
 	if e := cl.failure.Load(); e != nil { // Drain ended it, or a gate
-		resp, err = nil, e
-		_ = grpc.SetTrailer(ctx, e.trailer())
+		resp, herr = nil, e
+		_ = grpc.SetTrailer(ctx, e.trailer(ctx))
 	}
-	if err == nil {
+	if err = herr; err == nil {
 		cl.send.count(&weight{bytes: sizeOf(resp)})
 	}
-	s.finish(cl, err)
 	s.load.report(err)
 	return resp, err
 }
 
-// adopt makes the refusal of a gate that the handler asked by itself one of
+// adopt makes the rejection of a gate that the handler asked by itself one of
 // ours. As it is it has no status, and clients would see an unknown error.
 func (s *Server) adopt(cl *call, err error) {
 	if _, hasStatus := status.FromError(err); hasStatus {
 		return
 	}
-	if e := s.refuse(cl, err); e != nil {
+	if e := s.reject(cl, err); e != nil {
 		_ = cl.fail(e)
 	}
 }
@@ -220,7 +227,7 @@ func (s *Server) finish(cl *call, err error) {
 	}
 }
 
-func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	m := s.method(info.FullMethod, info.IsClientStream, info.IsServerStream)
 	ctx := ss.Context()
 	if s.seen(ctx) {
@@ -232,34 +239,41 @@ func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 	cl := s.newCall(m, true)
 	ctx, e := s.enter(ctx, cl)
 	if e != nil {
-		ss.SetTrailer(e.trailer())
+		ss.SetTrailer(e.trailer(ctx))
 		traceRejection(ctx, e)
 		return e
 	}
 	stream := newServerStream(s, cl, ss, ctx)
+	err = errPanic // until it is known better
+	defer func() {
+		// Ended first: a RecvMsg that another goroutine is still in gives back by itself what it takes now.
+		s.finish(cl, err)
+		cl.giveBack(outcome(err))
+		cl.stop(nil)
+	}()
 	s.enlist(cl)
-	permit, err := s.admit(stream.ctx, cl, flowcontrol.Cost{Messages: 1})
+	permit, rejection := s.admit(stream.ctx, cl, flowcontrol.Cost{Messages: 1})
 	// The call's own admission holds nothing: an open stream that moves nothing
 	// costs a slot, and its messages take their own room.
 	permit.Release(flowcontrol.Ignored)
-	if err != nil {
-		s.finish(cl, err)
-		cl.stop(nil)
+	if err = rejection; err != nil {
 		if e, ok := errors.AsType[*Error](err); ok {
-			ss.SetTrailer(e.trailer())
+			ss.SetTrailer(e.trailer(ctx))
 		}
 		return err
 	}
-	return s.serve(srv, stream, handler)
+	err = errPanic
+	err = s.serve(srv, stream, handler)
+	return err
 }
 
 // untouched lets an exempt stream pass until the server has drained. A client
 // watches the health, or the load, for as long as it lives, and one such stream
 // holds GracefulStop.
 func (s *Server) untouched(srv any, ss grpc.ServerStream, m *method, handler grpc.StreamHandler) error {
-	inner := grpc.ServerTransportStreamFromContext(ss.Context())
+	inner := transportOf(ss.Context())
 	stop := context.AfterFunc(s.over, func() {
-		abort(inner, &Error{
+		abort(ss.Context(), inner, &Error{
 			Reason: ReasonDraining, Method: m.name, Class: m.class, Code: s.codes.Draining,
 			RetryAfter: s.pushback.delay(0), Detail: "the server is shutting down",
 		})
@@ -268,25 +282,14 @@ func (s *Server) untouched(srv any, ss grpc.ServerStream, m *method, handler grp
 	return handler(srv, ss)
 }
 
-// serve runs the handler, and gives back everything however it ends.
-func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler) (err error) {
+// serve runs the handler, and makes its end the stream's.
+func (s *Server) serve(srv any, stream *serverStream, handler grpc.StreamHandler) error {
 	cl := stream.call
-	panicked := true
-	defer func() {
-		if panicked {
-			err = errPanic
-		}
-		// Ended first: a RecvMsg that another goroutine is still in gives back by itself what it takes now.
-		s.finish(cl, err)
-		cl.giveBack(outcome(err))
-		cl.stop(nil)
-	}()
 	s.load.touch(stream.ctx)
-	err = handler(srv, stream)
-	panicked = false
+	err := handler(srv, stream)
 	s.adopt(cl, err)
 	if e := cl.failure.Load(); e != nil {
-		stream.SetTrailer(e.trailer())
+		stream.SetTrailer(e.trailer(stream.ctx))
 		err = e
 	} else {
 		_ = stream.headers.flush() // it fails only on a broken stream, whose end says so

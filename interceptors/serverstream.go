@@ -32,13 +32,13 @@ type serverStream struct {
 func newServerStream(s *Server, cl *call, ss grpc.ServerStream, ctx context.Context) *serverStream {
 	stream := &serverStream{ServerStream: ss, call: cl, first: true}
 	stream.headers.inner = ss
-	stream.paced.Store(s.throttler != nil && s.policy[cl.kind()] == PolicyPaced)
-	sctx, stop := context.WithCancelCause(context.WithValue(ctx, seenKey{}, s))
+	stream.paced.Store(s.paces(cl))
+	sctx, stop := context.WithCancelCause(cl.with(ctx))
 	cl.stop = stop
 	stream.ctx = withHeaders(sctx, &stream.headers)
 	stream.patient = flowcontrol.WithoutEarlyRejection(stream.ctx)
-	inner := grpc.ServerTransportStreamFromContext(ctx)
-	cl.abort = func(e *Error) { abort(inner, e) }
+	inner := transportOf(ctx)
+	cl.abort = func(e *Error) { abort(ctx, inner, e) }
 	return stream
 }
 
@@ -47,12 +47,12 @@ func newServerStream(s *Server, cl *call, ss grpc.ServerStream, ctx context.Cont
 // the window with a context of its own. Writing the status ends that one too.
 // The method is not in gRPC's interface; where it is missing only the handler's
 // context is cancelled.
-func abort(inner grpc.ServerTransportStream, e *Error) {
+func abort(ctx context.Context, inner grpc.ServerTransportStream, e *Error) {
 	w, ok := inner.(interface{ WriteStatus(*status.Status) error })
 	if !ok {
 		return
 	}
-	_ = inner.SetTrailer(e.trailer())
+	_ = inner.SetTrailer(e.trailer(ctx))
 	_ = w.WriteStatus(e.GRPCStatus()) // it fails when the stream has ended, which is as good
 }
 
@@ -99,12 +99,12 @@ func (s *serverStream) RecvMsg(m any) error {
 	return s.take(&w, now)
 }
 
-// refine classes the call by its first message, which tells more than its method.
+// refine classes the call by its first message, which says more than its method.
 func (s *serverStream) refine(m any) {
 	s.first = false
 	if s.method.refine {
 		s.class.Store(uint32(classify(s.method, m)))
-		s.paced.Store(s.core.throttler != nil && s.core.policy[s.kind()] == PolicyPaced)
+		s.paced.Store(s.core.paces(s.call))
 	}
 }
 
@@ -152,7 +152,7 @@ func (s *serverStream) SendMsg(m any) error {
 	return nil
 }
 
-// statusOf gives a context's end its status, and leaves a refusal as it is.
+// statusOf gives a context's end its status, and leaves a rejection as it is.
 func statusOf(ctx context.Context, err error) error {
 	if e, ok := context.Cause(ctx).(*Error); ok {
 		return e

@@ -9,7 +9,7 @@ import (
 
 // ServiceConfigOptions says what [ServiceConfig] writes.
 type ServiceConfigOptions struct {
-	// MaxAttempts counts the first try too. Zero is 4; gRPC takes no more than 5.
+	// MaxAttempts counts the first try too. Zero is 3; gRPC takes no more than 5.
 	MaxAttempts int
 	// InitialBackoff is the first delay, where the server gave none. Zero is 100 ms.
 	InitialBackoff time.Duration
@@ -27,7 +27,7 @@ type ServiceConfigOptions struct {
 }
 
 // ServiceConfig returns a service config for grpc.WithDefaultServiceConfig: it
-// retries Flight calls that were refused as UNAVAILABLE, and stops when most of
+// retries Flight calls that were rejected as UNAVAILABLE, and stops when most of
 // them are, because retries without a budget turn an overload into four.
 // RESOURCE_EXHAUSTED is not retried: gRPC says the same of a message that is
 // larger than its limit, which no retry cures.
@@ -68,7 +68,7 @@ func ServiceConfig(o ServiceConfigOptions) string {
 		names = append(names, name{Service: s})
 	}
 	c := config{MethodConfig: []methodConfig{{names, &retryPolicy{
-		MaxAttempts:       min(cmp.Or(o.MaxAttempts, 4), 5),
+		MaxAttempts:       min(cmp.Or(o.MaxAttempts, 3), 5),
 		InitialBackoff:    seconds(cmp.Or(o.InitialBackoff, 100*time.Millisecond)),
 		MaxBackoff:        seconds(cmp.Or(o.MaxBackoff, 5*time.Second)),
 		BackoffMultiplier: 2, RetryableStatusCodes: []string{"UNAVAILABLE"},
@@ -76,7 +76,7 @@ func ServiceConfig(o ServiceConfigOptions) string {
 	if o.Balancer != "" {
 		c.Balancing = []map[string]struct{}{{o.Balancer: {}}}
 	}
-	c.Throttling.MaxTokens, c.Throttling.TokenRatio = budgetTokens, budgetRatio
+	c.Throttling.MaxTokens, c.Throttling.TokenRatio = 10, 0.1
 	text, err := json.Marshal(c)
 	if err != nil {
 		panic("interceptors: " + err.Error()) // strings and numbers always marshal

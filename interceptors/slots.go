@@ -10,6 +10,8 @@ type slots struct {
 	hold   time.Duration // moving average of how long streams stay open; 0 until one has ended
 }
 
+const maxFirstHint = 5 * time.Second
+
 // holdWeight is the weight of the newest stream in the average.
 const holdWeight = 8
 
@@ -18,15 +20,19 @@ func (s *slots) take(start time.Duration) {
 	s.starts += start.Seconds()
 }
 
-func (s *slots) release(start, now time.Duration) {
+// release frees a slot. A stream that was rejected further on says nothing about
+// how long the others stay: served is false for it.
+func (s *slots) release(start, now time.Duration, served bool) {
 	s.n--
 	s.starts -= start.Seconds()
 	if s.n == 0 {
 		s.starts = 0 // no rounding errors add up
 	}
-	if held := max(now-start, 1); s.hold == 0 {
+	switch held := max(now-start, 1); {
+	case !served:
+	case s.hold == 0:
 		s.hold = held
-	} else {
+	default:
 		s.hold += (held - s.hold) / holdWeight
 	}
 }
@@ -35,7 +41,8 @@ func (s *slots) release(start, now time.Duration) {
 // of the usual time. Streams that have already been open for longer than usual
 // are expected to stay for as long again. Before the first one has ended nothing
 // is known, and a caller with a deadline is asked to wait a sixth of what
-// remains until it, so that its few attempts do not all fall into the first moment.
+// remains until it, five seconds at most, so that its few attempts do not all
+// fall into the first moment.
 func (s *slots) hint(now, remaining time.Duration) time.Duration {
 	if s.n == 0 {
 		return 0
@@ -43,7 +50,7 @@ func (s *slots) hint(now, remaining time.Duration) time.Duration {
 	age := max(now-time.Duration(s.starts/float64(s.n)*float64(time.Second)), 0)
 	switch {
 	case s.hold == 0:
-		return max(age, remaining/6)
+		return max(age, min(remaining/6, maxFirstHint))
 	case age >= s.hold:
 		return age
 	default:

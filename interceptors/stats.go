@@ -34,7 +34,7 @@ type ClassStats struct {
 	Class Class
 	// Started = Completed + Failed + Cancelled + Active.
 	Started, Completed, Failed, Cancelled, Active int64
-	// Rejected counts refusals, of calls at their start and of messages.
+	// Rejected counts rejections, of calls at their start and of messages.
 	Rejected int64
 	Received Traffic
 	Sent     Traffic
@@ -56,13 +56,13 @@ type TenantStats struct {
 	// has an entry for each class and reason that was seen, sorted.
 	Rejected   int64
 	Rejections []Rejection
-	Received Traffic
-	Sent     Traffic
+	Received   Traffic
+	Sent       Traffic
 	// InFlight is what is being handled or sent for it at this moment.
 	InFlight flowcontrol.Cost
 }
 
-// A Rejection counts refusals by class and reason.
+// A Rejection counts rejections by class and reason.
 type Rejection struct {
 	Class  Class
 	Reason Reason

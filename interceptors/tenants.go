@@ -97,7 +97,7 @@ func (t *tenants) release(cl *call) {
 	e.active--
 	if cl.stream {
 		start := cl.core.at(cl.start)
-		e.streams.release(start, start+time.Duration(cl.age()))
+		e.streams.release(start, start+time.Duration(cl.age()), cl.admitted.Load())
 	}
 	delete(e.open, cl)
 	var sum ClassStats

@@ -15,7 +15,7 @@ const eventFloor = 10 * time.Millisecond
 // Names of the events on the current span. This package starts no span: that is
 // otelgrpc's job, as a stats handler beside these interceptors.
 const (
-	eventWait    = "sluice.wait"
+	eventWait     = "sluice.wait"
 	eventRejected = "sluice.refused"
 )
 

@@ -41,10 +41,10 @@ func Rows(t testing.TB, g Governor, class interceptors.Class, received, sent int
 	}
 }
 
-// Rejected fails the test unless so many refusals had the reason.
+// Rejected fails the test unless so many rejections had the reason.
 func Rejected(t testing.TB, g Governor, reason interceptors.Reason, want int64) {
 	t.Helper()
 	if got := g.Stats().Rejected(reason); got != want {
-		t.Errorf("%d refusals for %s, want %d", got, reason, want)
+		t.Errorf("%d rejections for %s, want %d", got, reason, want)
 	}
 }
