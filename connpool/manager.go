@@ -24,7 +24,7 @@ type Manager struct {
 	cfg       Config
 	overrides map[string]Config
 
-	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint: for who only reads
+	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint; Stats reads it without a lock
 
 	mu     sync.Mutex // guards pools and closed; New, which runs under it, does not block
 	pools  map[string]*Pool
@@ -60,7 +60,7 @@ func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 	return m, nil
 }
 
-// Get returns the endpoint's pool, and makes it when there is none yet or when
+// Get returns the endpoint's pool, and makes it when there is none or when
 // the last was closed. It does not wait for a connection. The manager closes
 // what it made.
 func (m *Manager) Get(endpoint string) (*Pool, error) {
@@ -83,6 +83,20 @@ func (m *Manager) Get(endpoint string) (*Pool, error) {
 	m.pools[endpoint] = p
 	m.listLocked()
 	return p, nil
+}
+
+// Remove closes the endpoint's pool, ends its calls, and waits for it; Get makes
+// a new one. It does nothing where there is none. For calls that are to end first,
+// call Shutdown on the pool before.
+func (m *Manager) Remove(endpoint string) {
+	m.mu.Lock()
+	p := m.pools[endpoint]
+	delete(m.pools, endpoint)
+	m.listLocked()
+	m.mu.Unlock()
+	if p != nil {
+		_ = p.Close()
+	}
 }
 
 // Stats returns a snapshot of every pool, ordered by endpoint. It takes no lock

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -209,9 +208,10 @@ func (s *Server) Dial(ctx context.Context, _ string) (net.Conn, error) {
 }
 
 // DialOptions connect a client or a pool to this server, whatever its target's
-// address; use [Target] with them.
+// address; use [Target] with them. Transport security is the caller's:
+// insecure.NewCredentials(), unless the Behavior has some.
 func (s *Server) DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithContextDialer(s.Dial), grpc.WithTransportCredentials(insecure.NewCredentials())}
+	return []grpc.DialOption{grpc.WithContextDialer(s.Dial)}
 }
 
 // Target is a name that needs no resolving.

@@ -19,7 +19,7 @@ func TestServerMisbehaves(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := connpooltest.NewServer(b)
 			defer s.Stop()
-			cc, err := grpc.NewClient(connpooltest.Target, s.DialOptions()...)
+			cc, err := grpc.NewClient(connpooltest.Target, append(s.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 			require.NoError(t, err)
 			defer cc.Close()
 			run(t, s, cc)
