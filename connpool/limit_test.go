@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -353,11 +354,22 @@ func TestSlowCredentialsAreNoLimit(t *testing.T) {
 func TestStarvationIsNoLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const clients = 30
+		var begun atomic.Int64
 		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
 			c.MinConnections, c.MaxConnections = 1, 1
-			// The calls stand still between the pick of a transport and their stream,
-			// all together and for longer than any threshold would bear.
-			c.DialOptions = append(c.DialOptions, grpc.WithPerRPCCredentials(tokenFunc(func() { time.Sleep(5 * time.Second) })))
+			// Some calls get out, and the others stand still between the pick of a
+			// transport and their stream, for longer than any threshold would bear.
+			stall := tokenFunc(func() {
+				if begun.Add(1)%clients >= 14 {
+					time.Sleep(5 * time.Second)
+				}
+			})
+			c.DialOptions = append(c.DialOptions, grpc.WithStreamInterceptor(
+				func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+					next grpc.Streamer, o ...grpc.CallOption,
+				) (grpc.ClientStream, error) {
+					return next(ctx, d, cc, m, append(o, grpc.PerRPCCredentials(stall))...)
+				}))
 			c.HealthCheckInterval = -1
 		})
 		for range 4 {

@@ -36,7 +36,7 @@ func TestRetriesHaveOneOwner(t *testing.T) {
 					var attempts atomic.Int64
 					fail := func(set func(metadata.MD)) error {
 						attempts.Add(1)
-						if failure == rejection { // as the interceptors' server says to gRPC
+						if failure == rejection { // tells gRPC to leave it to the interceptors
 							set(metadata.Pairs("grpc-retry-pushback-ms", "-1"))
 						}
 						return failure.Err()

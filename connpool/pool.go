@@ -40,6 +40,7 @@ type Pool struct {
 	stopped     chan struct{} // closed when the worker and all it started are gone
 	emptied     chan struct{} // closed by the worker when the pool is shut and has no slots
 	streamLimit atomic.Int32  // the server's, as it was last announced; 0 = none
+	reclaiming  atomic.Bool   // the worker looks for abandoned streams
 	counters    counters
 
 	noteMu sync.Mutex // guards notes
@@ -307,6 +308,13 @@ func (p *Pool) wake() {
 	select {
 	case p.signal <- struct{}{}:
 	default:
+	}
+}
+
+// watchStreams makes the worker look for abandoned streams, while any runs.
+func (p *Pool) watchStreams() {
+	if !p.reclaiming.Load() && p.reclaiming.CompareAndSwap(false, true) {
+		p.wake()
 	}
 }
 

@@ -260,8 +260,10 @@ func (p *Pool) reclaim(now time.Time, soonest func(time.Time)) {
 			c.cancel(errAbandoned)
 		}
 	}
+	p.reclaiming.Store(false) // a stream that is counted from here on sets it again
 	for _, s := range p.slots {
 		if s.running() > 0 {
+			p.reclaiming.Store(true)
 			soonest(now.Add(abandonedCheck))
 			return
 		}

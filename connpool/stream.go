@@ -40,6 +40,7 @@ func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption
 		// The cleanup runs on a goroutine of the runtime, so it only leaves a
 		// note, which the pool's worker reads. Waking the worker here would touch
 		// a channel that may belong to a test's bubble.
+		c.slot.lane.pool.watchStreams()
 		runtime.AddCleanup(s, func(c *call) { c.slot.lane.pool.abandon(c) }, c)
 	}
 	return s, nil

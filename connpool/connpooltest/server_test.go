@@ -10,6 +10,7 @@ import (
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
