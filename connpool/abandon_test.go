@@ -58,7 +58,9 @@ func gone(t *testing.T, pool *connpool.Pool) {
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	server := connpooltest.NewServer(connpooltest.Behavior{})
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(), MinConnections: 5})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(), MinConnections: 5,
+	})
 	require.NoError(t, err)
 	ctx := t.Context()
 	var held []grpc.ClientStream

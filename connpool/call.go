@@ -17,7 +17,7 @@ import (
 // The phases of a call on its slot. Only a call in phaseBegun can be taken
 // back: nothing of it has left the process.
 const (
-	phaseNew     = uint32(iota) // gRPC has not seen it: an interceptor may still refuse it
+	phaseNew     = uint32(iota) // gRPC has not seen it: an interceptor may still reject it
 	phaseBegun                  // it waits for the transport or for a stream
 	phaseSent                   // its header is on the wire
 	phaseMoved                  // the pool took it back

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// What nobody should have to tune.
+// What no user should have to tune.
 const (
 	// targetUtilization of the connections' streams above which a lane grows. It
 	// shrinks below three quarters of it, so that a steady load never makes
@@ -25,6 +25,8 @@ const (
 	// assumedStreams is how many streams a connection of a server without a limit
 	// carries before another is opened: what most HTTP/2 servers and proxies announce.
 	assumedStreams = 100
+	// defaultQueue bounds the calls that wait in a lane.
+	defaultQueue = 1024
 	// maxBackoff bounds the growing, jittered pause between two attempts to connect.
 	maxBackoff = 30 * time.Second
 	// baseBackoff is the pause after the first failed attempt; it grows by
@@ -150,7 +152,8 @@ type Config struct {
 	// Lanes beside the main one. A lane named LaneControl replaces the built-in.
 	Lanes []Lane
 	// QueueSize bounds the calls that wait while every connection is full, in
-	// each lane; 0 = 1024, negative = no queue: such a call is rejected at once.
+	// each lane; 0 = 1024, negative = no queue: such a call is rejected
+	// at once. A call waits for a connection that is being opened in any case.
 	QueueSize int
 	// WaitForReady lets every call wait for a healthy connection until its
 	// context ends, as grpc.WaitForReady(true) does for one call; false = a call
@@ -215,7 +218,7 @@ func (c Config) withDefaults(target string) Config {
 	c.ConnectionTimeout = cmp.Or(c.ConnectionTimeout, 10*time.Second)
 	c.MaxRetries = cmp.Or(c.MaxRetries, 3)
 	c.HealthCheckInterval = cmp.Or(c.HealthCheckInterval, 30*time.Second)
-	c.QueueSize = cmp.Or(c.QueueSize, 1024)
+	c.QueueSize = cmp.Or(c.QueueSize, defaultQueue)
 	c.Keepalive = cmp.Or(c.Keepalive, 6*time.Minute)
 	c.Breaker.OpenFor = cmp.Or(c.Breaker.OpenFor, 5*time.Second)
 	c.Breaker.Probes = cmp.Or(c.Breaker.Probes, 1)

@@ -62,7 +62,8 @@ func TestNewNamesEveryProblem(t *testing.T) {
 	})
 	for _, want := range []string{
 		"MinConnections is 5, want at most MaxConnections (2)", "ConnectionTimeout is -1ns",
-		"MaxStreamsPerConnection is -1", "ServiceConfig is no JSON object", "Picker is unknown(99)", `Lanes[0].Name is ""`, "Lanes[1] has Min 2 and Max 1",
+		"MaxStreamsPerConnection is -1", "ServiceConfig is no JSON object", "Picker is unknown(99)", `Lanes[0].Name is ""`,
+		"Lanes[1] has Min 2 and Max 1",
 		`Lanes[2].Name is "a"`, `"bad"`, "DialOptions[0] is nil", "Breaker.Failures is -1", "target is empty",
 	} {
 		require.ErrorContains(t, err, want)
@@ -76,7 +77,10 @@ func TestNewNamesEveryProblem(t *testing.T) {
 		require.ErrorContains(t, err, "want a gRPC name such as dns:///host:port", target)
 		require.ErrorContains(t, err, "ConnectionTimeout is -1")
 	}
-	for _, target := range []string{"host", "host:1", "::1", "[::1]:1", ":1", "dns://8.8.8.8/host:1", "unix:///tmp/socket", "passthrough:///any://thing"} {
+	for _, target := range []string{
+		"host", "host:1", "::1", "[::1]:1", ":1", "dns://8.8.8.8/host:1",
+		"unix:///tmp/socket", "passthrough:///any://thing",
+	} {
 		pool, err := New(target, Config{Credentials: insecure.NewCredentials()})
 		require.NoError(t, err, target)
 		require.NoError(t, pool.Close())

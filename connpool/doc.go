@@ -26,7 +26,7 @@
 // The pool sends a call again only to another connection, and only when nothing
 // of it has left the process. Retries of what a server has seen belong to gRPC's
 // service config and to interceptors.Client; docs/connection-pool.md has the
-// table of who retries what.
+// table of which retry owns what.
 //
 // # Testing
 //

@@ -37,7 +37,9 @@ func Example() {
 func ExampleError() {
 	server := connpooltest.NewServer(connpooltest.Behavior{})
 	server.Stop()
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -78,7 +80,9 @@ func ExampleManager() {
 func ExampleWithLane() {
 	server := connpooltest.NewServer(connpooltest.Behavior{MaxStreams: 100})
 	defer server.Stop()
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

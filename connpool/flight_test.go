@@ -60,7 +60,8 @@ func serveFlight(t *testing.T, service flight.FlightServer, cfg connpool.Config,
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	cfg.Credentials = insecure.NewCredentials()
-	cfg.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })}
+	dial := func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
+	cfg.DialOptions = []grpc.DialOption{grpc.WithContextDialer(dial)}
 	pool, err := connpool.New("passthrough:///flight", cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = pool.Close() })

@@ -3,6 +3,7 @@ package connpool
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,7 +53,8 @@ func TestFrameScanner(t *testing.T) {
 		"no limit given":    {frame(frameSettings, 0, setting(4, 1)...), seen{settings: []uint32{math.MaxUint32}}},
 		"zero":              {frame(frameSettings, 0, setting(settingStreams, 0)...), seen{settings: []uint32{0}}},
 		"changed, in other frames": {
-			append(append(append(data, initial...), data...), append(frame(frameSettings, 0, setting(settingStreams, 5)...), frame(frameGoAway, 0, make([]byte, 8)...)...)...),
+			slices.Concat(data, initial, data, frame(frameSettings, 0, setting(settingStreams, 5)...),
+				frame(frameGoAway, 0, make([]byte, 8)...)),
 			seen{settings: []uint32{37, 5}, goAways: 1},
 		},
 		"a torn setting": {append(frame(frameSettings, 0, 0, 3, 0), initial...), seen{settings: []uint32{math.MaxUint32, 37}}},

@@ -201,7 +201,8 @@ func (p *Pool) eject(s *slot) {
 		l.rejectWaiting(ReasonUnreachable)
 	}
 	if h.sick && s.wire.inbound.Load() == h.heard {
-		s.wire.end(fmt.Errorf("connpool: %s: %w, and has sent nothing since", p.target, errSilent))
+		silence := fmt.Errorf("connpool: %s: %w, and has sent nothing since", p.target, errSilent)
+		p.wg.Go(func() { s.wire.end(silence) }) // TLS says goodbye, which may block
 	}
 }
 

@@ -165,7 +165,9 @@ func TestManager(t *testing.T) {
 	_, err := connpool.NewManager(connpool.Config{MaxConnections: 1, MinConnections: 2}, connpool.Override{})
 	require.ErrorContains(t, err, "MinConnections is 2")
 	require.ErrorContains(t, err, "overrides[0]")
-	_, err = connpool.NewManager(connpool.Config{}, connpool.Override{Endpoint: "a", Change: func(c *connpool.Config) { c.ConnectionTimeout = -1 }})
+	_, err = connpool.NewManager(connpool.Config{}, connpool.Override{
+		Endpoint: "a", Change: func(c *connpool.Config) { c.ConnectionTimeout = -1 },
+	})
 	require.ErrorContains(t, err, `"a": ConnectionTimeout is -1`, "not only when it is first used")
 }
 

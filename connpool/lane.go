@@ -248,7 +248,11 @@ func (l *lane) enterLocked(patient bool) (*slot, error) {
 		return nil, l.rejection(ReasonSaturated, nil)
 	}
 	// Without a queue a call still waits for a connection that is being opened.
-	if most := l.pool.cfg.QueueSize; most > 0 && l.queue.Len() >= most {
+	most := l.pool.cfg.QueueSize
+	if most < 0 {
+		most = defaultQueue
+	}
+	if l.queue.Len() >= most {
 		return nil, l.rejection(ReasonSaturated, nil)
 	}
 	return nil, nil

@@ -164,7 +164,8 @@ func TestConnectionsSpreadAndFollowAnAddedServer(t *testing.T) {
 		name := connpooltest.NewResolver()
 		name.Set(servers[:2]...)
 		pool, err := connpool.New(name.Target(), connpool.Config{
-			Credentials: insecure.NewCredentials(), DialOptions: name.DialOptions(), MinConnections: 8, MaxAge: 10 * time.Minute, HealthCheckInterval: -1,
+			Credentials: insecure.NewCredentials(), DialOptions: name.DialOptions(),
+			MinConnections: 8, MaxAge: 10 * time.Minute, HealthCheckInterval: -1,
 		})
 		require.NoError(t, err)
 		defer func() {
@@ -430,7 +431,9 @@ func TestShutdownOfAnUnreachablePool(t *testing.T) {
 		server := connpooltest.NewServer(connpooltest.Behavior{})
 		defer server.Stop()
 		server.Silence(true)
-		pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()})
+		pool, err := connpool.New(connpooltest.Target, connpool.Config{
+			Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+		})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		began := time.Now()

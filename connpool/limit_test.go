@@ -107,7 +107,7 @@ func TestFourHundredStreamsAndAUnaryCall(t *testing.T) {
 				require.Equal(t, 400, server.Counts().Running)
 				began := time.Now()
 				require.NoError(t, connpooltest.Call(connpool.WithLane(t.Context(), connpool.LaneControl), pool))
-				require.Zero(t, time.Since(began), "it waits for nobody")
+				require.Zero(t, time.Since(began), "it waits for no stream")
 				require.Equal(t, 400, server.Counts().Running)
 			})
 		})
@@ -205,7 +205,7 @@ func TestSaturation(t *testing.T) {
 	})
 }
 
-// Nobody is forgotten in the queue: many more callers than places, some of whom
+// No call is forgotten in the queue: many more callers than places, some of which
 // give up.
 func TestQueueServesEverybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,7 @@ type Manager struct {
 
 	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint; Stats reads it without a lock
 
-	mu     sync.Mutex // guards pools and closed; New, which runs under it, does not block
+	mu     sync.Mutex // guards pools and closed; held across New, which does not block
 	pools  map[string]*Pool
 	closed bool
 }
@@ -40,7 +40,8 @@ func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 	m.cfg.Lanes, m.cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
 	for i, o := range overrides {
 		if o.Endpoint == "" || o.Change == nil {
-			problems = append(problems, fmt.Errorf("overrides[%d] has endpoint %q, want an endpoint and a change", i, o.Endpoint))
+			problems = append(problems,
+				fmt.Errorf("overrides[%d] has endpoint %q, want an endpoint and a change", i, o.Endpoint))
 			continue
 		}
 		if _, twice := m.overrides[o.Endpoint]; twice {

@@ -30,7 +30,9 @@ type worker struct {
 }
 
 func newWorker(p *Pool) *worker {
-	return &worker{dialed: make(chan dialResult, 1), checked: make(chan healthResult), maintain: time.Now().Add(p.maintenance())}
+	return &worker{
+		dialed: make(chan dialResult, 1), checked: make(chan healthResult), maintain: time.Now().Add(p.maintenance()),
+	}
 }
 
 // maintenance is how often sizes are reviewed downward.

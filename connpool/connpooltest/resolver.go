@@ -78,7 +78,9 @@ func (r *Resolver) dial(ctx context.Context, address string) (net.Conn, error) {
 func (*Resolver) Scheme() string { return "sluicetest" }
 
 // Build serves one client connection.
-func (r *Resolver) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (r *Resolver) Build(
+	_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions,
+) (resolver.Resolver, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[cc] = struct{}{}

@@ -96,7 +96,8 @@ func (s *Server) Start(b Behavior) {
 		if grace == 0 {
 			grace = time.Hour
 		}
-		opts = append(opts[:len(opts):len(opts)], grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: b.MaxAge, MaxConnectionAgeGrace: grace}))
+		age := keepalive.ServerParameters{MaxConnectionAge: b.MaxAge, MaxConnectionAgeGrace: grace}
+		opts = append(opts[:len(opts):len(opts)], grpc.KeepaliveParams(age))
 	}
 	s.grpc = grpc.NewServer(opts...)
 	s.grpc.RegisterService(&grpc.ServiceDesc{
@@ -253,7 +254,9 @@ func (s *Server) snapshot() (Behavior, chan struct{}) {
 	return s.behavior, s.release
 }
 
-func (s *Server) unaryHandler(_ any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor) (any, error) {
+func (s *Server) unaryHandler(
+	_ any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor,
+) (any, error) {
 	in := new(healthpb.HealthCheckRequest)
 	if err := decode(in); err != nil {
 		return nil, err
