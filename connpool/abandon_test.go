@@ -11,12 +11,14 @@ import (
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // An upload that was sent in full is not cancelled: its answer is read for it.
 // One that was dropped half-way is cancelled. On real time, see flight_test.go.
 func TestAbandonedUploads(t *testing.T) {
-	server, pool := start(t, connpooltest.Behavior{Slow: 2 * time.Second}, nil)
+	server, pool := start(t, connpooltest.Behavior{Slow: 2 * time.Second},
+		func(c *connpool.Config) { c.Abandoned = connpool.Reclaim })
 	drop := func(whole bool) {
 		s, err := connpooltest.OpenClientStream(context.Background(), pool)
 		require.NoError(t, err)
@@ -40,7 +42,7 @@ func TestAbandonedUploads(t *testing.T) {
 	require.Eventually(t, func() bool {
 		runtime.GC()
 		return len(done) == 1
-	}, time.Minute, 20*time.Millisecond)
+	}, 20*time.Second, 20*time.Millisecond)
 	require.NoError(t, <-done)
 }
 
@@ -49,14 +51,16 @@ func gone(t *testing.T, pool *connpool.Pool) {
 	require.Eventually(t, func() bool {
 		runtime.GC()
 		return pool.Stats().Streams == 0
-	}, time.Minute, 20*time.Millisecond)
+	}, 20*time.Second, 20*time.Millisecond)
 }
 
 // Nothing is left after Close: on real time too, where no bubble looks.
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	server := connpooltest.NewServer(connpooltest.Behavior{})
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{DialOptions: server.DialOptions(), MinConnections: 5})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(), MinConnections: 5,
+	})
 	require.NoError(t, err)
 	ctx := t.Context()
 	var held []grpc.ClientStream
@@ -73,9 +77,9 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	runtime.KeepAlive(held)
 }
 
-// In a bubble, a stream that a test lets go of is left alone, whenever garbage
-// is collected.
-func TestNothingIsReclaimedInABubble(t *testing.T) {
+// With Leave, a stream that a test lets go of is left alone, whenever garbage is
+// collected.
+func TestLeaveReclaimsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, pool := start(t, connpooltest.Behavior{}, nil)
 		_, err := connpooltest.OpenServerStream(t.Context(), pool)

@@ -12,16 +12,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A breaker refuses calls to an endpoint that keeps failing: closed, open, and
+// A breaker rejects calls to an endpoint that keeps failing: closed, open, and
 // half-open, where one call at a time probes.
 type breaker struct {
 	cfg    Breaker
 	logger *slog.Logger
 
-	seen atomic.Pointer[sight] // the last change, for who only reads
+	published atomic.Pointer[breakerSnapshot] // for Stats, which takes no lock
 
 	mu      sync.Mutex // guards what follows
-	state   BreakerState
+	state   breakerState
 	fails   int
 	probes  int // that succeeded in a row
 	probing bool
@@ -29,11 +29,21 @@ type breaker struct {
 	last    error
 }
 
-// A sight is a breaker's state, and until when an open one refuses.
-type sight struct {
-	state BreakerState
+// breakerSnapshot is a breaker's state, and until when an open one rejects.
+type breakerSnapshot struct {
+	state breakerState
 	until time.Time
 }
+
+type breakerState uint8
+
+const (
+	breakerClosed   breakerState = iota // every call passes
+	breakerOpen                         // every call is rejected
+	breakerHalfOpen                     // one call at a time probes the endpoint
+)
+
+func (s breakerState) String() string { return name(s, "closed", "open", "half_open") }
 
 func newBreaker(cfg Breaker, logger *slog.Logger) *breaker { return &breaker{cfg: cfg, logger: logger} }
 
@@ -42,13 +52,13 @@ func (b *breaker) enter() (probing bool, wait time.Duration) {
 	b.mu.Lock()
 	defer b.unlock(b.state)
 	switch b.state {
-	case BreakerClosed:
+	case breakerClosed:
 		return false, 0
-	case BreakerOpened:
+	case breakerOpen:
 		if wait = time.Until(b.until); wait > 0 {
 			return false, wait
 		}
-		b.toLocked(BreakerHalfOpen)
+		b.toLocked(breakerHalfOpen)
 	}
 	if wait = time.Until(b.until); b.probing && wait > 0 {
 		return false, wait
@@ -58,9 +68,9 @@ func (b *breaker) enter() (probing bool, wait time.Duration) {
 	return true, 0
 }
 
-// refused takes what the pool itself said no to. Only an unreachable endpoint is
-// news: a full queue or the end of the caller's context says nothing.
-func (b *breaker) refused(err error, probing bool) {
+// rejected takes a call that the pool itself rejected. Only an unreachable
+// endpoint counts: a full queue or the end of the caller's context says nothing.
+func (b *breaker) rejected(err error, probing bool) {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Reason != ReasonUnreachable || errors.Is(err, context.DeadlineExceeded) {
 		err = errMoved
@@ -80,23 +90,23 @@ func (b *breaker) done(err error, probing bool) {
 	}
 	switch {
 	case mine:
-	case failed && (probing || b.state == BreakerClosed):
+	case failed && (probing || b.state == breakerClosed):
 		b.last = err
 		if b.fails++; probing || b.fails >= b.cfg.Failures {
 			b.until = time.Now().Add(b.cfg.OpenFor)
-			b.toLocked(BreakerOpened)
+			b.toLocked(breakerOpen)
 		}
 	case !failed && probing:
 		if b.probes++; b.probes >= b.cfg.Probes {
-			b.toLocked(BreakerClosed)
+			b.toLocked(breakerClosed)
 		}
-	case !failed && b.state == BreakerClosed:
+	case !failed && b.state == breakerClosed:
 		b.fails = 0
 	}
 }
 
-// unlock tells of a change, outside of the lock: the log is the user's code.
-func (b *breaker) unlock(was BreakerState) {
+// unlock logs a change, outside of the lock: the log is the user's code.
+func (b *breaker) unlock(was breakerState) {
 	is, cause := b.state, b.last
 	b.mu.Unlock()
 	if is != was {
@@ -104,9 +114,9 @@ func (b *breaker) unlock(was BreakerState) {
 	}
 }
 
-func (b *breaker) toLocked(s BreakerState) {
+func (b *breaker) toLocked(s breakerState) {
 	b.state, b.fails, b.probes, b.probing = s, 0, 0, false
-	b.seen.Store(&sight{s, b.until})
+	b.published.Store(&breakerSnapshot{s, b.until})
 }
 
 func (b *breaker) cause() error {
@@ -115,16 +125,16 @@ func (b *breaker) cause() error {
 	return b.last
 }
 
-func (b *breaker) current() BreakerState {
+func (b *breaker) current() breakerState {
 	if b == nil {
-		return BreakerClosed
+		return breakerClosed
 	}
-	seen := b.seen.Load()
+	seen := b.published.Load()
 	switch {
 	case seen == nil:
-		return BreakerClosed
-	case seen.state == BreakerOpened && !time.Now().Before(seen.until):
-		return BreakerHalfOpen
+		return breakerClosed
+	case seen.state == breakerOpen && !time.Now().Before(seen.until):
+		return breakerHalfOpen
 	}
 	return seen.state
 }

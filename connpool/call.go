@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -8,12 +9,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 )
 
 // The phases of a call on its slot. Only a call in phaseBegun can be taken
 // back: nothing of it has left the process.
 const (
-	phaseNew     = uint32(iota) // gRPC has not seen it: an interceptor may still refuse it
+	phaseNew     = uint32(iota) // gRPC has not seen it: an interceptor may still reject it
 	phaseBegun                  // it waits for the transport or for a stream
 	phaseSent                   // its header is on the wire
 	phaseMoved                  // the pool took it back
@@ -30,17 +34,15 @@ var (
 // gRPC runs the attempt with, so that the slot's stats handler finds it.
 type call struct {
 	context.Context
-	cancel   context.CancelCauseFunc
-	slot     *slot
-	started  int64 // from the slot's creation, plus one
-	phase    atomic.Uint32
-	done     atomic.Bool
-	stop     func() bool // of the watch on the context; nil for unary calls
-	probing  atomic.Bool // the breaker waits for its outcome
-	ownToken bool        // it has credentials of its own
-	inside   atomic.Bool // the user is in NewStream or RecvMsg, whose result says whether it has ended
-
-	prev, next *call // in the slot's ring
+	cancel  context.CancelCauseFunc
+	slot    *slot
+	started int64         // from the slot's creation, plus one
+	place   *list.Element // in the slot's list
+	phase   atomic.Uint32
+	done    atomic.Bool
+	stop    func() bool // of the watch on the context; nil for unary calls
+	probing atomic.Bool // the breaker waits for its outcome
+	inside  atomic.Bool // the user is in NewStream or RecvMsg, whose result says whether it has ended
 
 	// For the reclaiming of an abandoned stream.
 	inner     grpc.ClientStream
@@ -130,4 +132,54 @@ func (c *call) sent() {
 			return
 		}
 	}
+}
+
+// moves reports whether a failed call goes to another connection. It does only
+// when nothing of it has left the process and its connection is lost, so that
+// the server sees no call twice and no other retry is multiplied. lost counts how
+// often this happened to the call; a call that the pool itself took back does
+// not count, as each time costs a connection.
+//
+// A call that gRPC has seen but not sent failed on its transport, in its
+// credentials or in an interceptor. Only the first is cured by another
+// connection, hence the look at the connection.
+func (c *call) moves(ctx context.Context, err error, unary bool, lost *int) bool {
+	p := c.slot.lane.pool
+	if ctx.Err() != nil || p.isClosed() {
+		return false
+	}
+	switch c.phase.Load() {
+	case phaseMoved:
+	case phaseTooLate: // of a stream, no message went with the header
+		if unary {
+			return false
+		}
+	case phaseBegun:
+		gone := c.slot.has(flagDown|flagDraining) || c.slot.cc.GetState() != connectivity.Ready
+		if !gone || status.Code(err) != codes.Unavailable || *lost >= p.cfg.MaxRetries {
+			return false
+		}
+		*lost++
+	default:
+		return false
+	}
+	p.counters.moved.Add(1)
+	return true
+}
+
+// result is what the caller sees of the last attempt.
+func (c *call) result(ctx context.Context, err error) error {
+	l, phase := c.slot.lane, c.phase.Load()
+	takenBack := phase == phaseMoved || phase == phaseTooLate
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && takenBack: // gRPC saw only that it was cancelled
+		return l.expired(ctx, c.age())
+	case phase == phaseTooLate:
+		return &Error{Reason: ReasonMoved, Endpoint: l.pool.target, Lane: l.name}
+	case takenBack, l.pool.ctx.Err() != nil && ctx.Err() == nil && status.Code(err) == codes.Canceled:
+		return &Error{Reason: ReasonClosed, Endpoint: l.pool.target, Lane: l.name}
+	}
+	return err
 }

@@ -18,13 +18,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-const baseBackoff = 200 * time.Millisecond
-
 // dialing is the one dial in flight.
 type dialing struct {
 	lane    *lane
 	replace *slot // drained once its successor is ready; may be nil
-	reason  ScaleReason
+	reason  openReason
 }
 
 type dialResult struct {
@@ -34,11 +32,14 @@ type dialResult struct {
 
 // dialOptions are the pool's own options, and then the user's.
 func dialOptions(cfg Config) []grpc.DialOption {
+	serviceConfig, _ := withBalancer(cfg.ServiceConfig) // validate has checked it
 	opts := []grpc.DialOption{
 		grpc.WithIdleTimeout(0), // the pool decides what is idle
-		grpc.WithDefaultServiceConfig(cfg.ServiceConfig),
+		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: baseBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: cfg.MaxBackoff},
+			Backoff: backoff.Config{
+				BaseDelay: baseBackoff, Multiplier: backoffFactor, Jitter: backoffJitter, MaxDelay: maxBackoff,
+			},
 			MinConnectTimeout: cfg.ConnectionTimeout,
 		}),
 	}
@@ -48,25 +49,21 @@ func dialOptions(cfg Config) []grpc.DialOption {
 		opts = append(opts, grpc.WithMaxCallAttempts(max(2, cfg.MaxRetries+1)))
 	}
 	if cfg.Keepalive > 0 {
-		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: 20 * time.Second}))
-	}
-	if cfg.StreamWindow > 0 {
-		opts = append(opts, grpc.WithStaticStreamWindowSize(cfg.StreamWindow))
-	}
-	if cfg.ConnWindow > 0 {
-		opts = append(opts, grpc.WithStaticConnWindowSize(cfg.ConnWindow))
-	}
-	if cfg.TLS != nil {
-		t := cfg.TLS.Clone()
-		if t.ClientSessionCache == nil {
-			t.ClientSessionCache = tls.NewLRUClientSessionCache(2 * cfg.MaxConnections)
-		}
-		opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(t)))
-	}
-	if cfg.Credentials != nil {
-		opts = append(opts, grpc.WithTransportCredentials(cfg.Credentials))
+		opts = append(opts, grpc.WithKeepaliveParams(
+			keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: keepaliveTimeout}))
 	}
 	return append(opts, cfg.DialOptions...)
+}
+
+func transportCredentials(cfg Config) credentials.TransportCredentials {
+	if cfg.TLS == nil {
+		return cfg.Credentials
+	}
+	t := cfg.TLS.Clone()
+	if t.ClientSessionCache == nil {
+		t.ClientSessionCache = tls.NewLRUClientSessionCache(2 * cfg.MaxConnections)
+	}
+	return credentials.NewTLS(t)
 }
 
 // startDial opens one connection beside the worker. While connections are
@@ -74,8 +71,7 @@ func dialOptions(cfg Config) []grpc.DialOption {
 func (p *Pool) startDial(d dialing) {
 	prove := slices.ContainsFunc(p.slots, func(s *slot) bool { return s.has(flagEjected) })
 	p.dialing = &d
-	s := &slot{lane: d.lane, id: p.freeID(), assumption: AssumedStreamLimit}
-	p.counters.dials.Add(1)
+	s := &slot{lane: d.lane, id: p.freeID()}
 	p.wg.Go(func() {
 		err := p.dial(s, prove)
 		p.dialed <- dialResult{s, err}
@@ -94,9 +90,11 @@ func (p *Pool) freeID() int {
 // dial connects s, within the connection timeout.
 func (p *Pool) dial(s *slot, prove bool) error {
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
-	s.wire.slot = s
-	s.calls.prev, s.calls.next = &s.calls, &s.calls
-	cc, err := p.newConn(grpc.WithStatsHandler(&s.wire), grpc.WithPerRPCCredentials(&s.wire))
+	s.wire.slot, s.wire.assumed = s, assumedStreams
+	own := []grpc.DialOption{
+		grpc.WithStatsHandler(&s.wire), grpc.WithTransportCredentials(watchedCredentials{p.creds.Clone(), &s.wire}),
+	}
+	cc, err := grpc.NewClient(p.target, append(p.dialOpt[:len(p.dialOpt):len(p.dialOpt)], own...)...)
 	if err != nil {
 		s.cancel()
 		return err
@@ -116,15 +114,6 @@ func (p *Pool) dial(s *slot, prove bool) error {
 		s.expires = s.created.Add(p.cfg.MaxAge - jitter(p.cfg.MaxAge/10))
 	}
 	return nil
-}
-
-// newConn makes an unconnected connection, with the slot's own options last.
-func (p *Pool) newConn(own ...grpc.DialOption) (*grpc.ClientConn, error) {
-	cc, err := p.cfg.Dial(p.target, append(p.dialOpt[:len(p.dialOpt):len(p.dialOpt)], own...)...)
-	if err == nil && cc == nil {
-		err = errors.New("Config.Dial returned neither a connection nor an error")
-	}
-	return cc, err
 }
 
 // connect waits until cc is ready, or fails with the reason.
@@ -183,11 +172,12 @@ func (p *Pool) onDialed(r dialResult) {
 	for _, l := range p.lanes {
 		l.failure.Store(nil)
 	}
-	s.setLimit(s.assumed())
+	s.wire.fit()
 	s.idleSince = now
 	s.health.next = p.nextCheck(now)
-	p.counters.scaled(d.reason)
-	p.cfg.Logger.Info("connection opened", "endpoint", p.target, "lane", s.lane.name, "id", s.id, "reason", string(d.reason))
+	p.counters.opened[d.reason].Add(1)
+	p.cfg.Logger.Info("connection opened",
+		"endpoint", p.target, "lane", s.lane.name, "id", s.id, "reason", d.reason.String())
 	p.wg.Go(func() { p.watch(s) })
 	if p.shutting {
 		s.drain()
@@ -195,23 +185,23 @@ func (p *Pool) onDialed(r dialResult) {
 	}
 	s.lane.publish()
 	if d.replace != nil {
-		reason := DownAge
+		reason := closeAge
 		if d.replace.health.sick {
-			reason = DownUnhealthy
+			reason = closeUnhealthy
 		}
 		p.drain(d.replace, reason, now)
 	}
 }
 
-// failed puts the next attempt off and answers those who do not want to wait.
-// Slots that are open stay as they are.
+// failed puts the next attempt off and rejects the calls that do not wait for a
+// healthy connection. Slots that are open stay as they are.
 func (p *Pool) failed(err error, now time.Time) {
 	p.failures++
 	pause := float64(baseBackoff)
-	for i := 1; i < p.failures && pause < float64(p.cfg.MaxBackoff); i++ {
-		pause *= 1.6
+	for i := 1; i < p.failures && pause < float64(maxBackoff); i++ {
+		pause *= backoffFactor
 	}
-	pause = min(pause, float64(p.cfg.MaxBackoff)) * (0.8 + 0.4*rand.Float64())
+	pause = min(pause, float64(maxBackoff)) * (1 - backoffJitter + 2*backoffJitter*rand.Float64())
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		err = errors.New(err.Error()) // the dial's end, which must not pass for that of a caller's context
 	}
@@ -219,11 +209,12 @@ func (p *Pool) failed(err error, now time.Time) {
 	p.mu.Lock()
 	p.retry = f
 	p.mu.Unlock()
-	p.cfg.Logger.Warn("cannot connect", "endpoint", p.target, "cause", err, "failures", p.failures, "next", time.Duration(pause))
+	p.cfg.Logger.Warn("cannot connect",
+		"endpoint", p.target, "cause", err, "failures", p.failures, "next", time.Duration(pause))
 	for _, l := range p.lanes {
 		l.failure.Store(&f)
 		if !l.reachable() {
-			l.refuseWaiting(ReasonUnreachable)
+			l.rejectWaiting(ReasonUnreachable)
 		}
 	}
 }

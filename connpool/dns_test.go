@@ -94,7 +94,9 @@ func newBackend(t *testing.T, address string) (*backend, net.Listener) {
 		testenv.Skip(t, "no second loopback address here: "+err.Error())
 	}
 	b := &backend{}
-	b.Server = grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	b.Server = grpc.NewServer(grpc.UnaryInterceptor(func(
+		ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+	) (any, error) {
 		b.calls.Add(1)
 		return handler(ctx, req)
 	}))

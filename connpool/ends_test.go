@@ -133,7 +133,10 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 			time.Sleep(2 * time.Minute)
 		}},
 		"interceptor fails after the stream was made": {
-			change: interceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+			change: interceptor(func(
+				ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+				next grpc.Streamer, o ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				if _, err := next(ctx, d, cc, m, o...); err != nil {
 					return nil, err
 				}
@@ -145,7 +148,9 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 			},
 		},
 		"interceptor refuses": {
-			change: interceptor(func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+			change: interceptor(func(
+				context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				return nil, errMine
 			}),
 			run: func(e env) {
@@ -154,7 +159,10 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 			},
 		},
 		"interceptor drops the call options, then EOF": {
-			change: interceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			change: interceptor(func(
+				ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+				next grpc.Streamer, _ ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				return next(ctx, d, cc, m)
 			}),
 			run: func(e env) {
@@ -164,7 +172,10 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 			},
 		},
 		"interceptor drops the call options, then cancel": {
-			change: interceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			change: interceptor(func(
+				ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+				next grpc.Streamer, _ ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				return next(ctx, d, cc, m)
 			}),
 			run: func(e env) {
@@ -174,7 +185,9 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 			},
 		},
 		"interceptor panics": {
-			change: interceptor(func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+			change: interceptor(func(
+				context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				panic(errMine)
 			}),
 			run: func(e env) {
@@ -231,7 +244,10 @@ func TestInterceptorTriesAgain(t *testing.T) {
 		}
 		server, pool := start(t, connpooltest.Behavior{Options: []grpc.ServerOption{grpc.StreamInterceptor(once)}}, func(c *connpool.Config) {
 			c.DialOptions = append(c.DialOptions, grpc.WithStreamInterceptor(
-				func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+				func(
+					ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+					next grpc.Streamer, o ...grpc.CallOption,
+				) (grpc.ClientStream, error) {
 					open := func() (grpc.ClientStream, error) { return next(ctx, d, cc, m, o...) }
 					s, err := open()
 					return &triesAgain{s, open}, err

@@ -11,14 +11,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ErrRefused is what every call matches (errors.Is) that the pool itself, not
-// the server, failed. The facts are in [Error].
-var ErrRefused = errors.New("connpool: refused")
+// ErrRejected matches (errors.Is) every call that the pool itself, not the
+// server, rejected. The facts are in [Error].
+var ErrRejected = errors.New("connpool: rejected")
 
-// ErrClosed is what calls match after Close or Shutdown.
+// ErrClosed matches the calls that are made after Close or Shutdown.
 var ErrClosed = errors.New("connpool: closed")
 
-// Reason says why the pool failed a call. The set is closed.
+// Reason says why the pool rejected a call. The set is closed.
 type Reason uint8
 
 const (
@@ -26,15 +26,18 @@ const (
 	ReasonClosed Reason = iota
 	// ReasonSaturated: every connection was full, and the queue was too or is off.
 	ReasonSaturated
-	// ReasonUnreachable: no connection is healthy.
+	// ReasonUnreachable: no connection is healthy. The server cannot be reached, or
+	// it says that it is not serving.
 	ReasonUnreachable
 	// ReasonBreakerOpen: the endpoint's circuit breaker is open.
 	ReasonBreakerOpen
 	// ReasonUnknownLane: the call names a lane that the pool does not have.
 	ReasonUnknownLane
-	// ReasonMoved: the call was taken back from a full connection at the moment
-	// at which that connection had started it, so it cannot be sent again safely.
+	// ReasonMoved: the call was taken back from a lost connection at the moment
+	// at which that connection sent it after all, so it cannot be sent again safely.
 	ReasonMoved
+
+	reasons = iota
 )
 
 // String names the reason as it stands in labels and logs.
@@ -42,16 +45,16 @@ func (r Reason) String() string {
 	return name(r, "closed", "saturated", "unreachable", "breaker_open", "unknown_lane", "moved")
 }
 
-// Error is a call that the pool itself failed. It carries a gRPC status, so
+// Error is a call that the pool itself rejected. It carries a gRPC status, so
 // status.Code works on it, and unwraps to its cause.
 type Error struct {
-	// Reason of the failure.
+	// Reason of the rejection.
 	Reason Reason
 	// Endpoint is the pool's target, Lane the lane ("" = the main one).
 	Endpoint, Lane string
 	// Cause is the last error to connect, or the context's; may be nil.
 	Cause error
-	// RetryAfter is how long until the pool tries again by itself; 0 = unknown.
+	// RetryAfter is the time until the pool itself tries again; 0 = unknown.
 	RetryAfter time.Duration
 	// Waited is how long the call stood in the queue.
 	Waited time.Duration
@@ -79,9 +82,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Is reports whether target is ErrRefused, or ErrClosed for a closed pool.
+// Is reports whether target is ErrRejected, or ErrClosed for a closed pool.
 func (e *Error) Is(target error) bool {
-	return target == ErrRefused || target == ErrClosed && e.Reason == ReasonClosed
+	return target == ErrRejected || target == ErrClosed && e.Reason == ReasonClosed
 }
 
 // GRPCStatus is the one place where the package makes a status. A context's

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
+	"github.com/withobsrvr/sluice/interceptors"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -16,8 +17,8 @@ import (
 func Example() {
 	pool, err := connpool.New("dns:///stellar-arrow-source:8815", connpool.Config{
 		Credentials: insecure.NewCredentials(),
-		// The server's own refusals are retried by gRPC where reading is safe.
-		ServiceConfig: connpool.FlightServiceConfig(connpool.FlightRetry{}),
+		// gRPC retries what fails on the way, where reading twice is safe.
+		ServiceConfig: interceptors.ServiceConfig(interceptors.ServiceConfigOptions{}),
 		// Unary calls never wait behind bulk streams.
 		Lanes: []connpool.Lane{{Name: connpool.LaneControl, Unary: true}},
 	})
@@ -32,11 +33,13 @@ func Example() {
 	// Output: <nil> 10
 }
 
-// What the pool itself refuses carries its reason.
+// A rejection by the pool carries its reason.
 func ExampleError() {
 	server := connpooltest.NewServer(connpooltest.Behavior{})
 	server.Stop()
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{DialOptions: server.DialOptions()})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -77,7 +80,9 @@ func ExampleManager() {
 func ExampleWithLane() {
 	server := connpooltest.NewServer(connpooltest.Behavior{MaxStreams: 100})
 	defer server.Stop()
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{DialOptions: server.DialOptions()})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

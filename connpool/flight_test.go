@@ -2,10 +2,8 @@ package connpool_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,10 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/withobsrvr/sluice/connpool"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -65,7 +60,8 @@ func serveFlight(t *testing.T, service flight.FlightServer, cfg connpool.Config,
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	cfg.Credentials = insecure.NewCredentials()
-	cfg.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })}
+	dial := func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
+	cfg.DialOptions = []grpc.DialOption{grpc.WithContextDialer(dial)}
 	pool, err := connpool.New("passthrough:///flight", cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = pool.Close() })
@@ -159,40 +155,4 @@ func TestFlightSQL(t *testing.T) {
 	require.False(t, reader.Next())
 	require.NoError(t, client.Close())
 	require.Zero(t, pool.Stats().Streams)
-}
-
-// With the service configuration for Flight, gRPC tries a refused DoGet again,
-// after the pause that the server asked for; a DoAction is left alone.
-func TestFlightServiceConfigRetriesReads(t *testing.T) {
-	var tries atomic.Int64
-	refuse := func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		if tries.Add(1) < 3 {
-			stream.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "20"))
-			return status.Error(codes.Unavailable, "not now")
-		}
-		return next(srv, stream)
-	}
-	pool := serveFlight(t, &flightServer{}, connpool.Config{ServiceConfig: connpool.FlightServiceConfig(connpool.FlightRetry{})}, grpc.StreamInterceptor(refuse))
-	client := flight.NewClientFromConn(pool.Shared(), nil)
-	stream, err := client.DoGet(t.Context(), &flight.Ticket{Ticket: []byte("two")})
-	require.NoError(t, err)
-	messages := 0
-	for {
-		_, err := stream.Recv()
-		if err == io.EOF {
-			break
-		}
-		require.NoError(t, err)
-		messages++
-	}
-	require.Equal(t, 3, messages, "the schema and two batches")
-	require.EqualValues(t, 3, tries.Load())
-	require.Zero(t, pool.Stats().Streams)
-
-	tries.Store(0)
-	action, err := client.DoAction(t.Context(), &flight.Action{})
-	require.NoError(t, err)
-	_, err = action.Recv()
-	require.Equal(t, codes.Unavailable, status.Code(err))
-	require.EqualValues(t, 1, tries.Load())
 }

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -34,9 +34,10 @@ func TestNotServingIsEjectedAndReturns(t *testing.T) {
 		require.Equal(t, 2, st.Ejected)
 		require.Zero(t, st.HealthyConnections)
 		require.Equal(t, 1, st.Streams)
-		require.Zero(t, st.Drains, "it answers: nothing to replace")
+		require.Zero(t, st.Closed["unhealthy"], "it answers: nothing to replace")
+		require.Zero(t, st.Draining)
 		err = connpooltest.Call(t.Context(), pool)
-		require.ErrorIs(t, err, connpool.ErrRefused)
+		require.ErrorIs(t, err, connpool.ErrRejected)
 		require.ErrorContains(t, err, "says that it is not serving", "no way around it over a new connection")
 
 		server.Health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
@@ -95,10 +96,10 @@ func TestBreaker(t *testing.T) {
 		})
 		call := func() error { return connpooltest.Call(t.Context(), pool) }
 		for range 3 {
-			require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+			require.Equal(t, "closed", pool.Stats().Breaker)
 			require.Equal(t, codes.Unavailable, status.Code(call()))
 		}
-		require.Equal(t, connpool.BreakerOpened, pool.Stats().Breaker)
+		require.Equal(t, "open", pool.Stats().Breaker)
 		seen := server.Counts().Unary
 		var e *connpool.Error
 		require.ErrorAs(t, call(), &e)
@@ -108,7 +109,7 @@ func TestBreaker(t *testing.T) {
 		require.Equal(t, seen, server.Counts().Unary, "the endpoint is spared")
 
 		time.Sleep(10 * time.Second)
-		require.Equal(t, connpool.BreakerHalfOpen, pool.Stats().Breaker)
+		require.Equal(t, "half_open", pool.Stats().Breaker)
 		require.Equal(t, codes.Unavailable, status.Code(call()), "a probe")
 		require.ErrorAs(t, call(), &e)
 
@@ -116,70 +117,18 @@ func TestBreaker(t *testing.T) {
 		server.Start(connpooltest.Behavior{})
 		time.Sleep(time.Minute)
 		require.NoError(t, call())
-		require.Equal(t, connpool.BreakerHalfOpen, pool.Stats().Breaker)
+		require.Equal(t, "half_open", pool.Stats().Breaker)
 		require.NoError(t, call())
-		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
-		require.EqualValues(t, 2, pool.Stats().BreakerOpen)
+		require.Equal(t, "closed", pool.Stats().Breaker)
+		require.EqualValues(t, 2, pool.Stats().Rejected[connpool.ReasonBreakerOpen])
 	})
-}
-
-// Only what the server never saw is sent again without being asked to.
-func TestRetryOnlyWhatIsSafe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, pool := start(t, connpooltest.Behavior{FailEvery: 1}, nil)
-		require.Equal(t, codes.Unavailable, status.Code(connpooltest.Call(t.Context(), pool)))
-		require.Equal(t, 1, server.Counts().Unary, "it may have had an effect")
-		require.Zero(t, pool.Stats().Retries)
-	})
-	synctest.Test(t, func(t *testing.T) {
-		server, pool := start(t, connpooltest.Behavior{FailEvery: 1}, func(c *connpool.Config) {
-			c.Retry = func(method string, err error) bool {
-				return method == connpooltest.Unary && status.Code(err) == codes.Unavailable
-			}
-		})
-		require.Equal(t, codes.Unavailable, status.Code(connpooltest.Call(t.Context(), pool)))
-		require.Equal(t, 1+connpool.DefaultMaxRetries, server.Counts().Unary)
-		require.EqualValues(t, connpool.DefaultMaxRetries, pool.Stats().Retries)
-	})
-	const mine = "no"
-	synctest.Test(t, func(t *testing.T) {
-		calls := 0
-		_, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
-			c.DialOptions = append(c.DialOptions, grpc.WithUnaryInterceptor(func(_ context.Context, method string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
-				if method == connpooltest.Unary {
-					calls++
-				}
-				return status.Error(codes.Unavailable, mine)
-			}))
-		})
-		require.ErrorContains(t, connpooltest.Call(t.Context(), pool), mine)
-		require.Equal(t, 1, calls, "an interceptor's no is final")
-	})
-}
-
-func TestRetryHonoursPushback(t *testing.T) {
-	for pushback, want := range map[string]time.Duration{"1500": 4500 * time.Millisecond, "-1": 0, "soon": 0} {
-		synctest.Test(t, func(t *testing.T) {
-			answer := func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-				_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pushback))
-				return nil, status.Error(codes.Unavailable, "later")
-			}
-			_, pool := start(t, connpooltest.Behavior{Options: []grpc.ServerOption{grpc.UnaryInterceptor(answer)}}, func(c *connpool.Config) {
-				c.Retry = func(string, error) bool { return true }
-				c.HealthCheckInterval = -1
-			})
-			began := time.Now()
-			require.Error(t, connpooltest.Call(t.Context(), pool))
-			require.Equal(t, want, time.Since(began), pushback)
-		})
-	}
 }
 
 func TestManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := connpooltest.NewServer(connpooltest.Behavior{})
 		defer server.Stop()
-		m, err := connpool.NewManager(connpool.Config{DialOptions: server.DialOptions()},
+		m, err := connpool.NewManager(connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()},
 			connpool.Override{Endpoint: "passthrough:///b", Change: func(c *connpool.Config) { c.MinConnections = 4 }})
 		require.NoError(t, err)
 		defer m.Close()
@@ -201,6 +150,12 @@ func TestManager(t *testing.T) {
 		again, err = m.Get("passthrough:///a")
 		require.NoError(t, err)
 		require.NotSame(t, a, again)
+		m.Remove("passthrough:///a")
+		m.Remove("passthrough:///a")
+		require.Len(t, m.Stats(), 1, "an endpoint that is gone takes its goroutines and series along")
+		require.ErrorIs(t, connpooltest.Call(t.Context(), again), connpool.ErrClosed)
+		_, err = m.Get("passthrough:///a")
+		require.NoError(t, err)
 		require.NoError(t, m.Close())
 		_, err = m.Get("passthrough:///a")
 		require.ErrorIs(t, err, connpool.ErrClosed)
@@ -210,8 +165,10 @@ func TestManager(t *testing.T) {
 	_, err := connpool.NewManager(connpool.Config{MaxConnections: 1, MinConnections: 2}, connpool.Override{})
 	require.ErrorContains(t, err, "MinConnections is 2")
 	require.ErrorContains(t, err, "overrides[0]")
-	_, err = connpool.NewManager(connpool.Config{}, connpool.Override{Endpoint: "a", Change: func(c *connpool.Config) { c.QueueSize = -1 }})
-	require.ErrorContains(t, err, `"a": QueueSize is -1`, "not only when it is first used")
+	_, err = connpool.NewManager(connpool.Config{}, connpool.Override{
+		Endpoint: "a", Change: func(c *connpool.Config) { c.ConnectionTimeout = -1 },
+	})
+	require.ErrorContains(t, err, `"a": ConnectionTimeout is -1`, "not only when it is first used")
 }
 
 // A long stream that probes says so with its first message, and a refusal of the
@@ -220,19 +177,19 @@ func TestBreakerProbedByAStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, pool := start(t, connpooltest.Behavior{FailEvery: 1}, func(c *connpool.Config) {
 			c.Breaker = connpool.Breaker{Failures: 1, OpenFor: time.Second}
-			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection, c.Saturation = 1, 1, 1, connpool.FailFast
+			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection, c.QueueSize = 1, 1, 1, -1
 		})
 		require.Error(t, connpooltest.Call(t.Context(), pool))
 		time.Sleep(time.Second)
 		s, err := connpooltest.OpenServerStream(t.Context(), pool)
 		require.NoError(t, err)
-		require.Equal(t, connpool.BreakerHalfOpen, pool.Stats().Breaker)
+		require.Equal(t, "half_open", pool.Stats().Breaker)
 		require.NoError(t, connpooltest.Recv(s))
-		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+		require.Equal(t, "closed", pool.Stats().Breaker)
 		var e *connpool.Error
 		require.ErrorAs(t, connpooltest.Call(t.Context(), pool), &e)
 		require.Equal(t, connpool.ReasonSaturated, e.Reason)
-		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+		require.Equal(t, "closed", pool.Stats().Breaker)
 	})
 }
 
@@ -256,7 +213,7 @@ func TestBreakerProbedByAnUpload(t *testing.T) {
 		s, err := connpooltest.OpenServerStream(t.Context(), pool)
 		require.NoError(t, err)
 		require.NoError(t, connpooltest.Recv(s))
-		require.Equal(t, connpool.BreakerClosed, pool.Stats().Breaker)
+		require.Equal(t, "closed", pool.Stats().Breaker)
 		require.NoError(t, upload.CloseSend())
 		require.NoError(t, connpooltest.Recv(upload))
 	})
@@ -323,5 +280,92 @@ func TestRoundTrip(t *testing.T) {
 		st := pool.Stats()
 		require.Equal(t, 7*time.Millisecond, st.RoundTrip)
 		require.Equal(t, 7*time.Millisecond, st.Connections[0].RoundTrip)
+	})
+}
+
+// A server that says NOT_SERVING is treated alike with room for another
+// connection and at the maximum: a call is rejected at once, with the reason; one
+// that waits for ready waits, and is answered soon after the server serves again.
+func TestNotServingHasOneRule(t *testing.T) {
+	for name, most := range map[string]int{"with room": 3, "at the maximum": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+					c.MinConnections, c.MaxConnections = 1, most
+				})
+				require.NoError(t, connpooltest.Call(t.Context(), pool))
+				server.Health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+				time.Sleep(2 * time.Minute)
+				require.Zero(t, pool.Stats().HealthyConnections)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				for range 20 { // also while a dial is due, running, or just failed
+					began := time.Now()
+					err := connpooltest.Call(ctx, pool)
+					require.ErrorIs(t, err, connpool.ErrRejected)
+					require.Equal(t, codes.Unavailable, status.Code(err))
+					require.ErrorContains(t, err, "unreachable")
+					require.ErrorContains(t, err, "says that it is not serving")
+					require.Less(t, time.Since(began), time.Second)
+					time.Sleep(7 * time.Second)
+				}
+				waited := make(chan error, 1)
+				go func() { waited <- connpooltest.Call(ctx, pool, grpc.WaitForReady(true)) }()
+				time.Sleep(10 * time.Minute)
+				require.Empty(t, waited)
+				server.Health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+				began := time.Now()
+				require.NoError(t, <-waited)
+				require.Less(t, time.Since(began), 10*time.Second)
+			})
+		})
+	}
+}
+
+// The calls that are waiting when the last connection is ejected follow the same rule.
+func TestEjectionRejectsTheCallsThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections, c.MaxStreamsPerConnection = 1, 1, 2
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		openMany(t, pool, 1)
+		s, err := connpooltest.OpenServerStream(ctx, pool)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, 2, pool.Stats().Streams)
+		waited := make(chan error, 1)
+		go func() { waited <- connpooltest.Call(t.Context(), pool) }()
+		time.Sleep(time.Second)
+		server.Health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+		time.Sleep(time.Minute) // full, so it is not asked
+		require.Empty(t, waited)
+		require.NoError(t, connpooltest.Recv(s))
+		cancel() // the place goes to the call that waits
+		require.NoError(t, <-waited)
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, 1, pool.Stats().Ejected)
+		require.ErrorContains(t, connpooltest.Call(t.Context(), pool), "says that it is not serving")
+	})
+}
+
+// A server that answers no health check but still sends on its streams is slow,
+// not dead: its connection takes no new calls, and its streams go on.
+func TestSlowHealthCheckEndsNoStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			<-ctx.Done()
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+		_, pool := start(t, connpooltest.Behavior{
+			Messages: 1000, Slow: time.Second, Options: []grpc.ServerOption{grpc.UnaryInterceptor(stuck)},
+		}, func(c *connpool.Config) { c.MinConnections, c.MaxConnections = 1, 1 })
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		for range 900 {
+			require.NoError(t, connpooltest.Recv(s))
+		}
+		require.Positive(t, pool.Stats().Ejections)
 	})
 }

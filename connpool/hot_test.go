@@ -261,7 +261,6 @@ func BenchmarkCall(b *testing.B) {
 	l := idlePool(RoundRobin, 1, 100)
 	s := (*l.slots.Load())[0]
 	s.created = time.Now()
-	s.calls.prev, s.calls.next = &s.calls, &s.calls
 	ctx := b.Context()
 	b.ReportAllocs()
 	began := cpuTime()

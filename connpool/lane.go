@@ -30,22 +30,29 @@ type lane struct {
 
 	waits    atomic.Uint64
 	waitTime atomic.Int64
-	waitHist [WaitBucketCount]atomic.Uint64
+	waitHist [waitBuckets]atomic.Uint64
 	pinned   bool // worker: it is at its maximum and full, and said so
 	lowSince time.Time
 }
 
-// A failure is why the lane has no connection; it goes with the next success.
+// A failure is why the lane has no healthy connection: the last attempt to
+// connect failed, or the server says that it is not serving. It is forgotten at
+// the next success.
 type failure struct {
 	err  error
 	next time.Time
 }
 
 type waiter struct {
-	ready   chan *slot // buffered: a grant never blocks
-	refuse  chan error // buffered
-	patient bool       // waits although the endpoint cannot be reached
-	gone    bool       // answered, and out of the queue; guarded by the lane
+	answer   chan answer // buffered, and used once: answering never blocks
+	patient  bool        // waits although no connection is healthy
+	answered bool        // and out of the queue; guarded by the lane
+}
+
+// An answer is a place on a slot, or why there is none.
+type answer struct {
+	slot *slot
+	err  error
 }
 
 // pick takes a place on a healthy slot that has room, or returns nil. It reads
@@ -156,8 +163,10 @@ func (l *lane) pickAffine(key string) *slot {
 	return l.pick()
 }
 
-// acquire returns a slot with a place taken, waiting for it as configured.
-// Nobody passes those who wait.
+// acquire returns a slot with a place taken, waiting for it as configured. A
+// call that comes later never overtakes one that waits: where anything waits,
+// every call goes through the queue, even when a place is free. A failed acquire
+// leaves nothing behind.
 func (l *lane) acquire(ctx context.Context, key string, patient bool) (*slot, error) {
 	if l.waiting.Load() == 0 {
 		var s *slot
@@ -178,7 +187,7 @@ func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, l.expired(ctx, 0)
 	}
-	patient = patient || p.cfg.Unreachable == WaitForDeadline
+	patient = patient || p.cfg.WaitForReady
 	// The count goes up before the last look, and a release looks at the count
 	// after it gave its place back: one of both sees the other.
 	l.waiting.Add(1)
@@ -190,7 +199,7 @@ func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
 		p.wake()
 		return s, err
 	}
-	w := &waiter{ready: make(chan *slot, 1), refuse: make(chan error, 1), patient: patient}
+	w := &waiter{answer: make(chan answer, 1), patient: patient}
 	place := l.queue.PushBack(w)
 	l.mu.Unlock()
 	p.wake()
@@ -203,28 +212,28 @@ func (l *lane) wait(ctx context.Context, patient bool) (*slot, error) {
 		l.waitHist[waitBucket(took)].Add(1)
 	}()
 	select {
-	case s := <-w.ready:
-		return s, nil
-	case err := <-w.refuse:
-		return nil, err
+	case a := <-w.answer:
+		return a.slot, a.err
 	case <-ctx.Done():
 	}
-	if l.leave(place) {
-		return nil, l.expired(ctx, time.Since(began))
+	if !l.leave(place) { // it was answered in the same moment
+		a := <-w.answer
+		if a.err != nil {
+			return nil, a.err
+		}
+		a.slot.release()
 	}
-	select { // it was answered in the same moment
-	case s := <-w.ready:
-		s.release()
-		return nil, l.expired(ctx, time.Since(began))
-	case err := <-w.refuse:
-		return nil, err
-	}
+	return nil, l.expired(ctx, time.Since(began))
 }
 
-// enterLocked gives a place or a refusal, or neither when the call is to queue.
+// enterLocked gives a place or a rejection, or neither when the call is to queue.
+//
+// One rule, whether or not the lane has room for another connection: while no
+// connection is healthy, a call waits only as long as the pool does not know why,
+// or when it is patient. While one is healthy and full, it waits in the queue.
 func (l *lane) enterLocked(patient bool) (*slot, error) {
 	if l.closed {
-		return nil, l.refusal(ReasonClosed, nil)
+		return nil, l.rejection(ReasonClosed, nil)
 	}
 	if l.queue.Len() == 0 {
 		if s := l.pick(); s != nil {
@@ -233,13 +242,18 @@ func (l *lane) enterLocked(patient bool) (*slot, error) {
 	}
 	if !l.reachable() {
 		if !patient && l.failure.Load() != nil {
-			return nil, l.refusal(ReasonUnreachable, nil)
+			return nil, l.rejection(ReasonUnreachable, nil)
 		}
-	} else if l.pool.cfg.Saturation == FailFast {
-		return nil, l.refusal(ReasonSaturated, nil)
+	} else if l.pool.cfg.QueueSize < 0 {
+		return nil, l.rejection(ReasonSaturated, nil)
 	}
-	if l.queue.Len() >= l.pool.cfg.QueueSize {
-		return nil, l.refusal(ReasonSaturated, nil)
+	// Without a queue a call still waits for a connection that is being opened.
+	most := l.pool.cfg.QueueSize
+	if most < 0 {
+		most = defaultQueue
+	}
+	if l.queue.Len() >= most {
+		return nil, l.rejection(ReasonSaturated, nil)
 	}
 	return nil, nil
 }
@@ -248,7 +262,7 @@ func (l *lane) enterLocked(patient bool) (*slot, error) {
 func (l *lane) leave(place *list.Element) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if place.Value.(*waiter).gone {
+	if place.Value.(*waiter).answered {
 		return false
 	}
 	l.takeLocked(place)
@@ -258,12 +272,12 @@ func (l *lane) leave(place *list.Element) bool {
 // takeLocked takes a waiter out of the queue.
 func (l *lane) takeLocked(place *list.Element) *waiter {
 	w := l.queue.Remove(place).(*waiter)
-	w.gone = true
+	w.answered = true
 	l.waiting.Add(-1)
 	return w
 }
 
-// grant hands places to those who wait, in order.
+// grant gives free places to the calls that wait, in order.
 func (l *lane) grant() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -272,31 +286,31 @@ func (l *lane) grant() {
 		if s == nil {
 			return
 		}
-		l.takeLocked(l.queue.Front()).ready <- s
+		l.takeLocked(l.queue.Front()).answer <- answer{slot: s}
 	}
 }
 
-// refuseWaiting answers those who do not want to wait for a connection, or, in
-// a closed pool, everybody.
-func (l *lane) refuseWaiting(reason Reason) {
+// rejectWaiting rejects the calls that do not wait for a healthy connection, or,
+// in a closed pool, all.
+func (l *lane) rejectWaiting(reason Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for e := l.queue.Front(); e != nil; {
 		next := e.Next()
 		if w := e.Value.(*waiter); reason == ReasonClosed || !w.patient {
 			l.takeLocked(e)
-			w.refuse <- l.refusal(reason, nil)
+			w.answer <- answer{err: l.rejection(reason, nil)}
 		}
 		e = next
 	}
 }
 
-// close refuses everybody from now on.
+// close rejects every call from now on.
 func (l *lane) close() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	l.refuseWaiting(ReasonClosed)
+	l.rejectWaiting(ReasonClosed)
 }
 
 // reachable reports whether any slot is healthy, full or not.
@@ -309,7 +323,7 @@ func (l *lane) reachable() bool {
 	return false
 }
 
-// expired is the refusal of a call whose own context ended first.
+// expired is the rejection of a call whose own context ended first.
 func (l *lane) expired(ctx context.Context, waited time.Duration) *Error {
 	reason := ReasonSaturated
 	if !l.reachable() {
@@ -319,21 +333,21 @@ func (l *lane) expired(ctx context.Context, waited time.Duration) *Error {
 	if own := context.Cause(ctx); own != cause { //nolint:errorlint // the same value
 		cause = fmt.Errorf("%w: %w", cause, own)
 	}
-	e := l.refusal(reason, cause)
+	e := l.rejection(reason, cause)
 	e.Waited = waited
 	return e
 }
 
-// refusal makes the lane's typed error, and counts it.
-func (l *lane) refusal(reason Reason, cause error) *Error {
+// rejection makes the lane's typed error, and counts it.
+func (l *lane) rejection(reason Reason, cause error) *Error {
 	e := &Error{Reason: reason, Endpoint: l.pool.target, Lane: l.name, Cause: cause}
 	switch reason {
 	case ReasonSaturated:
 		if cause == nil {
-			l.pool.counters.saturated.Add(1)
+			l.pool.counters.rejected[ReasonSaturated].Add(1)
 		}
 	case ReasonUnreachable:
-		l.pool.counters.unreachable.Add(1)
+		l.pool.counters.rejected[ReasonUnreachable].Add(1)
 		if f := l.failure.Load(); f != nil {
 			e.Cause = f.err
 			if cause != nil {

@@ -24,9 +24,9 @@ type Manager struct {
 	cfg       Config
 	overrides map[string]Config
 
-	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint: for who only reads
+	listed atomic.Pointer[[]*Pool] // those of pools, ordered by endpoint; Stats reads it without a lock
 
-	mu     sync.Mutex // guards pools and closed; New, which runs under it, does not block
+	mu     sync.Mutex // guards pools and closed; held across New, which does not block
 	pools  map[string]*Pool
 	closed bool
 }
@@ -40,7 +40,8 @@ func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 	m.cfg.Lanes, m.cfg.DialOptions = slices.Clone(cfg.Lanes), slices.Clone(cfg.DialOptions)
 	for i, o := range overrides {
 		if o.Endpoint == "" || o.Change == nil {
-			problems = append(problems, fmt.Errorf("overrides[%d] has endpoint %q, want an endpoint and a change", i, o.Endpoint))
+			problems = append(problems,
+				fmt.Errorf("overrides[%d] has endpoint %q, want an endpoint and a change", i, o.Endpoint))
 			continue
 		}
 		if _, twice := m.overrides[o.Endpoint]; twice {
@@ -60,7 +61,7 @@ func NewManager(cfg Config, overrides ...Override) (*Manager, error) {
 	return m, nil
 }
 
-// Get returns the endpoint's pool, and makes it when there is none yet or when
+// Get returns the endpoint's pool, and makes it when there is none or when
 // the last was closed. It does not wait for a connection. The manager closes
 // what it made.
 func (m *Manager) Get(endpoint string) (*Pool, error) {
@@ -83,6 +84,20 @@ func (m *Manager) Get(endpoint string) (*Pool, error) {
 	m.pools[endpoint] = p
 	m.listLocked()
 	return p, nil
+}
+
+// Remove closes the endpoint's pool, ends its calls, and waits for it; Get makes
+// a new one. It does nothing where there is none. For calls that are to end first,
+// call Shutdown on the pool before.
+func (m *Manager) Remove(endpoint string) {
+	m.mu.Lock()
+	p := m.pools[endpoint]
+	delete(m.pools, endpoint)
+	m.listLocked()
+	m.mu.Unlock()
+	if p != nil {
+		_ = p.Close()
+	}
 }
 
 // Stats returns a snapshot of every pool, ordered by endpoint. It takes no lock

@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/resolver"
 )
 
@@ -28,18 +30,18 @@ type Pool struct {
 	routes  map[string]*lane // by full method or service
 	unary   *lane
 	dialOpt []grpc.DialOption
+	creds   credentials.TransportCredentials
 	breaker *breaker
-	bubbled bool // made in a testing/synctest bubble
 
-	ctx      context.Context // ends with Close
-	cancel   context.CancelFunc
-	shut     atomic.Bool   // no new calls
-	signal   chan struct{} // buffered: wakes the worker
-	stopped  chan struct{} // closed when the worker and all it started are gone
-	emptied  chan struct{} // closed by the worker when the pool is shut and has no slots
-	hint     atomic.Int32  // stream limit last learned, for new connections; 0 = none
-	watching atomic.Bool   // the worker looks after waiting attempts
-	counters counters
+	ctx         context.Context // ends with Close
+	cancel      context.CancelFunc
+	shut        atomic.Bool   // no new calls
+	signal      chan struct{} // buffered: wakes the worker
+	stopped     chan struct{} // closed when the worker and all it started are gone
+	emptied     chan struct{} // closed by the worker when the pool is shut and has no slots
+	streamLimit atomic.Int32  // the server's, as it was last announced; 0 = none
+	reclaiming  atomic.Bool   // the worker looks for abandoned streams
+	counters    counters
 
 	noteMu sync.Mutex // guards notes
 	notes  []*call    // abandoned streams, left by cleanups
@@ -59,7 +61,7 @@ type Pool struct {
 func New(target string, cfg Config) (*Pool, error) {
 	cfg = cfg.withDefaults(target)
 	p := &Pool{
-		target: target, cfg: cfg, bubbled: inBubble(), byName: map[string]*lane{}, routes: map[string]*lane{},
+		target: target, cfg: cfg, byName: map[string]*lane{}, routes: map[string]*lane{},
 		signal: make(chan struct{}, 1), stopped: make(chan struct{}), emptied: make(chan struct{}),
 	}
 	err := cfg.validate()
@@ -70,7 +72,7 @@ func New(target string, cfg Config) (*Pool, error) {
 		return nil, fmt.Errorf("connpool: %q: %w", target, err)
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.addLane(Lane{Min: cfg.MinConnections, Max: cfg.MaxConnections})
+	p.addLane(Lane{Min: max(0, cfg.MinConnections), Max: cfg.MaxConnections})
 	for _, l := range cfg.Lanes {
 		p.addLane(l)
 	}
@@ -92,15 +94,24 @@ func (p *Pool) checkTarget() error {
 			return nil // reported by validate; gRPC would panic on it
 		}
 	}
-	p.dialOpt = dialOptions(p.cfg)
-	cc, err := p.newConn()
+	// Their credentials would come after the pool's, and unseen.
+	if cc, err := grpc.NewClient(p.target, p.cfg.DialOptions...); err == nil {
+		_ = cc.Close()
+		return errors.New("DialOptions hold transport credentials, want them as Config.Credentials or Config.TLS")
+	}
+	if p.cfg.TLS == nil && p.cfg.Credentials == nil {
+		return errors.New("no transport security is set, want Config.TLS or Config.Credentials" +
+			" (insecure.NewCredentials() for none)")
+	}
+	p.dialOpt, p.creds = dialOptions(p.cfg), transportCredentials(p.cfg)
+	cc, err := grpc.NewClient(p.target, append(slices.Clone(p.dialOpt), grpc.WithTransportCredentials(p.creds))...)
 	if err != nil {
 		return err
 	}
 	return errors.Join(checkName(cc.CanonicalTarget()), cc.Close())
 }
 
-// checkName refuses what gRPC's DNS resolver will not take: it would say so to
+// checkName rejects what gRPC's DNS resolver will not take: it would say so to
 // the first call only. A Flight location ("grpc+tcp://host:port") is such a name.
 func checkName(canonical string) error {
 	u, err := url.Parse(canonical)
@@ -136,15 +147,14 @@ func (p *Pool) addLane(cfg Lane) {
 
 // Invoke makes a unary call on a connection of its lane.
 func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	var r retrier
-	for {
+	for lost := 0; ; {
 		c, err := p.begin(ctx, method, p.unary, opts)
 		if err != nil {
 			return err
 		}
-		err = c.invoke(method, args, reply, r.options(p, opts))
-		if err == nil || !r.again(ctx, p, c, method, err, true) {
-			return r.result(ctx, p, c, err)
+		err = c.invoke(method, args, reply, opts)
+		if err == nil || !c.moves(ctx, err, true, &lost) {
+			return c.result(ctx, err)
 		}
 	}
 }
@@ -152,29 +162,30 @@ func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts 
 // invoke runs the call on its slot; it is over when this returns.
 func (c *call) invoke(method string, args, reply any, opts []grpc.CallOption) (err error) {
 	defer func() { c.end(err) }() // also when an interceptor panics
-	return c.slot.cc.Invoke(c, method, args, reply, c.watchToken(opts)...)
+	return c.slot.cc.Invoke(c, method, args, reply, opts...)
 }
 
 // NewStream opens a stream on a connection of its lane, and counts it there
 // until it ends. One goroutine may send while another receives.
-func (p *Pool) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	var r retrier
-	for {
+func (p *Pool) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	for lost := 0; ; {
 		c, err := p.begin(ctx, method, p.lanes[0], opts)
 		if err != nil {
 			return nil, err
 		}
 		s, err := c.open(desc, method, opts)
-		if moved := c.phase.Load(); err == nil && (moved == phaseMoved || moved == phaseTooLate) {
+		if phase := c.phase.Load(); err == nil && (phase == phaseMoved || phase == phaseTooLate) {
 			// Its header went out while it was taken back, and no message did.
 			c.end(errMoved)
-			continue
+			err = errMoved
 		}
 		if err == nil {
 			return s, nil
 		}
-		if !r.again(ctx, p, c, method, err, false) {
-			return nil, r.result(ctx, p, c, err)
+		if !c.moves(ctx, err, false, &lost) {
+			return nil, c.result(ctx, err)
 		}
 	}
 }
@@ -189,19 +200,21 @@ func (p *Pool) begin(ctx context.Context, method string, fallback *lane, opts []
 	probing, wait := false, time.Duration(0)
 	if p.breaker != nil {
 		if probing, wait = p.breaker.enter(); wait > 0 {
-			p.counters.breakerOpen.Add(1)
-			return nil, &Error{Reason: ReasonBreakerOpen, Endpoint: p.target, Lane: l.name, Cause: p.breaker.cause(), RetryAfter: wait}
+			p.counters.rejected[ReasonBreakerOpen].Add(1)
+			return nil, &Error{
+				Reason: ReasonBreakerOpen, Endpoint: p.target, Lane: l.name, Cause: p.breaker.cause(), RetryAfter: wait,
+			}
 		}
 	}
 	var s *slot
 	if p.shut.Load() {
-		err = l.refusal(ReasonClosed, nil)
+		err = l.rejection(ReasonClosed, nil)
 	} else {
-		s, err = l.acquire(ctx, h.affinity, isPatient(opts))
+		s, err = l.acquire(ctx, h.affinity, waitsForReady(opts))
 	}
 	if err != nil {
 		if p.breaker != nil {
-			p.breaker.refused(err, probing)
+			p.breaker.rejected(err, probing)
 		}
 		return nil, err
 	}
@@ -226,15 +239,15 @@ func (p *Pool) route(h hints, method string, fallback *lane) (*lane, error) {
 	return fallback, nil
 }
 
-// isPatient reports whether the last word on waiting is grpc.WaitForReady(true).
-func isPatient(opts []grpc.CallOption) bool {
-	patient := false
+// waitsForReady reports whether the last word on waiting is grpc.WaitForReady(true).
+func waitsForReady(opts []grpc.CallOption) bool {
+	waits := false
 	for _, o := range opts {
 		if f, ok := o.(grpc.FailFastCallOption); ok {
-			patient = !f.FailFast
+			waits = !f.FailFast
 		}
 	}
-	return patient
+	return waits
 }
 
 // Shared returns a view of the pool that has no Close method, for clients that
@@ -247,17 +260,19 @@ func (s shared) Invoke(ctx context.Context, method string, args, reply any, opts
 	return s.p.Invoke(ctx, method, args, reply, opts...)
 }
 
-func (s shared) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s shared) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	return s.p.NewStream(ctx, desc, method, opts...)
 }
 
 // Target is the endpoint as New was given it.
 func (p *Pool) Target() string { return p.target }
 
-// Shutdown refuses new calls, waits for the running ones, and closes. When ctx
+// Shutdown rejects new calls, waits for the running ones, and closes. When ctx
 // ends first it closes at once, as Close does, and returns the context's cause.
 func (p *Pool) Shutdown(ctx context.Context) error {
-	p.refuseAll()
+	p.rejectAll()
 	select {
 	case <-p.emptied:
 		return p.Close()
@@ -269,16 +284,16 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close refuses new calls, ends the running ones and waits until everything
+// Close rejects new calls, ends the running ones and waits until everything
 // that the pool started is gone. It may be called again.
 func (p *Pool) Close() error {
-	p.refuseAll()
+	p.rejectAll()
 	p.cancel()
 	<-p.stopped
 	return nil
 }
 
-func (p *Pool) refuseAll() {
+func (p *Pool) rejectAll() {
 	p.shut.Store(true)
 	for _, l := range p.lanes {
 		l.close()
@@ -296,25 +311,12 @@ func (p *Pool) wake() {
 	}
 }
 
-// watchWaiting makes the worker look after attempts that wait for a stream.
-func (p *Pool) watchWaiting() {
-	if !p.watching.Load() && p.watching.CompareAndSwap(false, true) {
+// watchStreams makes the worker look for abandoned streams, while any runs.
+func (p *Pool) watchStreams() {
+	if !p.reclaiming.Load() && p.reclaiming.CompareAndSwap(false, true) {
 		p.wake()
 	}
 }
-
-// processStart is real: packages are initialised outside of every bubble.
-var processStart = time.Now()
-
-// inBubble reports whether time is testing/synctest's, which begins in 2000.
-func inBubble() bool {
-	return time.Now().Round(0).Before(processStart.Round(0).AddDate(-1, 0, 0))
-}
-
-// reclaims reports whether abandoned streams are looked after. When garbage is
-// collected is nothing that fake time could make a test wait for, so in a bubble
-// they are left alone.
-func (p *Pool) reclaims() bool { return p.cfg.Abandoned == Reclaim && !p.bubbled }
 
 // abandon notes a stream that was collected. Safe on any goroutine, also
 // outside of the bubble that the pool lives in.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // start returns a server and a pool on it, both stopped when the test ends.
@@ -16,7 +17,9 @@ import (
 func start(t *testing.T, b connpooltest.Behavior, change func(*connpool.Config)) (*connpooltest.Server, *connpool.Pool) {
 	t.Helper()
 	server := connpooltest.NewServer(b)
-	cfg := connpool.Config{DialOptions: server.DialOptions()}
+	cfg := connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(), Abandoned: connpool.Leave,
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -70,7 +73,7 @@ func TestShutdownWaitsForStreams(t *testing.T) {
 
 		err = connpooltest.Call(context.Background(), pool)
 		require.ErrorIs(t, err, connpool.ErrClosed)
-		require.ErrorIs(t, err, connpool.ErrRefused)
+		require.ErrorIs(t, err, connpool.ErrRejected)
 		_, err = connpooltest.OpenServerStream(context.Background(), pool)
 		require.ErrorIs(t, err, connpool.ErrClosed)
 	})

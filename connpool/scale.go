@@ -3,112 +3,22 @@ package connpool
 import (
 	"math"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// learnState is what the worker knows of a slot's stream limit.
-type learnState struct {
-	limit   atomic.Int32 // the server's own; 0 = not reached yet
-	forget  atomic.Bool  // set by the watcher: the next transport may go elsewhere
-	last    wireCount
-	stuck   int       // looks in a row without progress
-	probeAt time.Time // when the limit may be tried once more
-}
-
-// assumed is what a slot is thought to carry.
-func (s *slot) assumed() int {
-	if n := int(s.learn.limit.Load()); n > 0 {
-		return n
-	}
-	if n := int(s.lane.pool.hint.Load()); n > 0 {
-		return n
-	}
-	return s.assumption
-}
-
-// lookAfterWaiting learns limits. An attempt waits a moment in each call, so a
-// limit is believed only after two looks without any progress on a ready
-// transport; what was stuck behind it is taken back and goes elsewhere.
-func (p *Pool) lookAfterWaiting(now time.Time, soonest func(time.Time)) {
-	if !p.watching.Load() {
-		return
-	}
-	if now.Before(p.lookAt) {
-		soonest(p.lookAt)
-		return
-	}
-	p.lookAt = now.Add(waitingCheck)
-	waiting := false
-	p.watching.Store(false) // an attempt that begins from here on sets it again
-	for _, s := range p.slots {
-		waiting = p.look(s, now) || waiting
-	}
-	if waiting {
-		p.watching.Store(true)
-		soonest(p.lookAt)
-	}
-}
-
-func (p *Pool) look(s *slot, now time.Time) (waiting bool) {
-	l := &s.learn
-	if l.forget.Swap(false) {
-		l.limit.Store(0)
-		p.hint.Store(0)
-		s.assumption = AssumedStreamLimit
-		s.setLimit(s.assumption)
-	}
-	c, last := s.wire.count(), l.last
-	l.last = c
-	if learned := int(l.limit.Load()); learned > 0 && c.onWire > learned { // it was raised
-		l.limit.Store(0)
-		p.hint.Store(0)
-		s.assumption = max(AssumedStreamLimit, 2*c.onWire)
-		s.setLimit(s.assumption)
-	}
-	if c.waiting == 0 {
-		l.stuck = 0
-		return false
-	}
-	if s.cc.GetState() != connectivity.Ready || c.onWire == 0 ||
-		last.waiting == 0 || c.progress != last.progress || c.transport != last.transport {
-		l.stuck = 0
-		return true
-	}
-	if l.stuck++; l.stuck < 2 {
-		return true
-	}
-	if old := l.limit.Swap(int32(c.onWire)); int(old) != c.onWire {
-		p.cfg.Logger.Info("server's stream limit learned", "endpoint", p.target, "id", s.id, "limit", c.onWire)
-	}
-	p.hint.Store(int32(c.onWire))
-	l.probeAt = now.Add(probeInterval)
-	s.setLimit(c.onWire)
-	p.takeBack(s)
-	return true
-}
-
-// takeBack sends elsewhere what waits on a slot and has sent nothing.
-func (p *Pool) takeBack(s *slot) {
-	var calls []*call
-	s.each(func(c *call) bool {
-		calls = append(calls, c)
-		return true
-	})
-	for _, c := range calls {
-		if c.takeBack() {
-			p.counters.moved.Add(1)
-		}
+// takeBack sends to other connections what waits on a lost one and has sent nothing.
+func (s *slot) takeBack() {
+	for _, c := range s.runningCalls() {
+		c.takeBack()
 	}
 }
 
 // grow opens a connection where one is due: to the minimum, beyond the target
-// utilisation, for those who wait, or to replace one.
+// utilization, for calls that wait, or to replace one.
 func (p *Pool) grow(now time.Time, soonest func(time.Time)) {
-	for _, l := range p.lanes { // who has nothing comes before who wants more
+	for _, l := range p.lanes { // a lane without any comes before one that grows
 		if l.waiting.Load() > 0 && !l.reachable() {
 			p.growLane(l, now, soonest)
 		}
@@ -119,8 +29,9 @@ func (p *Pool) grow(now time.Time, soonest func(time.Time)) {
 	p.forgetFailure(now, soonest)
 }
 
-// forgetFailure is for the dial that failed, and that nobody wants any more: it
-// must not be why calls are refused when a connection is lost much later.
+// forgetFailure is for a dial that failed and that no lane needs any more: it
+// must not be why calls are rejected when a connection is lost much later. A
+// server that says that it is not serving is asked on, so that failure stays.
 func (p *Pool) forgetFailure(now time.Time, soonest func(time.Time)) {
 	switch {
 	case p.failures == 0 || p.dialing != nil:
@@ -128,7 +39,9 @@ func (p *Pool) forgetFailure(now time.Time, soonest func(time.Time)) {
 		soonest(p.retry.next)
 	default:
 		for _, l := range p.lanes {
-			l.failure.Store(nil)
+			if !l.ejected() {
+				l.failure.Store(nil)
+			}
 		}
 	}
 }
@@ -153,21 +66,23 @@ func (l *lane) census() (c census) {
 
 func (p *Pool) growLane(l *lane, now time.Time, soonest func(time.Time)) {
 	c, waiting := l.census(), l.waiting.Load() > 0
-	reason := ScaleReason("")
+	reason, due := openReason(0), true
 	switch {
 	case c.active < l.min:
-		reason = UpMinimum
+		reason = openMinimum
 	case waiting && (c.healthy == 0 || c.running >= c.capacity):
-		reason = UpWaiting
-	case c.capacity > 0 && float64(c.running) >= p.cfg.TargetUtilization*float64(c.capacity):
-		reason = UpLoad
+		reason = openWaiting
+	case c.capacity > 0 && float64(c.running) >= targetUtilization*float64(c.capacity):
+		reason = openLoad
+	default:
+		due = false
 	}
-	l.setHigh(c, reason != "")
-	if reason != "" && c.active >= l.max {
-		p.full(l, c, now, soonest)
-		reason = ""
+	l.setHigh(c, due)
+	if due && c.active >= l.max {
+		p.full(l, c)
+		due = false
 	}
-	if reason != "" && c.active > 0 && p.undrain(l) {
+	if due && c.active > 0 && p.undrain(l) {
 		p.wake() // look again: one may not be enough
 		return
 	}
@@ -175,11 +90,11 @@ func (p *Pool) growLane(l *lane, now time.Time, soonest func(time.Time)) {
 		return
 	}
 	d := dialing{lane: l, reason: reason}
-	if reason == "" {
+	if !due {
 		if d.replace = p.due(l, now, soonest); d.replace == nil {
 			return
 		}
-		d.reason = UpReplace
+		d.reason = openReplace
 	}
 	if now.Before(p.retry.next) {
 		soonest(p.retry.next)
@@ -193,8 +108,8 @@ func (p *Pool) growLane(l *lane, now time.Time, soonest func(time.Time)) {
 
 // setHigh says at which load the lane's slots wake the worker. If the lane is to
 // take slack more calls before it is due, one of its n slots with room takes at
-// least slack/n of them. A lane that is due already wakes nobody: a dial's end
-// or a timer does.
+// least slack/n of them. A lane that is due already does not wake it: the end of
+// a dial or a timer does.
 func (l *lane) setHigh(c census, due bool) {
 	slots := *l.slots.Load()
 	room := 0
@@ -203,7 +118,7 @@ func (l *lane) setHigh(c census, due bool) {
 			room++
 		}
 	}
-	slack := int(math.Ceil(l.pool.cfg.TargetUtilization*float64(c.capacity))) - c.running
+	slack := int(math.Ceil(targetUtilization*float64(c.capacity))) - c.running
 	for _, s := range slots {
 		if due {
 			s.high.Store(math.MaxUint32)
@@ -213,33 +128,22 @@ func (l *lane) setHigh(c census, due bool) {
 	}
 }
 
-// full does what is left when a lane is at its maximum and full: limits that are
-// only assumed are raised, learned ones tried once more now and then. A call
-// that gets stuck on the attempt is taken back.
-func (p *Pool) full(l *lane, c census, now time.Time, soonest func(time.Time)) {
+// full is for a lane that is at its maximum and full. Connections of a server
+// without a limit carry more; a limit that the server announced is kept.
+func (p *Pool) full(l *lane, c census) {
 	if c.running < c.capacity || c.healthy == 0 {
 		return
 	}
 	if !l.pinned {
 		l.pinned = true
-		p.cfg.Logger.Warn("pool is full", "endpoint", p.target, "lane", l.name, "connections", c.active, "streams", c.running)
+		p.cfg.Logger.Warn("pool is full",
+			"endpoint", p.target, "lane", l.name, "connections", c.active, "streams", c.running)
 	}
 	for _, s := range *l.slots.Load() {
-		if s.has(flagMask) || p.cfg.MaxStreamsPerConnection > 0 && int(s.limit.Load()) >= p.cfg.MaxStreamsPerConnection {
-			continue
-		}
-		switch learned := int(s.learn.limit.Load()); {
-		case learned == 0 && s.running() >= int(s.limit.Load()) && p.hint.Load() > 0:
-			s.setLimit(int(s.limit.Load()) + 1) // what another showed holds here too, or not
-		case learned == 0 && s.running() >= int(s.limit.Load()):
-			s.assumption = 2 * int(s.limit.Load())
-			s.setLimit(s.assumption)
-		case learned > 0 && !now.Before(s.learn.probeAt):
-			s.learn.probeAt = now.Add(probeInterval)
-			s.setLimit(learned + 1)
-			soonest(now.Add(probeInterval))
-		case learned > 0:
-			soonest(s.learn.probeAt)
+		most := p.cfg.MaxStreamsPerConnection
+		capped := most > 0 && int(s.limit.Load()) >= most
+		if !s.has(flagMask) && !capped && s.running() >= int(s.limit.Load()) && s.wire.announced.Load() == 0 {
+			s.wire.raise()
 		}
 	}
 }
@@ -247,10 +151,10 @@ func (p *Pool) full(l *lane, c census, now time.Time, soonest func(time.Time)) {
 // undrain takes back a connection that drains for want of load.
 func (p *Pool) undrain(l *lane) bool {
 	for _, s := range p.slots {
-		wanted := s.drainedFor == DownIdle || s.drainedFor == DownLoad
-		if s.lane == l && wanted && !s.has(flagDown|flagEjected) && s.undrain() {
+		unneeded := s.drainedFor == closeIdle || s.drainedFor == closeLoad
+		if s.lane == l && unneeded && !s.has(flagDown|flagEjected) && s.undrain() {
 			s.drainedAt = time.Time{}
-			p.counters.scaled(UpUndrain)
+			p.counters.undrained.Add(1)
 			l.publish()
 			return true
 		}
@@ -300,7 +204,7 @@ func (p *Pool) shrink(now time.Time) {
 		}
 		for i := len(active) - 1; i >= 0 && c.active > l.min; i-- { // the youngest first
 			if s := active[i]; now.Sub(s.idleSince) >= p.cfg.IdleTimeout && !s.has(flagDown) {
-				p.drain(s, DownIdle, now)
+				p.drain(s, closeIdle, now)
 				c.active--
 			}
 		}
@@ -319,7 +223,7 @@ func (p *Pool) shrinkLow(l *lane, now time.Time) {
 		}
 	}
 	low := least != nil && c.active > l.min && c.active > 1 &&
-		float64(c.running) <= 0.75*p.cfg.TargetUtilization*float64(c.capacity-int(least.limit.Load()))
+		float64(c.running) <= 0.75*targetUtilization*float64(c.capacity-int(least.limit.Load()))
 	switch {
 	case !low:
 		l.lowSince = time.Time{}
@@ -327,13 +231,13 @@ func (p *Pool) shrinkLow(l *lane, now time.Time) {
 		l.lowSince = now
 	case now.Sub(l.lowSince) >= p.cfg.IdleTimeout:
 		l.lowSince = now
-		p.drain(least, DownLoad, now)
+		p.drain(least, closeLoad, now)
 	}
 }
 
 // reclaim ends the streams that cleanups noted.
 func (p *Pool) reclaim(now time.Time, soonest func(time.Time)) {
-	if !p.reclaims() {
+	if p.cfg.Abandoned != Reclaim {
 		return
 	}
 	p.noteMu.Lock()
@@ -347,7 +251,8 @@ func (p *Pool) reclaim(now time.Time, soonest func(time.Time)) {
 		p.counters.abandoned.Add(1)
 		if !p.noted {
 			p.noted = true
-			p.cfg.Logger.Warn("a stream was dropped without an end: read it to io.EOF, or cancel its context; said once", "endpoint", p.target)
+			p.cfg.Logger.Warn("a stream was dropped without an end: read it to io.EOF, or cancel its context; logged once",
+				"endpoint", p.target)
 		}
 		if c.desc.ClientStreams && c.closeSent.Load() {
 			p.wg.Go(func() { c.readOut() })
@@ -355,8 +260,10 @@ func (p *Pool) reclaim(now time.Time, soonest func(time.Time)) {
 			c.cancel(errAbandoned)
 		}
 	}
+	p.reclaiming.Store(false) // a stream that is counted from here on sets it again
 	for _, s := range p.slots {
 		if s.running() > 0 {
+			p.reclaiming.Store(true)
 			soonest(now.Add(abandonedCheck))
 			return
 		}

@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"container/list"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -9,8 +10,15 @@ import (
 	"google.golang.org/grpc"
 )
 
-// A slot's word holds its state, its running calls and its uses, so that
-// "may I take it" and "is it the last one out" are one compare-and-swap each.
+// A slot's word holds its state, its running calls and its uses.
+//
+// They share one word because each decision needs both: a call may enter only if
+// no flag is set at the moment at which it is counted, and the last call to leave
+// a draining connection closes it only if none entered in that moment. With a
+// flag beside a counter there is always an order of steps in which a call enters
+// a connection that is being closed, and fails with "client connection is
+// closing". Every change is one compare-and-swap, and the undo of an entry is an
+// ordinary release, so that it too closes what it leaves empty.
 //
 //	bits  0..19  calls that run
 //	bits 20..23  flags; any of them keeps new calls away
@@ -45,12 +53,12 @@ type slot struct {
 
 	oldest atomic.Int64 // when the first call of the list started; 0 = none
 
-	mu    sync.Mutex // guards the list of calls; not taken by picks, nor by Stats
-	calls call       // sentinel of a ring
+	mu    sync.Mutex // guards calls; neither picks nor Stats take it
+	calls list.List  // of *call, the oldest first
 
 	// What follows belongs to the pool's worker.
 	drainedAt  time.Time // since when it drains
-	drainedFor ScaleReason
+	drainedFor closeReason
 	emptySince time.Time // since when it is closed, but for an attempt that is ending
 	idleSince  time.Time // since when no call ran and none came
 	idleUses   uint64
@@ -58,8 +66,6 @@ type slot struct {
 	closing    bool
 	lost       atomic.Pointer[lostCause] // set by its watcher
 	health     healthState
-	learn      learnState
-	assumption int // limit while the server's own is unknown
 }
 
 type lostCause struct{ err error }
@@ -80,8 +86,7 @@ func (s *slot) tryAcquire() bool {
 	}
 }
 
-// release gives the place back. Whoever takes the last call off a draining slot
-// retires it.
+// release gives the place back. The last call to leave a draining slot retires it.
 func (s *slot) release() {
 	w := s.word.Add(^uint64(0))
 	for w&countMask == 0 && w&(flagDraining|flagClosed) == flagDraining {
@@ -130,55 +135,58 @@ func (s *slot) running() int      { return int(s.word.Load() & countMask) }
 func (s *slot) uses() uint64      { return s.word.Load() >> useShift }
 func (s *slot) has(f uint64) bool { return s.word.Load()&f != 0 }
 
-// state names what the word says.
-func (s *slot) state() State {
+// state names what the word says, as ConnStats.State documents.
+func (s *slot) state() string {
 	switch w := s.word.Load(); {
 	case w&flagClosed != 0:
-		return StateClosed
+		return "closed"
 	case w&flagDraining != 0:
-		return StateDraining
+		return "draining"
 	case w&flagEjected != 0:
-		return StateEjected
+		return "ejected"
 	case w&flagDown != 0:
-		return StateConnecting
+		return "connecting"
 	}
-	return StateReady
+	return "ready"
 }
 
-// setLimit sets what the slot may carry from what is known of its server.
+// setLimit sets how many calls the slot may carry. A server may allow none.
 func (s *slot) setLimit(n int) {
-	cfg := &s.lane.pool.cfg
-	if c := cfg.MaxStreamsPerConnection; c > 0 {
+	if c := s.lane.pool.cfg.MaxStreamsPerConnection; c > 0 {
 		n = min(n, c)
 	}
-	n = min(max(n, 1), maxStreams)
-	old := s.limit.Swap(uint32(n))
-	if n > int(old) && s.lane.waiting.Load() > 0 {
+	n = min(max(n, 0), maxStreams)
+	if old := int(s.limit.Swap(uint32(n))); n == old {
+		return
+	} else if n > old && s.lane.waiting.Load() > 0 {
 		s.lane.grant()
 	}
+	s.lane.pool.wake()
 }
 
 func (s *slot) add(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.prev, c.next = s.calls.prev, &s.calls
-	c.prev.next, c.next.prev = c, c
-	if c.prev == &s.calls {
-		s.oldest.Store(c.started)
-	}
+	c.place = s.calls.PushBack(c)
+	s.noteOldestLocked()
 }
 
 func (s *slot) remove(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.prev == &s.calls {
-		s.oldest.Store(c.next.started) // that of the ring's own element is 0
-	}
-	c.prev.next, c.next.prev = c.next, c.prev
-	c.prev, c.next = nil, nil
+	s.calls.Remove(c.place)
+	s.noteOldestLocked()
 }
 
-// longest is how long the call runs that runs longest.
+func (s *slot) noteOldestLocked() {
+	oldest := int64(0)
+	if first := s.calls.Front(); first != nil {
+		oldest = first.Value.(*call).started
+	}
+	s.oldest.Store(oldest)
+}
+
+// longest is the age of the oldest running call.
 func (s *slot) longest(now time.Time) time.Duration {
 	oldest := s.oldest.Load()
 	if oldest == 0 {
@@ -187,10 +195,13 @@ func (s *slot) longest(now time.Time) time.Duration {
 	return max(0, now.Sub(s.created)-time.Duration(oldest-1))
 }
 
-// each visits the running calls, oldest first, until visit returns false.
-func (s *slot) each(visit func(*call) bool) {
+// runningCalls are those of the list, the oldest first.
+func (s *slot) runningCalls() []*call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := s.calls.next; c != &s.calls && visit(c); c = c.next {
+	calls := make([]*call, 0, s.calls.Len())
+	for e := s.calls.Front(); e != nil; e = e.Next() {
+		calls = append(calls, e.Value.(*call))
 	}
+	return calls
 }

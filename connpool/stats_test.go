@@ -21,7 +21,6 @@ func TestStatsWaitForNoCall(t *testing.T) {
 		p.cfg.Breaker.Failures = 1
 		p.breaker = newBreaker(p.cfg.Breaker, p.cfg.Logger)
 		p.lanes, p.slots, s.created = []*lane{l}, []*slot{s}, time.Now()
-		s.calls.prev, s.calls.next = &s.calls, &s.calls
 		m.pools["unused"] = p
 		m.listLocked()
 
@@ -49,19 +48,19 @@ func TestStatsWaitForNoCall(t *testing.T) {
 		require.Equal(t, 2*time.Second, read().OldestStream)
 		s.remove(first)
 		require.Equal(t, time.Second, read().OldestStream)
-		s.remove(s.calls.next)
+		s.remove(s.calls.Front().Value.(*call))
 		require.Zero(t, read().OldestStream)
 
-		require.Equal(t, BreakerClosed, read().Breaker)
+		require.Equal(t, "closed", read().Breaker)
 		p.breaker.done(status.Error(codes.Unavailable, "gone"), false)
-		require.Equal(t, BreakerOpened, read().Breaker)
+		require.Equal(t, "open", read().Breaker)
 		time.Sleep(p.cfg.Breaker.OpenFor)
-		require.Equal(t, BreakerHalfOpen, read().Breaker)
+		require.Equal(t, "half_open", read().Breaker)
 	})
 }
 
 // TestUsesOfAClosedConnectionCountOnce: also between its end and the worker's
-// next look. A counter that falls afterwards has begun anew to who reads it.
+// next look. A counter that falls looks to its reader as if it had begun anew.
 func TestUsesOfAClosedConnectionCountOnce(t *testing.T) {
 	l := idlePool(RoundRobin, 2, 10)
 	p := l.pool

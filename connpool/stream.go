@@ -26,7 +26,7 @@ func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption
 			c.end(err)
 		}
 	}()
-	opts = append(c.watchToken(opts[:len(opts):len(opts)]), grpc.OnFinish(c.onFinish))
+	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(c.onFinish))
 	c.inside.Store(true)
 	inner, err := c.slot.cc.NewStream(c, desc, method, opts...)
 	c.inside.Store(false)
@@ -36,10 +36,11 @@ func (c *call) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption
 	opened = true
 	c.inner = inner
 	s := &stream{inner: inner, call: c}
-	if c.slot.lane.pool.reclaims() {
-		// The cleanup runs on a goroutine of the runtime's, so it only leaves a
-		// note: the pool's worker reads it. Waking that here would touch a
-		// channel that may belong to a test's bubble.
+	if c.slot.lane.pool.cfg.Abandoned == Reclaim {
+		// The cleanup runs on a goroutine of the runtime, so it only leaves a
+		// note, which the pool's worker reads. Waking the worker here would touch
+		// a channel that may belong to a test's bubble.
+		c.slot.lane.pool.watchStreams()
 		runtime.AddCleanup(s, func(c *call) { c.slot.lane.pool.abandon(c) }, c)
 	}
 	return s, nil

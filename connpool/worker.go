@@ -10,15 +10,14 @@ import (
 
 // How often the worker looks while there is something to look after.
 const (
-	waitingCheck   = 25 * time.Millisecond // attempts that wait for a stream
-	abandonedCheck = time.Second           // running streams that may be abandoned
-	probeInterval  = 30 * time.Second      // a learned limit is tried once more
-	endGrace       = time.Minute           // an attempt whose call is over has not ended
+	abandonedCheck = time.Second // running streams that may be abandoned
+	endGrace       = time.Minute // an attempt whose call is over has not ended
 )
 
 // A worker is the one goroutine that opens, drains and closes a pool's
-// connections. It never blocks on the network: what does runs beside it, and
-// wakes it. Its fields are its own.
+// connections, so that no two decisions about the size of a pool race. It never
+// blocks on the network: dials, checks and closes run beside it, and wake it. Its
+// fields are its own.
 type worker struct {
 	wg       sync.WaitGroup // all that it started
 	dialing  *dialing
@@ -28,17 +27,18 @@ type worker struct {
 	shutting bool
 	noted    bool // abandoned streams were logged
 	maintain time.Time
-	lookAt   time.Time // when waiting attempts are looked at next
 }
 
 func newWorker(p *Pool) *worker {
-	return &worker{dialed: make(chan dialResult, 1), checked: make(chan healthResult), maintain: time.Now().Add(p.maintenance())}
+	return &worker{
+		dialed: make(chan dialResult, 1), checked: make(chan healthResult), maintain: time.Now().Add(p.maintenance()),
+	}
 }
 
 // maintenance is how often sizes are reviewed downward.
 func (p *Pool) maintenance() time.Duration {
 	if p.cfg.IdleTimeout < 0 {
-		return DefaultIdleTimeout / 4
+		return time.Minute
 	}
 	return max(p.cfg.IdleTimeout/4, time.Millisecond)
 }
@@ -85,7 +85,7 @@ func (p *Pool) pass(now time.Time) (next time.Time) {
 	p.reclaim(now, soonest)
 	p.retire(now, soonest)
 	if p.shutting {
-		if len(p.slots) == 0 { // what is being dialed nobody needs: Close ends it
+		if len(p.slots) == 0 { // a dial in flight is not needed: Close ends it
 			select {
 			case <-p.emptied:
 			default:
@@ -94,7 +94,6 @@ func (p *Pool) pass(now time.Time) (next time.Time) {
 		}
 		return next
 	}
-	p.lookAfterWaiting(now, soonest)
 	if !now.Before(p.maintain) {
 		p.shrink(now)
 		p.maintain = now.Add(p.maintenance())
@@ -165,7 +164,6 @@ func (p *Pool) watch(s *slot) {
 			// The server sent GOAWAY, or went. Streams may still run on the old
 			// transport. gRPC reconnects only when asked.
 			s.word.Or(flagDown)
-			s.learn.forget.Store(true)
 			if s.lane.reachable() && !s.pause(jitter(100*time.Millisecond)) {
 				return
 			}
@@ -207,8 +205,8 @@ func (p *Pool) dropLost(now time.Time) {
 		if lost == nil || !s.has(flagDown) || s.has(flagDraining) {
 			continue
 		}
-		p.drain(s, DownLost, now)
-		p.takeBack(s)
+		p.drain(s, closeLost, now)
+		s.takeBack()
 		if !s.lane.reachable() && !p.shutting && !now.Before(p.retry.next) {
 			p.failed(lost.err, now)
 		}
@@ -216,13 +214,13 @@ func (p *Pool) dropLost(now time.Time) {
 }
 
 // drain takes a slot out of its lane.
-func (p *Pool) drain(s *slot, reason ScaleReason, now time.Time) {
+func (p *Pool) drain(s *slot, reason closeReason, now time.Time) {
 	if !s.drain() {
 		return
 	}
-	p.counters.drains.Add(1)
-	p.counters.scaled(reason)
-	p.cfg.Logger.Info("connection drains", "endpoint", p.target, "lane", s.lane.name, "id", s.id, "reason", string(reason), "streams", s.running())
+	p.counters.closed[reason].Add(1)
+	p.cfg.Logger.Info("connection drains", "endpoint", p.target,
+		"lane", s.lane.name, "id", s.id, "reason", reason.String(), "streams", s.running())
 	s.drainedAt, s.drainedFor = now, reason
 	s.lane.publish()
 }
@@ -259,7 +257,8 @@ func (p *Pool) retire(now time.Time, soonest func(time.Time)) {
 		}
 		if forced {
 			p.counters.drainsForced.Add(1)
-			p.cfg.Logger.Warn("connection closed at its drain deadline", "endpoint", p.target, "id", s.id, "streams", s.running())
+			p.cfg.Logger.Warn("connection closed at its drain deadline",
+				"endpoint", p.target, "id", s.id, "streams", s.running())
 		}
 		s.closing = true
 		s.cancel()

@@ -309,9 +309,9 @@ func TestWatchPools(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
 	m.WatchPools("sink", pools{{
 		Endpoint: "dns:///ttp:8816", TotalConnections: 3, HealthyConnections: 2, IdleConnections: 1, MaxConnections: 10, Waiting: 4,
-		Waits: 3, WaitTime: time.Second, WaitBuckets: [connpool.WaitBucketCount]uint64{2: 3},
-		Dials: 7, DialFailures: 2, TotalUseCount: 9, Saturated: 1, Ejections: 2,
-		ScaleEvents: map[connpool.ScaleReason]uint64{connpool.DownLost: 3, connpool.UpLoad: 1},
+		Waits: 3, WaitTime: time.Second, WaitBuckets: [11]uint64{2: 3},
+		Opened: map[string]uint64{"minimum": 4, "load": 1}, Closed: map[string]uint64{"lost": 3},
+		DialFailures: 2, TotalUseCount: 9, Rejected: map[connpool.Reason]uint64{connpool.ReasonSaturated: 1}, Ejections: 2,
 	}})
 	s := m.Snapshot()
 	require.Equal(t, "ttp:8816", s.Pools[0].Endpoint)

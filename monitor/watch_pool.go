@@ -3,7 +3,6 @@ package monitor
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/withobsrvr/sluice/connpool"
 )
@@ -45,15 +44,15 @@ func (d *Draft) addPool(serviceID string, s connpool.Stats) {
 	p.Waits += s.Waits
 	p.WaitTime += s.WaitTime
 	p.Wait.add(&Histogram{Bounds: durationBounds[:], Counts: s.WaitBuckets[:], Sum: s.WaitTime.Seconds()})
-	p.Opened += s.Dials - min(s.Dials, s.DialFailures)
+	for _, n := range s.Opened {
+		p.Opened += n
+	}
 	p.AddAcquires("ok", uint64(max(0, s.TotalUseCount)))
-	p.AddAcquires("saturated", s.Saturated)
-	p.AddAcquires("unreachable", s.Unreachable)
-	p.AddAcquires("breaker_open", s.BreakerOpen)
-	for _, reason := range slices.Sorted(maps.Keys(s.ScaleEvents)) {
-		if name, ok := strings.CutPrefix(string(reason), "down_"); ok {
-			p.AddClosed(name, s.ScaleEvents[reason])
-		}
+	for _, reason := range slices.Sorted(maps.Keys(s.Rejected)) {
+		p.AddAcquires(reason.String(), s.Rejected[reason])
+	}
+	for _, reason := range slices.Sorted(maps.Keys(s.Closed)) {
+		p.AddClosed(reason, s.Closed[reason])
 	}
 
 	v := d.Service(serviceID)
@@ -62,5 +61,5 @@ func (d *Draft) addPool(serviceID string, s connpool.Stats) {
 	// A connection that its health check took out, and one whose server was
 	// lost, come back as new ones.
 	d.Reconnections(serviceID, "health_check", s.Ejections)
-	d.Reconnections(serviceID, "unreachable", s.ScaleEvents[connpool.DownLost])
+	d.Reconnections(serviceID, "unreachable", s.Closed["lost"])
 }

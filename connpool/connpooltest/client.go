@@ -14,7 +14,9 @@ func Call(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOpt
 }
 
 // OpenServerStream opens a ServerStream and sends its one request.
-func OpenServerStream(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func OpenServerStream(
+	ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	s, err := cc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, ServerStream, opts...)
 	if err != nil {
 		return nil, err
@@ -26,7 +28,9 @@ func OpenServerStream(ctx context.Context, cc grpc.ClientConnInterface, opts ...
 }
 
 // OpenClientStream opens a ClientStream.
-func OpenClientStream(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func OpenClientStream(
+	ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	return cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, ClientStream, opts...)
 }
 

@@ -6,13 +6,14 @@ import (
 
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // A pool against a server that allows one stream a connection: both streams run.
 func Example() {
 	server := connpooltest.NewServer(connpooltest.Behavior{MaxStreams: 1})
 	defer server.Stop()
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{DialOptions: server.DialOptions()})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 )
 
@@ -29,7 +28,7 @@ func NewResolver() *Resolver {
 // Target is the resolver's name, for clients that have its DialOptions.
 func (*Resolver) Target() string { return "sluicetest:///backends" }
 
-// Set makes the name mean these servers, from now on and for everybody who
+// Set makes the name mean these servers, from now on and for every client that
 // resolved it before.
 func (r *Resolver) Set(servers ...*Server) {
 	r.mu.Lock()
@@ -53,11 +52,9 @@ func (r *Resolver) Set(servers ...*Server) {
 	}
 }
 
-// DialOptions connect through this resolver, without transport security.
+// DialOptions connect through this resolver. Transport security is the caller's.
 func (r *Resolver) DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithResolvers(r), grpc.WithContextDialer(r.dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
-	}
+	return []grpc.DialOption{grpc.WithResolvers(r), grpc.WithContextDialer(r.dial)}
 }
 
 func (r *Resolver) stateLocked() (st resolver.State) {
@@ -81,7 +78,9 @@ func (r *Resolver) dial(ctx context.Context, address string) (net.Conn, error) {
 func (*Resolver) Scheme() string { return "sluicetest" }
 
 // Build serves one client connection.
-func (r *Resolver) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (r *Resolver) Build(
+	_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions,
+) (resolver.Resolver, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[cc] = struct{}{}

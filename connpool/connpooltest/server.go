@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -97,7 +96,8 @@ func (s *Server) Start(b Behavior) {
 		if grace == 0 {
 			grace = time.Hour
 		}
-		opts = append(opts[:len(opts):len(opts)], grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: b.MaxAge, MaxConnectionAgeGrace: grace}))
+		age := keepalive.ServerParameters{MaxConnectionAge: b.MaxAge, MaxConnectionAgeGrace: grace}
+		opts = append(opts[:len(opts):len(opts)], grpc.KeepaliveParams(age))
 	}
 	s.grpc = grpc.NewServer(opts...)
 	s.grpc.RegisterService(&grpc.ServiceDesc{
@@ -209,9 +209,10 @@ func (s *Server) Dial(ctx context.Context, _ string) (net.Conn, error) {
 }
 
 // DialOptions connect a client or a pool to this server, whatever its target's
-// address; use [Target] with them.
+// address; use [Target] with them. Transport security is the caller's:
+// insecure.NewCredentials(), unless the Behavior has some.
 func (s *Server) DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithContextDialer(s.Dial), grpc.WithTransportCredentials(insecure.NewCredentials())}
+	return []grpc.DialOption{grpc.WithContextDialer(s.Dial)}
 }
 
 // Target is a name that needs no resolving.
@@ -253,7 +254,9 @@ func (s *Server) snapshot() (Behavior, chan struct{}) {
 	return s.behavior, s.release
 }
 
-func (s *Server) unaryHandler(_ any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor) (any, error) {
+func (s *Server) unaryHandler(
+	_ any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor,
+) (any, error) {
 	in := new(healthpb.HealthCheckRequest)
 	if err := decode(in); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
@@ -19,7 +20,7 @@ func TestServerMisbehaves(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := connpooltest.NewServer(b)
 			defer s.Stop()
-			cc, err := grpc.NewClient(connpooltest.Target, s.DialOptions()...)
+			cc, err := grpc.NewClient(connpooltest.Target, append(s.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 			require.NoError(t, err)
 			defer cc.Close()
 			run(t, s, cc)

@@ -30,10 +30,11 @@ func (c *Component) openPools() error {
 	manager, err := connpool.NewManager(connpool.Config{
 		MaxConnections: c.Pool.Max, MinConnections: c.Pool.Min, IdleTimeout: c.Pool.IdleTimeout, HealthCheckInterval: c.Pool.HealthCheckInterval,
 		Picker: picker, Credentials: insecure.NewCredentials(),
-		// Windows of a fixed size: see newServer.
-		StreamWindow: windowBytes, ConnWindow: 4 * windowBytes,
-		DialOptions: append(client.DialOptions(), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes))),
-		Logger:      c.Log,
+		DialOptions: append(client.DialOptions(),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
+			// Windows of a fixed size: see newServer.
+			grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(4*windowBytes)),
+		Logger: c.Log,
 	})
 	if err != nil {
 		return err

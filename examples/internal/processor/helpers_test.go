@@ -37,7 +37,6 @@ func listen(t testing.TB, srv flight.FlightServer) []grpc.DialOption {
 		<-done
 	})
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 	}
 }
@@ -45,7 +44,8 @@ func listen(t testing.TB, srv flight.FlightServer) []grpc.DialOption {
 // serve serves srv as listen does and returns a connection to it.
 func serve(t testing.TB, srv flight.FlightServer) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///buffer", listen(t, srv)...)
+	insecurely := grpc.WithTransportCredentials(insecure.NewCredentials())
+	conn, err := grpc.NewClient("passthrough:///buffer", append(listen(t, srv), insecurely)...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	return conn

@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
@@ -23,7 +24,9 @@ func TestTheSourceIsReadThroughAPool(t *testing.T) {
 		sample := ledgerstest.Sample(t, 100)
 		from, err := source.New(sample, source.Config{})
 		require.NoError(t, err)
-		pool, err := connpool.New("passthrough:///source", connpool.Config{DialOptions: listen(t, from)})
+		pool, err := connpool.New("passthrough:///source", connpool.Config{
+			Credentials: insecure.NewCredentials(), DialOptions: listen(t, from), Abandoned: connpool.Leave,
+		})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, pool.Close()) })
 		srv, err := processor.New(processor.Config{Source: pool.Shared(), Stage: stage(t, flowcontrol.Cost{Messages: 2})})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/withobsrvr/sluice/connpool"
+	"google.golang.org/grpc"
 )
 
 type kind struct {
@@ -326,7 +327,9 @@ func windows(e env) error {
 	e.head(fmt.Sprintf("Client memory of %d DoGets of 1 MiB messages that nobody reads any more, after each had read 32 messages:", n), "windows", "memory")
 	for _, k := range []kind{
 		{"grown by gRPC (default)", pooled(nil)},
-		{"static, 256 KiB a stream, 1 MiB a connection", pooled(func(c *connpool.Config) { c.StreamWindow, c.ConnWindow = 256<<10, 1<<20 })},
+		{"static, 256 KiB a stream, 1 MiB a connection", pooled(func(c *connpool.Config) {
+			c.DialOptions = []grpc.DialOption{grpc.WithStaticStreamWindowSize(256 << 10), grpc.WithStaticConnWindowSize(1 << 20)}
+		})},
 	} {
 		cc, err := k.open(e.free)
 		if err != nil {
@@ -388,6 +391,10 @@ func races(e env) error {
 	wg.Wait()
 	st := cc.(*connpool.Pool).Stats()
 	e.head("Calls while every connection is replaced after 10 ms, without retries:", "calls", "connections opened", "failed calls")
-	e.row(n, st.Dials, failed.Load())
+	opened := uint64(0)
+	for _, of := range st.Opened {
+		opened += of
+	}
+	e.row(n, opened, failed.Load())
 	return nil
 }
