@@ -77,6 +77,7 @@ func Sink(ctx context.Context, p component.Process) error {
 	if err != nil {
 		return err
 	}
+	defer s.Close()
 	if cfg.delayFile != "" {
 		c.Go(func(ctx context.Context) { delay.Follow(ctx, cfg.delayFile, 100*time.Millisecond, c.Log) })
 	}

@@ -100,16 +100,33 @@ func parseFileName(name string) (r ledgers.Range, format string, ok bool) {
 	return r, format, fileName(r, format) == name
 }
 
-// A folder is the output of one run. One sink at a time writes to it.
+// A folder is the output of one run. One sink at a time writes to it, which its
+// lock makes sure of.
 type folder struct {
-	dir string
-	cp  Checkpoint // as on disk
+	dir  string
+	cp   Checkpoint // as on disk
+	lock *lock
 }
+
+// close lets other sinks have the folder.
+func (f *folder) close() error { return f.lock.release() }
 
 // openFolder opens the folder of a run, new or to be continued, and removes
 // what a crash left behind: files written aside, and complete files that no
 // checkpoint counts, whose ledgers are asked for again.
-func openFolder(dir, format string, want ledgers.Range) (*folder, error) {
+func openFolder(dir, format string, want ledgers.Range) (_ *folder, err error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.release())
+		}
+	}()
 	aside := filepath.Join(dir, asideName)
 	if err := os.RemoveAll(aside); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
@@ -132,7 +149,7 @@ func openFolder(dir, format string, want ledgers.Range) (*folder, error) {
 	default:
 		cp.Range = want // a longer run goes on where the shorter one ended
 	}
-	f := &folder{dir, cp}
+	f := &folder{dir, cp, lock}
 	files, err := Files(dir)
 	if err != nil {
 		return nil, err
@@ -161,6 +178,9 @@ func (f *folder) create() (*os.File, error) {
 // A crash in between leaves a file that no checkpoint counts; openFolder
 // removes it.
 func (f *folder) commit(file *os.File, r ledgers.Range, cp Checkpoint) error {
+	if err := f.lock.check(); err != nil {
+		return err
+	}
 	info, err := file.Stat()
 	if err != nil {
 		return fmt.Errorf("sink: %w", err)

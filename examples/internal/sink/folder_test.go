@@ -43,6 +43,7 @@ func TestOpenFolderAfterACrash(t *testing.T) {
 	require.NoError(t, os.WriteFile(orphan, nil, 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o644))
 
+	require.NoError(t, f.close())
 	f, err = openFolder(dir, Parquet, want)
 	require.NoError(t, err)
 	require.Equal(t, uint32(20), f.cp.Next)
@@ -65,6 +66,7 @@ func TestOpenFolderRefusesAnotherRun(t *testing.T) {
 	cp := f.cp
 	cp.Next = 50
 	require.NoError(t, f.saveCheckpoint(cp))
+	require.NoError(t, f.close())
 	for want, open := range map[string]func() error{
 		"from ledger 10, not from 11": func() error {
 			_, err := openFolder(dir, Parquet, ledgers.Range{First: 11, Last: 99})
@@ -84,6 +86,7 @@ func TestOpenFolderRefusesAnotherRun(t *testing.T) {
 	f, err = openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 200})
 	require.NoError(t, err, "a run may be made longer")
 	require.Equal(t, uint32(50), f.cp.Next)
+	require.NoError(t, f.close())
 	for _, text := range []string{"", "{}", `{"range":{"First":10,"Last":99},"next":9}`, `{"range":{"First":10,"Last":99},"next":101}`} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, checkpointName), []byte(text), 0o644))
 		_, err := openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99})

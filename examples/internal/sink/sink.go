@@ -133,7 +133,8 @@ func (i item) release(o flowcontrol.Outcome) {
 	i.permit.Release(o)
 }
 
-// New opens the folder of the run and takes up what it holds.
+// New locks the folder of the run and takes up what it holds. A folder that
+// another sink has is an error that matches [ErrLocked]. Close the sink.
 func New(cfg Config) (*Sink, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -204,6 +205,10 @@ func (s *Sink) Totals() []Total { return *s.totals.Load() }
 
 // Delay returns the artificial delay, which can be changed at any time.
 func (s *Sink) Delay() *Delay { return s.cfg.Delay }
+
+// Close gives the folder up, for other sinks to take. Call it after Run; it may
+// be called more than once.
+func (s *Sink) Close() error { return s.folder.close() }
 
 // Run reads the range and returns nil when all of it is durable, or when drain
 // was closed and everything that was read in whole ledgers is durable. When

@@ -139,6 +139,7 @@ func run(t *testing.T, cfg sink.Config) (*sink.Sink, error) {
 	t.Helper()
 	s, err := sink.New(cfg)
 	require.NoError(t, err)
+	defer s.Close()
 	return s, s.Run(t.Context(), nil)
 }
 
@@ -297,6 +298,7 @@ func TestSinkShowsItsDelayAsLoad(t *testing.T) {
 	}
 	s, err := sink.New(cfg)
 	require.NoError(t, err)
+	defer s.Close()
 	done := make(chan error, 1)
 	go func() { done <- s.Run(t.Context(), nil) }()
 	go func() {
@@ -332,6 +334,7 @@ func TestSinkDrains(t *testing.T) {
 	cfg.Throttler = gate(t, 1000)
 	s, err := sink.New(cfg)
 	require.NoError(t, err)
+	defer s.Close()
 	done := make(chan error, 1)
 	go func() { done <- s.Run(t.Context(), drain) }()
 	<-reached
@@ -345,6 +348,7 @@ func TestSinkDrains(t *testing.T) {
 	require.Equal(t, st.Next, st.Written, "what was written is durable")
 	requireWhole(t, p, cfg.Dir, st.Next-1)
 	require.Zero(t, cfg.Throttler.InFlight())
+	require.NoError(t, s.Close())
 	p.before = nil
 	cfg.Delay = nil
 	_, err = run(t, cfg)
@@ -369,6 +373,7 @@ func TestSinkStopsAtOnce(t *testing.T) {
 	if next := s.Status().Next; next > first {
 		requireWhole(t, p, cfg.Dir, next-1)
 	}
+	require.NoError(t, s.Close())
 	_, err = run(t, cfg)
 	require.NoError(t, err)
 	requireWhole(t, p, cfg.Dir, first+60)
@@ -389,6 +394,7 @@ func TestFlushIntervalMakesASlowStreamDurable(t *testing.T) {
 	cfg.FlushInterval = 5 * time.Millisecond
 	s, err := sink.New(cfg)
 	require.NoError(t, err)
+	defer s.Close()
 	done := make(chan error, 1)
 	go func() { done <- s.Run(t.Context(), nil) }()
 	for s.Status().Next != first+3 { // durable while the stream hangs
