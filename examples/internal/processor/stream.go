@@ -53,7 +53,9 @@ type pipe struct {
 	work    chan *job
 	readErr error // set before ordered is closed
 
-	extractor *events.Extractor // set before the first job
+	// Set before the first job.
+	extractor *events.Extractor
+	from      events.Origin
 }
 
 // run serves one range and returns when all of its goroutines ended.
@@ -108,7 +110,7 @@ func (p *pipe) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.extractor = events.NewExtractor(passphrase)
+	p.extractor, p.from = events.NewExtractor(passphrase), events.OriginOf(in.Schema())
 
 	asm := assembler{pipe: p, next: uint64(p.r.First)}
 	for {

@@ -13,22 +13,22 @@ import (
 func TestTheSecondSinkOnAFolderIsRejected(t *testing.T) {
 	dir := t.TempDir()
 	want := ledgers.Range{First: 10, Last: 99}
-	f, err := openFolder(dir, Parquet, want)
+	f, err := openFolder(dir, Parquet, want, sample)
 	require.NoError(t, err)
 	unfinished, err := f.create()
 	require.NoError(t, err)
 
-	_, err = openFolder(dir, Parquet, want)
+	_, err = openFolder(dir, Parquet, want, sample)
 	require.ErrorIs(t, err, ErrLocked)
 	var locked *LockedError
 	require.ErrorAs(t, err, &locked)
 	require.Equal(t, os.Getpid(), locked.Holder.PID)
 	require.NotZero(t, locked.Holder.Since)
 	require.ErrorContains(t, err, "on "+locked.Holder.Host)
-	require.FileExists(t, unfinished.Name(), "the second one touched nothing")
+	require.FileExists(t, unfinished.file.Name(), "the second one touched nothing")
 
 	require.NoError(t, f.close())
-	f, err = openFolder(dir, Parquet, want)
+	f, err = openFolder(dir, Parquet, want, sample)
 	require.NoError(t, err, "a lock that was given up is free")
 	require.NoError(t, f.close())
 }
@@ -49,15 +49,11 @@ func TestACommitChecksTheLock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			f, err := openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99})
-			require.NoError(t, err)
-			file, err := f.create()
+			f, err := openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99}, sample)
 			require.NoError(t, err)
 			spoil(t, dir)
-			cp := f.cp
-			cp.Next = 20
-			require.ErrorContains(t, f.commit(file, ledgers.Range{First: 10, Last: 19}, cp), name)
-			cp, err = ReadCheckpoint(dir)
+			require.ErrorContains(t, add(t, f), name)
+			cp, err := ReadCheckpoint(dir)
 			require.NoError(t, err)
 			require.Equal(t, uint32(10), cp.Next)
 			require.NoFileExists(t, filepath.Join(dir, fileName(ledgers.Range{First: 10, Last: 19}, Parquet)))

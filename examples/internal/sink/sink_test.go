@@ -131,7 +131,7 @@ func config(t *testing.T, p *fakeProcessor, last uint32) sink.Config {
 	}
 	return sink.Config{
 		Client: connect(t, p), Range: ledgers.Range{First: first, Last: last}, Dir: filepath.Join(t.TempDir(), "run"),
-		Throttler: gate(t, 16), FlushInterval: time.Hour,
+		Throttler: gate(t, 16),
 	}
 }
 
@@ -182,7 +182,7 @@ func TestSinkWritesEverythingOnce(t *testing.T) {
 			require.Equal(t, int64(200), st.Transactions)
 			require.Equal(t, int64(150), st.Events)
 			require.Equal(t, map[string]int64{"transfer": 75, "fee": 50, "mint": 25}, st.ByType)
-			require.Greater(t, st.Files, 1, "half of the limit makes a file")
+			require.Equal(t, 1, st.Files, "a small run is one file, whatever its stage may hold")
 			require.Equal(t, []sink.Total{
 				{Type: "fee", Asset: "native", Events: 50, Amount: "100"},
 				{Type: "mint", Asset: "native", Events: 25, Amount: "75"},
@@ -191,7 +191,7 @@ func TestSinkWritesEverythingOnce(t *testing.T) {
 			require.Zero(t, cfg.Throttler.InFlight(), "every permit came back")
 			cp, err := sink.ReadCheckpoint(cfg.Dir)
 			require.NoError(t, err)
-			require.Equal(t, st.Files, cp.Files)
+			require.Len(t, cp.Files, st.Files)
 			require.Positive(t, cp.Bytes)
 		})
 	}
@@ -379,7 +379,7 @@ func TestSinkStopsAtOnce(t *testing.T) {
 	requireWhole(t, p, cfg.Dir, first+60)
 }
 
-func TestFlushIntervalMakesASlowStreamDurable(t *testing.T) {
+func TestFileAgeMakesASlowStreamDurable(t *testing.T) {
 	release := make(chan struct{})
 	p := &fakeProcessor{before: func(ctx context.Context, info events.BatchInfo) error {
 		if info.Ledger == first+3 {
@@ -391,7 +391,7 @@ func TestFlushIntervalMakesASlowStreamDurable(t *testing.T) {
 		return nil
 	}}
 	cfg := config(t, p, first+5)
-	cfg.FlushInterval = 5 * time.Millisecond
+	cfg.FileAge = 5 * time.Millisecond
 	s, err := sink.New(cfg)
 	require.NoError(t, err)
 	defer s.Close()
