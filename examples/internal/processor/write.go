@@ -13,8 +13,9 @@ import (
 
 // write sends the jobs' events in the order in which the jobs were read. It
 // returns the first error of any of the stages, in the order of the ledgers.
-func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServer) error {
-	out := &writer{Server: p.Server, builder: events.NewBuilder(p.cfg.Allocator)}
+func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServer, watch *watch) error {
+	defer watch.stop()
+	out := &writer{Server: p.Server, watch: watch, builder: events.NewBuilder(p.cfg.Allocator)}
 	defer out.builder.Release()
 	for j := range p.ordered {
 		if out.flight == nil { // now the origin is known
@@ -43,6 +44,7 @@ func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServe
 // writer cuts events into batches.
 type writer struct {
 	*Server
+	watch   *watch // of the reader
 	builder *events.Builder
 	flight  *flight.Writer
 }
@@ -94,6 +96,8 @@ func (w *writer) flush(info events.BatchInfo) error {
 	size := w.builder.Bytes()
 	rec := w.builder.NewRecordBatch()
 	defer rec.Release()
+	w.watch.start()
+	defer w.watch.stop()
 	if err := w.flight.WriteWithAppMetadata(rec, info.Marshal()); err != nil {
 		return err
 	}
