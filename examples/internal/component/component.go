@@ -173,6 +173,9 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 		return err
 	}
 	c.setStatus(s)
+	if s.Healthy != nil {
+		c.monitor.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
+	}
 	c.ready.Store(true)
 	c.Log.Info("serving", "flight", c.Addresses().Flight, "http", c.Addresses().HTTP)
 	if c.process.Ready != nil {
@@ -218,6 +221,9 @@ type Service struct {
 	EndsWithRun bool
 	// Work is the component's own part of Status.
 	Work func() any
+	// Healthy is why the component does not get on, or nil; it is part of its
+	// readiness. A nil Healthy is always well.
+	Healthy func() error
 	// Figures are what it reports to the control plane beside its load.
 	Figures func() Figures
 }

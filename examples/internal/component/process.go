@@ -50,9 +50,12 @@ func ExitCode(err error) int {
 		return 0
 	}
 	if _, ok := errors.AsType[*UsageError](err); ok {
-		return 2
+		return ExitUsage
 	}
-	return 1
+	if e, ok := errors.AsType[*StatusError](err); ok {
+		return e.Status
+	}
+	return ExitFailed
 }
 
 // Main runs one component as a program of its own and returns its exit status.

@@ -97,6 +97,9 @@ func (l Layout) Split(r ledgers.Range) []ledgers.Range {
 	}
 	size = max(size, (r.Len()+most-1)/most)
 	var parts []ledgers.Range
+	if r.Len() == 0 {
+		return parts
+	}
 	for first := uint64(r.First); first <= uint64(r.Last); first += size {
 		parts = append(parts, ledgers.Range{First: uint32(first), Last: uint32(min(first+size-1, uint64(r.Last)))})
 	}

@@ -25,3 +25,11 @@ func headerSequence(t *testing.T, raw []byte) uint32 {
 	require.NoError(t, err)
 	return seq
 }
+
+// The zero Range is what a caller has that knows no range; it is not ledger 0.
+func TestTheZeroRangeIsEmpty(t *testing.T) {
+	require.Zero(t, ledgers.Range{}.Len())
+	require.False(t, ledgers.Range{Last: 9}.Contains(ledgers.Range{}))
+	require.Error(t, ledgers.CheckBounds(ledgers.Range{}, ledgers.Range{Last: 9}))
+	require.Equal(t, uint64(1), ledgers.Range{First: 7, Last: 7}.Len())
+}

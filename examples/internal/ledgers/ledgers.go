@@ -14,9 +14,10 @@ type Range struct {
 	First, Last uint32
 }
 
-// Len returns how many ledgers are in r; 0 when Last lies before First.
+// Len returns how many ledgers are in r. It is 0 when Last lies before First,
+// and for the zero Range, which is no range: there is no ledger 0.
 func (r Range) Len() uint64 {
-	if r.Last < r.First {
+	if r == (Range{}) || r.Last < r.First {
 		return 0
 	}
 	return uint64(r.Last) - uint64(r.First) + 1

@@ -95,18 +95,28 @@ func (a *assembler) addPart(ctx context.Context, row source.Row, entered time.Ti
 	return a.enqueue(ctx, j)
 }
 
-// acquire waits for room in the stage, however long. The stage sees no deadline:
-// a throttler may refuse early what has one, which is right for a request and
-// wrong for a stream, which would rather be slow than broken.
-func (a *assembler) acquire(ctx context.Context, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
+// acquire waits for room in the stream's share and then in the stage, however
+// long. Neither sees a deadline: a throttler may refuse early what has one,
+// which is right for a request and wrong for a stream, which would rather be
+// slow than broken. A stream that holds its share waits outside of the stage's
+// queue, where it would stand in the way of others.
+func (a *assembler) acquire(ctx context.Context, cost flowcontrol.Cost) (p permit, err error) {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	permit, err := a.stage.Acquire(patient, cost)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if a.share != nil {
+		p.share, err = a.share.Acquire(patient, cost)
 	}
-	return permit, err
+	if err == nil {
+		p.stage, err = a.stage.Acquire(patient, cost)
+	}
+	if err != nil {
+		p.Release(flowcontrol.Ignored)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}
+	return p, err
 }
 
 // check proves that the row is of the ledger that must come next.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
@@ -34,6 +35,16 @@ type Config struct {
 	// limit of its own (no MaxWait): a full stage is no error.
 	Stage *flowcontrol.Throttler
 
+	// StreamShare is the part of the stage that one stream may hold, above 0 and
+	// at most 1: a reader that does not read leaves the rest to the others.
+	// Default 0.25, and at least one batch.
+	StreamShare float64
+
+	// StallTimeout is how long a stream may make no progress: no message taken by
+	// its reader, or none sent by the source. It then ends with UNAVAILABLE and
+	// gives back what it holds. Default 30 s, negative is for ever.
+	StallTimeout time.Duration
+
 	// Workers is how many batches are extracted at the same time, over all
 	// streams. Default: the number of processors, at most 8.
 	Workers int
@@ -61,6 +72,8 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Workers = cmp.Or(c.Workers, min(runtime.GOMAXPROCS(0), 8))
+	c.StreamShare = cmp.Or(c.StreamShare, 0.25)
+	c.StallTimeout = cmp.Or(c.StallTimeout, 30*time.Second)
 	c.QueueBatches = cmp.Or(c.QueueBatches, 64)
 	c.BatchRows = cmp.Or(c.BatchRows, 4096)
 	c.BatchBytes = cmp.Or(c.BatchBytes, 1<<20)
@@ -78,6 +91,9 @@ func (c Config) validate() error {
 	var errs []error
 	if c.Source == nil {
 		errs = append(errs, errors.New("processor: Source is missing"))
+	}
+	if !(c.StreamShare > 0 && c.StreamShare <= 1) {
+		errs = append(errs, fmt.Errorf("processor: StreamShare is %v, want above 0 and at most 1", c.StreamShare))
 	}
 	positive := func(name string, v, most int64) {
 		if v < 1 || v > most {

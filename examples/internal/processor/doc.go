@@ -12,8 +12,9 @@
 // A batch counts as in flight in the stage's throttler from the moment it was
 // read until its events were taken over by the transport towards the consumer.
 // The queues hold no more than the throttler admits, so a slow consumer first
-// fills the stage, and then HTTP/2 holds back the source. All streams share one
-// throttler: a consumer with several open streams must keep reading all of them.
+// fills its share of the stage (a quarter by default), and then HTTP/2 holds
+// back the source. A stream whose consumer takes nothing, or whose source sends
+// nothing, for 30 s ends with UNAVAILABLE and gives back what it holds.
 //
 // Events come in the order of the ledgers, whatever the number of workers. A
 // batch holds rows of one ledger only, and says so in its metadata
@@ -22,7 +23,8 @@
 // # Concurrency
 //
 // A [Server] is safe for concurrent use. Every goroutine belongs to one DoGet,
-// which returns only after all of its goroutines ended.
+// which returns only after all of its goroutines ended, but for a send that its
+// consumer does not take: that one ends with the stream.
 //
 // # Errors
 //

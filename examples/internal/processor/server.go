@@ -58,11 +58,22 @@ func (s *Server) Stage() *flowcontrol.Throttler { return s.stage }
 
 // Bounds asks the source which ledgers it offers.
 func (s *Server) Bounds(ctx context.Context) (ledgers.Range, error) {
+	bounds, _, err := s.describe(ctx)
+	return bounds, err
+}
+
+// describe asks the source which ledgers it offers, and of what origin.
+func (s *Server) describe(ctx context.Context) (bounds ledgers.Range, from events.Origin, err error) {
 	info, err := s.source.GetFlightInfo(ctx, flights.Descriptor(ledgers.FlightName))
 	if err != nil {
-		return ledgers.Range{}, fmt.Errorf("asking the source for its ledgers: %w", err)
+		return bounds, from, fmt.Errorf("asking the source for its ledgers: %w", err)
 	}
-	return flights.ParseBounds(info)
+	schema, err := flight.DeserializeSchema(info.GetSchema(), s.cfg.Allocator)
+	if err != nil {
+		return bounds, from, fmt.Errorf("the source's schema: %w", err)
+	}
+	bounds, err = flights.ParseBounds(info)
+	return bounds, events.OriginOf(schema), err
 }
 
 // ListFlights lists the one Flight. Criteria, when given, are its name.
@@ -80,7 +91,7 @@ func (s *Server) ListFlights(criteria *flight.Criteria, stream flight.FlightServ
 // GetFlightInfo describes the events of all ledgers of the source (a path) or
 // of a range of them (a command that holds a ticket), in several endpoints.
 func (s *Server) GetFlightInfo(ctx context.Context, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	bounds, err := s.Bounds(ctx)
+	bounds, from, err := s.describe(ctx)
 	if err != nil {
 		return nil, flights.Status(err)
 	}
@@ -88,7 +99,7 @@ func (s *Server) GetFlightInfo(ctx context.Context, desc *flight.FlightDescripto
 	if err != nil {
 		return nil, flights.Status(err)
 	}
-	return flights.Info(events.FlightName, events.Schema, desc, r, s.cfg.Layout), nil
+	return flights.Info(events.FlightName, from.Schema(), desc, r, s.cfg.Layout), nil
 }
 
 // GetSchema returns the schema of the events. It does not ask the source.

@@ -108,7 +108,7 @@ func TestTheTimeOfReadingTravels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		src := ledgerstest.GrownAt(ledgerstest.Sample(t, 3), first+1, 9<<20)
-		p := start(t, src, source.Config{BatchRows: 1}, processor.Config{})
+		p := start(t, src, source.Config{BatchRows: 1}, processor.Config{StallTimeout: -1})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		read, err := open(t, ctx, p.client, first, first+2)
@@ -272,7 +272,7 @@ func TestASlowConsumerFillsTheStageAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := ledgerstest.Sample(t, 400)
 		gate := stage(t, flowcontrol.Cost{Messages: 6, Bytes: 64 << 20})
-		p := start(t, src, source.Config{BatchRows: 1}, processor.Config{Stage: gate, Workers: 2})
+		p := start(t, src, source.Config{BatchRows: 1}, processor.Config{Stage: gate, Workers: 2, StreamShare: 1, StallTimeout: -1})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		read, err := open(t, ctx, p.client, first, first+199)

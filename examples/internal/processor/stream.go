@@ -23,7 +23,7 @@ import (
 type job struct {
 	ledgers []ledgers.Ledger
 	batch   arrow.RecordBatch // that the ledgers' bytes belong to; nil when they are their own
-	permit  flowcontrol.Permit
+	permit  permit
 	read    time.Time
 	entered time.Time // the pipeline, at the source; zero is unknown
 
@@ -49,19 +49,28 @@ func (j *job) finish() {
 type pipe struct {
 	*Server
 	r       ledgers.Range
+	share   *flowcontrol.Throttler // of the stage; nil is all of it
 	ordered chan *job
 	work    chan *job
 	readErr error // set before ordered is closed
 
-	extractor *events.Extractor // set before the first job
+	// Set before the first job.
+	extractor *events.Extractor
+	from      events.Origin
 }
 
 // run serves one range and returns when all of its goroutines ended.
 func (s *Server) run(r ledgers.Range, stream flight.FlightService_DoGetServer) error {
-	ctx, cancel := context.WithCancel(stream.Context())
+	share, err := s.newShare()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
 	p := &pipe{
 		Server:  s,
 		r:       r,
+		share:   share,
 		ordered: make(chan *job, s.cfg.QueueBatches),
 		work:    make(chan *job, s.cfg.QueueBatches),
 	}
@@ -75,8 +84,18 @@ func (s *Server) run(r ledgers.Range, stream flight.FlightService_DoGetServer) e
 		running.Go(func() { p.extract(ctx) })
 	}
 
-	err := p.write(ctx, stream)
-	cancel() // ends the RPC to the source, too
+	// A send that its reader does not take ends only with the stream, after this
+	// handler has returned. Then its goroutine gives back the one job that it has.
+	written := make(chan error, 1)
+	go func() { written <- p.write(ctx, stream, watching(s.cfg.StallTimeout, cancel, errReaderStalled)) }()
+	select {
+	case err = <-written:
+	case <-ctx.Done():
+		if err = stalled(ctx, nil); err == nil {
+			err = <-written
+		}
+	}
+	cancel(nil) // ends the RPC to the source, too
 	for j := range p.ordered {
 		p.drop(j)
 	}
@@ -92,35 +111,41 @@ func (p *pipe) drop(j *job) {
 
 // read turns the source's batches into jobs until the range is complete.
 func (p *pipe) read(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // releasing the reader does not end the RPC
+	outer := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil) // releasing the reader does not end the RPC
+	watch := watching(p.cfg.StallTimeout, cancel, errSourceStalled)
+	watch.start()
+	defer watch.stop()
 	ticket := ledgers.Ticket{Flight: ledgers.FlightName, Range: p.r}
 	get, err := p.source.DoGet(ctx, &flight.Ticket{Ticket: ticket.Marshal()})
 	if err != nil {
-		return fmt.Errorf("asking the source for ledgers %v: %w", p.r, err)
+		return fmt.Errorf("asking the source for ledgers %v: %w", p.r, stalled(ctx, err))
 	}
 	in, err := flight.NewRecordReader(get, ipc.WithAllocator(p.cfg.Allocator))
 	if err != nil {
-		return fmt.Errorf("asking the source for ledgers %v: %w", p.r, err)
+		return fmt.Errorf("asking the source for ledgers %v: %w", p.r, stalled(ctx, err))
 	}
 	defer in.Release()
 	passphrase, err := source.CheckSchema(in.Schema())
 	if err != nil {
 		return err
 	}
-	p.extractor = events.NewExtractor(passphrase)
+	p.extractor, p.from = events.NewExtractor(passphrase), events.OriginOf(in.Schema())
 
 	asm := assembler{pipe: p, next: uint64(p.r.First)}
 	for {
+		watch.start()
 		batch, err := in.Read()
+		watch.stop()
 		if errors.Is(err, io.EOF) {
 			return asm.end()
 		}
 		if err != nil {
 			asm.drop()
-			return fmt.Errorf("reading ledger %d from the source: %w", asm.next, err)
+			return fmt.Errorf("reading ledger %d from the source: %w", asm.next, stalled(ctx, err))
 		}
-		if err := asm.add(ctx, batch, source.ReadTime(in.LatestAppMetadata())); err != nil {
+		if err := asm.add(outer, batch, source.ReadTime(in.LatestAppMetadata())); err != nil {
 			asm.drop()
 			return err
 		}

@@ -13,14 +13,14 @@ import (
 
 // write sends the jobs' events in the order in which the jobs were read. It
 // returns the first error of any of the stages, in the order of the ledgers.
-func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServer) error {
-	out := &writer{
-		Server:  p.Server,
-		builder: events.NewBuilder(p.cfg.Allocator),
-		flight:  flight.NewRecordWriter(stream, ipc.WithSchema(events.Schema), ipc.WithAllocator(p.cfg.Allocator)),
-	}
+func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServer, watch *watch) error {
+	defer watch.stop()
+	out := &writer{Server: p.Server, watch: watch, builder: events.NewBuilder(p.cfg.Allocator)}
 	defer out.builder.Release()
 	for j := range p.ordered {
+		if out.flight == nil { // now the origin is known
+			out.flight = flight.NewRecordWriter(stream, ipc.WithSchema(p.from.Schema()), ipc.WithAllocator(p.cfg.Allocator))
+		}
 		if err := out.job(ctx, j); err != nil {
 			p.drop(j)
 			return err
@@ -33,6 +33,9 @@ func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServe
 	if p.readErr != nil {
 		return p.readErr
 	}
+	if out.flight == nil {
+		return nil // the range was cancelled before its first ledger
+	}
 	// Not deferred: closing writes the schema when nothing was written yet, and
 	// an error must come without any message before it.
 	return out.flight.Close()
@@ -41,6 +44,7 @@ func (p *pipe) write(ctx context.Context, stream flight.FlightService_DoGetServe
 // writer cuts events into batches.
 type writer struct {
 	*Server
+	watch   *watch // of the reader
 	builder *events.Builder
 	flight  *flight.Writer
 }
@@ -92,6 +96,8 @@ func (w *writer) flush(info events.BatchInfo) error {
 	size := w.builder.Bytes()
 	rec := w.builder.NewRecordBatch()
 	defer rec.Release()
+	w.watch.start()
+	defer w.watch.stop()
 	if err := w.flight.WriteWithAppMetadata(rec, info.Marshal()); err != nil {
 		return err
 	}

@@ -51,12 +51,8 @@ func Processor(ctx context.Context, p component.Process) error {
 		return err
 	}
 	defer c.Close()
-	endpoint, id, err := c.Upstream(ctx, "SOURCE_ENDPOINT", cfg.source, component.RoleSource, ledgers.FlightName)
-	if err != nil || endpoint == "" {
-		return err
-	}
-	conn, err := c.Dial(endpoint)
-	if err != nil {
+	conn, id, err := dialUpstream(ctx, c, "SOURCE_ENDPOINT", cfg.source, component.RoleSource, ledgers.FlightName)
+	if err != nil || conn == nil {
 		return err
 	}
 	server, err := processor.New(processor.Config{Source: conn, Stage: c.Stage, Workers: cfg.workers, Logger: c.Log})

@@ -3,6 +3,7 @@ package programs_test
 import (
 	"bytes"
 	"context"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -74,16 +75,21 @@ func TestOpenLedgers(t *testing.T) {
 	require.Equal(t, 2, component.ExitCode(err))
 }
 
-// Asked to end before its upstream is found, a component ends well.
+// Asked to end before its upstream is found, a component ends, and the sink says
+// that nothing was written.
 func TestDrainedBeforeItsUpstreamIsThere(t *testing.T) {
 	drain := make(chan struct{})
 	close(drain)
-	for _, run := range []component.Run{programs.Processor, programs.Sink} {
+	for status, run := range map[int]component.Run{0: programs.Processor, component.ExitIncomplete: programs.Sink} {
+		dir := t.TempDir()
 		p := process(map[string]string{
-			"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "OUT_DIR": t.TempDir(),
+			"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "OUT_DIR": dir,
 		})
 		p.Drain = drain
-		require.NoError(t, run(t.Context(), p))
+		require.Equal(t, status, component.ExitCode(run(t.Context(), p)))
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, left, "no checkpoint of nothing")
 	}
 }
 

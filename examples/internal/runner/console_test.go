@@ -111,7 +111,7 @@ func TestRenderFitsTheTerminal(t *testing.T) {
 
 // The JSON object has exactly the documented keys.
 func TestSummaryKeys(t *testing.T) {
-	cp := sink.Checkpoint{Ledgers: 2, Transactions: 412, Events: 962, ByType: map[string]int64{"fee": 514}, Files: 1, Bytes: 1000}
+	cp := sink.Checkpoint{Ledgers: 2, Transactions: 412, Events: 962, ByType: map[string]int64{"fee": 514}, Files: make([]sink.File, 1), Bytes: 1000}
 	p := picture{decision: component.Decision{Fraction: 1, Activations: 3}, stages: map[component.Role]component.Status{
 		component.RoleSink:   {PeakLoad: 0.91},
 		component.RoleSource: {ThrottledSeconds: 2.5},
@@ -121,13 +121,13 @@ func TestSummaryKeys(t *testing.T) {
 	require.NoError(t, s.writeJSON(&out))
 	require.Equal(t, 1, strings.Count(out.String(), "\n"), "one line")
 	require.JSONEq(t, `{"ledgers":2,"transactions":412,"events":962,"events_by_type":{"fee":514},"files":1,"bytes":1000,
-		"duration_seconds":2,"events_per_second":450,"peak_load":0.91,"activations":3,"throttled_seconds":2.5,"final_fraction":1,"lost":1,"duplicates":5}`, out.String())
+		"duration_seconds":2,"events_per_second":450,"peak_load":0.91,"activations":3,"throttled_seconds":2.5,"final_fraction":1,"lost":1,"duplicates":5,"different":0}`, out.String())
 
 	out.Reset()
 	require.NoError(t, summarize(cp, p, sink.Checkpoint{}, 0, nil).writeJSON(&out))
 	var keys map[string]any
 	require.NoError(t, json.Unmarshal(out.Bytes(), &keys))
-	require.Len(t, keys, 14)
+	require.Len(t, keys, 15)
 	require.Nil(t, keys["lost"])
 
 	out.Reset()

@@ -50,7 +50,11 @@ func findRun(out, resume string) (string, sink.Checkpoint, error) {
 	}
 	cp, err := sink.ReadCheckpoint(dir)
 	if _, statErr := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && statErr == nil {
-		return dir, sink.Checkpoint{}, nil // it was stopped before its sink was up
+		held, err := new(sink.Checkpoint).Unlisted(dir)
+		if err == nil && len(held) > 0 {
+			err = fmt.Errorf("-resume: %s cannot be continued: it holds %d files and no checkpoint", dir, len(held))
+		}
+		return dir, sink.Checkpoint{}, err // otherwise it was stopped before its sink was up
 	}
 	if err != nil {
 		return "", cp, fmt.Errorf("-resume: %s cannot be continued: %w", dir, err)

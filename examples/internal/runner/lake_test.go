@@ -12,6 +12,7 @@ import (
 	"github.com/stellar/go-stellar-sdk/xdr"
 	"github.com/stretchr/testify/require"
 
+	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers/ledgerstest"
 	"github.com/withobsrvr/sluice/examples/internal/programs"
@@ -49,6 +50,28 @@ func TestPipelineOnADataLake(t *testing.T) {
 	tr := start(t, t.TempDir(), programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-ledgers=4")
 	requireTruthOfTwo(t, tr.wait(t), 2)
 	require.Contains(t, tr.output(t), "ledgers 53312000 to 53312003 into", "cut to what was asked for")
+}
+
+// Fewer ledgers than were asked for are said to be, and have a status of their
+// own.
+func TestFewerLedgersThanAskedFor(t *testing.T) {
+	dir, _ := lake(t, 4)
+	out := t.TempDir()
+	tr := start(t, out, programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-ledgers=5000")
+	requireTruthOfTwo(t, tr.ends(t, component.ExitShort), 2)
+	require.Contains(t, tr.output(t), "5000 ledgers were asked for, 4 are there")
+	again := start(t, out, programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-resume", "-ledgers=2")
+	require.ErrorContains(t, <-again.done, "cannot be made shorter")
+}
+
+// A folder of files without a checkpoint is not continued, and not touched.
+func TestAFolderWithoutItsCheckpointIsNotContinued(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "ttp_events-0053312000-0053312063.parquet")
+	require.NoError(t, os.WriteFile(name, []byte("64 ledgers"), 0o644))
+	tr := start(t, t.TempDir(), programs.All(), nil, "-inprocess", "-resume="+dir, "-ledgers=2")
+	require.ErrorContains(t, <-tr.done, "it holds 1 files and no checkpoint")
+	require.FileExists(t, name)
 }
 
 // A ledger that does not decode ends the run and is named. What came before it

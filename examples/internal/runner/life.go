@@ -60,34 +60,24 @@ func (p *pipeline) await(ctx context.Context, role component.Role, drain <-chan 
 	defer cancel()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	ready := p.units[role].Ready()
-	var at component.Addresses
 	why := errors.New("it did not say where it serves")
 	for {
 		select {
-		case a, ok := <-ready:
-			ready = nil
-			if ok { // otherwise it ended, which the next look finds
-				at = a
-				if role == component.RoleSink {
-					p.up = time.Now()
-				}
-				p.follow.urls[role] = "http://" + at.HTTP
-			}
 		case <-poll.C:
 			if err := p.died(); err != nil { // any of them: this one may wait for that one
-				return at, err
+				return component.Addresses{}, err
 			}
-			if at.HTTP == "" {
+			at, ok := p.addresses[role]
+			if !ok {
 				continue
 			}
 			if why = p.follow.healthy(ctx, role); why == nil {
 				return at, nil
 			}
 		case <-drain:
-			return at, errDraining
+			return component.Addresses{}, errDraining
 		case <-ctx.Done():
-			return at, fmt.Errorf("%w: %w", context.Cause(ctx), why)
+			return component.Addresses{}, fmt.Errorf("%w: %w", context.Cause(ctx), why)
 		}
 	}
 }
@@ -97,22 +87,6 @@ func either(err, fallback error) error {
 		return err
 	}
 	return fallback
-}
-
-// died returns why a component ended that nobody asked to.
-func (p *pipeline) died() error {
-	for _, role := range component.Roles {
-		u := p.units[role]
-		if u == nil {
-			continue // not started yet
-		}
-		select {
-		case <-u.Done():
-			return either(u.Err(), fmt.Errorf("%s ended by itself", role))
-		default:
-		}
-	}
-	return nil
 }
 
 // stop drains the components against the stream, so that each finishes what it
@@ -128,7 +102,10 @@ func (p *pipeline) stop(ctx context.Context) error {
 		u.Drain()
 		select {
 		case <-u.Done():
-			errs = append(errs, u.Err())
+			// How far the sink came, the folder says.
+			if status := statusOf(u.Err()); role != component.RoleSink || status != component.ExitShort && status != component.ExitIncomplete {
+				errs = append(errs, u.Err())
+			}
 			delete(p.follow.urls, role)
 			if peak := u.PeakMemory(); peak > 0 {
 				p.memory = append(p.memory, fmt.Sprintf("%s %d", shortNames[role], peak>>20))

@@ -60,10 +60,14 @@ type pipeline struct {
 	follow  *follower
 	meter   meter
 
+	addresses map[component.Role]component.Addresses
+	revivals  map[component.Role]revival
+
 	dir    string
 	before sink.Checkpoint // of the folder when the run began
 	src    ledgers.Source
 	bounds ledgers.Range
+	short  bool // there are fewer ledgers than were asked for
 	env    []string
 	last   picture
 	up     time.Time // of the sink, which then asks for events
@@ -78,6 +82,7 @@ func Run(ctx context.Context, cfg Config) error {
 	p := &pipeline{
 		cfg: cfg, opts: cfg.Options, console: newConsole(cfg.Out, cfg.Logs), spawner: newSpawner(),
 		units: map[component.Role]unit{}, follow: newFollower(),
+		addresses: map[component.Role]component.Addresses{}, revivals: map[component.Role]revival{},
 		last: picture{decision: component.Decision{Fraction: 1}},
 	}
 	defer p.spawner.close()
@@ -151,6 +156,9 @@ func (p *pipeline) prepare(ctx context.Context) error {
 		if !p.opts.LedgersSet && p.before.Range.Len() > 0 {
 			p.opts.Ledgers = uint32(p.before.Range.Len())
 		}
+		if have := p.before.Range.Len(); uint64(p.opts.Ledgers) < have {
+			return &component.UsageError{Err: fmt.Errorf("-ledgers %d: %s holds a run of %d ledgers, which cannot be made shorter", p.opts.Ledgers, p.dir, have)}
+		}
 	}
 	p.env = p.environment()
 	if err := p.checkEnvironment(); err != nil {
@@ -164,6 +172,12 @@ func (p *pipeline) prepare(ctx context.Context) error {
 	bounds, err := src.Bounds(ctx)
 	if err != nil {
 		return err
+	}
+	if bounds.Len() == 0 {
+		return fmt.Errorf("the source offers no ledger: its range %v is empty", bounds)
+	}
+	if p.short = bounds.Len() < uint64(p.opts.Ledgers); p.short {
+		p.console.say("%d ledgers were asked for, %d are there", p.opts.Ledgers, bounds.Len())
 	}
 	p.bounds, p.meter.total = bounds, int64(bounds.Len())
 	// A source that grows offers more by the time that the component asks.
@@ -324,10 +338,17 @@ func (p *pipeline) finish(ctx context.Context) error {
 		}
 		err = summary.writeText(p.cfg.Out, p.dir, p.memory)
 	}
-	if err == nil && found != nil && *summary.Lost+*summary.Duplicates > 0 {
-		err = fmt.Errorf("the files are not what the SDK finds: %d events lost, %d too many", *summary.Lost, *summary.Duplicates)
+	switch {
+	case err != nil:
+		return err
+	case found != nil && !found.Good():
+		return fmt.Errorf("the files are not what the SDK finds: %d events lost, %d too many, %d different: %q", *summary.Lost, *summary.Duplicates, *summary.Different, found.Examples)
+	case !cp.Done():
+		return &component.StatusError{Status: component.ExitIncomplete, Err: fmt.Errorf("ended before the end, with %d of %d ledgers on disk", cp.Ledgers, cp.Range.Len())}
+	case p.short:
+		return &component.StatusError{Status: component.ExitShort, Err: fmt.Errorf("%d ledgers were asked for and %d are there: all of them are on disk", p.opts.Ledgers, cp.Range.Len())}
 	}
-	return err
+	return nil
 }
 
 // seconds is from the first request for events to the last durable one. What a

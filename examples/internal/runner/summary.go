@@ -29,15 +29,17 @@ type Summary struct {
 	Activations      int64            `json:"activations"`       // of backpressure
 	ThrottledSeconds float64          `json:"throttled_seconds"` // how long the fraction was below 1, at the component where it was longest
 	FinalFraction    float64          `json:"final_fraction"`
-	// Events that the SDK finds and no file has, and rows that repeat one that
-	// a file has, or that the SDK does not know. Null with -verify=false.
+	// Events that the SDK finds and no file has, rows that repeat one that a file
+	// has or that the SDK does not know, and rows with another value in any
+	// column. Null with -verify=false.
 	Lost       *int64 `json:"lost"`
 	Duplicates *int64 `json:"duplicates"`
+	Different  *int64 `json:"different"`
 }
 
 func summarize(cp sink.Checkpoint, p picture, before sink.Checkpoint, seconds float64, v *verify.Result) Summary {
 	s := Summary{
-		Ledgers: cp.Ledgers, Transactions: cp.Transactions, Events: cp.Events, EventsByType: cp.ByType, Files: cp.Files, Bytes: cp.Bytes,
+		Ledgers: cp.Ledgers, Transactions: cp.Transactions, Events: cp.Events, EventsByType: cp.ByType, Files: len(cp.Files), Bytes: cp.Bytes,
 		DurationSeconds: round(seconds), PeakLoad: round(p.peakLoad()), Activations: p.decision.Activations,
 		ThrottledSeconds: round(p.throttled()), FinalFraction: round(p.decision.Fraction),
 	}
@@ -48,7 +50,7 @@ func summarize(cp sink.Checkpoint, p picture, before sink.Checkpoint, seconds fl
 		s.EventsPerSecond = round(float64(cp.Events-before.Events) / seconds)
 	}
 	if v != nil {
-		s.Lost, s.Duplicates = &v.Lost, new(v.Duplicates+v.Unknown)
+		s.Lost, s.Duplicates, s.Different = &v.Lost, new(v.Duplicates+v.Unknown), &v.Different
 	}
 	return s
 }
@@ -79,7 +81,7 @@ func (s Summary) writeText(w io.Writer, dir string, memory []string) error {
 		line("memory", "most resident, in MiB: %s", strings.Join(memory, ", "))
 	}
 	if s.Lost != nil {
-		line("verified", "%s lost, %s duplicates, against the Stellar SDK run directly", thousands(*s.Lost), thousands(*s.Duplicates))
+		line("verified", "%s lost, %s duplicates, %s different, all columns against the Stellar SDK run directly", thousands(*s.Lost), thousands(*s.Duplicates), thousands(*s.Different))
 	} else {
 		line("verified", "no (-verify=false)")
 	}

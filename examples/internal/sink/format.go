@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -88,6 +90,38 @@ func csvHeader() []string {
 		events.ColOrdinal, events.ColEventType, events.ColContract, events.ColAssetType, events.ColAssetCode, events.ColAssetIssuer,
 		events.ColFrom, events.ColTo, events.ColAmount, events.ColToMuxedType, events.ColToMuxed,
 	}
+}
+
+// CheckCSVHeader returns an error when header is not that of our CSV files.
+func CheckCSVHeader(header []string) error {
+	if want := csvHeader(); !slices.Equal(header, want) {
+		return fmt.Errorf("sink: columns %q, want %q", header, want)
+	}
+	return nil
+}
+
+// ParseCSVRow reads a row of a file whose header CheckCSVHeader accepted.
+func ParseCSVRow(row []string) (e events.Event, err error) {
+	if len(row) != len(csvHeader()) {
+		return e, fmt.Errorf("sink: a row of %d columns, want %d", len(row), len(csvHeader()))
+	}
+	var errs []error
+	number := func(s string) uint32 {
+		if s == "" {
+			return 0
+		}
+		n, err := strconv.ParseUint(s, 10, 32)
+		errs = append(errs, err)
+		return uint32(n)
+	}
+	at, err := time.Parse(time.RFC3339Nano, row[2])
+	errs = append(errs, err)
+	e = events.Event{
+		ID: row[0], LedgerSequence: number(row[1]), ClosedAt: at, TxHash: row[3], TxIndex: number(row[4]), OpIndex: number(row[5]),
+		Ordinal: number(row[6]), Type: row[7], Contract: row[8], AssetType: row[9], AssetCode: row[10], AssetIssuer: row[11],
+		From: row[12], To: row[13], Amount: row[14], ToMuxedType: row[15], ToMuxed: row[16],
+	}
+	return e, errors.Join(errs...)
 }
 
 func csvRow(e *events.Event) []string {

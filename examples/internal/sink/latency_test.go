@@ -34,7 +34,7 @@ func TestEndToEnd(t *testing.T) {
 				}
 				cfg := config(t, p, first+99)
 				cfg.Format = sink.JSONL // Parquet's codec keeps channels that a bubble may not touch
-				cfg.FlushInterval = 2 * time.Second
+				cfg.Delay = sink.NewDelay(2 * time.Second)
 				s, err := sink.New(cfg)
 				require.NoError(t, err)
 				ctx, cancel := context.WithCancel(t.Context())
@@ -43,7 +43,7 @@ func TestEndToEnd(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				require.Equal(t, 2*time.Second, s.Latency())
 				require.Equal(t, tc.want, s.EndToEnd())
-				time.Sleep(time.Minute)
+				time.Sleep(2 * time.Minute)
 				require.Zero(t, s.EndToEnd(), "old news")
 				cancel()
 				<-done

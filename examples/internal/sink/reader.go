@@ -2,7 +2,9 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -20,8 +22,11 @@ import (
 // control holds the processor. Once drain is closed it ends with the ledger
 // that it is in.
 func (s *Sink) read(ctx context.Context, drain <-chan struct{}, next uint32, queue chan<- item) error {
-	streamCtx, hangUp := context.WithCancel(ctx)
-	defer hangUp()
+	streamCtx, hangUp := context.WithCancelCause(ctx)
+	defer hangUp(nil)
+	// The watch runs while the processor is waited for, not while the stage is.
+	watch := time.AfterFunc(s.stallTimeout(), func() { hangUp(errStalled) })
+	defer watch.Stop()
 	var between atomic.Bool // between two ledgers: nothing is lost by hanging up
 	between.Store(true)
 	draining := func() bool {
@@ -36,24 +41,25 @@ func (s *Sink) read(ctx context.Context, drain <-chan struct{}, next uint32, que
 		select {
 		case <-drain:
 			if between.Load() {
-				hangUp() // the next ledger may be far away
+				hangUp(nil) // the next ledger may be far away
 			}
 		case <-streamCtx.Done():
 		}
 	}()
 
-	ticket := ledgers.Ticket{Flight: events.FlightName, Range: ledgers.Range{First: next, Last: s.cfg.Range.Last}}
+	ticket := ledgers.Ticket{Flight: events.FlightName, Range: ledgers.Range{First: next, Last: s.last}}
 	reader, err := s.open(streamCtx, ticket)
 	if err != nil {
 		if draining() {
 			return nil
 		}
-		return err
+		return broken(streamCtx, err)
 	}
 	defer reader.Release()
 
 	check := sequence{next: next}
 	for reader.Next() {
+		watch.Stop()
 		rec := reader.RecordBatch()
 		info, err := events.ParseBatchInfo(reader.LatestAppMetadata())
 		if err != nil {
@@ -66,18 +72,35 @@ func (s *Sink) read(ctx context.Context, drain <-chan struct{}, next uint32, que
 		if err := s.put(ctx, queue, rec, info); err != nil {
 			return err
 		}
-		if info.Last && (draining() || check.next > s.cfg.Range.Last) {
+		if info.Last && (draining() || check.next > s.last) {
 			return nil
 		}
+		s.trouble.Store(nil)
+		watch.Reset(s.stallTimeout())
 	}
 	switch err := reader.Err(); {
 	case draining():
 		return nil
 	case err != nil:
-		return err
+		return broken(streamCtx, err)
 	default:
-		return fmt.Errorf("%w: ledger %d of %d", errBroken, check.next, s.cfg.Range.Last)
+		return fmt.Errorf("%w: ledger %d of %d", errBroken, check.next, s.last)
 	}
+}
+
+// broken is why the stream of ctx ended with err.
+func broken(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errStalled) {
+		return errStalled
+	}
+	return err
+}
+
+func (s *Sink) stallTimeout() time.Duration {
+	if s.cfg.StallTimeout < 0 {
+		return math.MaxInt64
+	}
+	return s.cfg.StallTimeout
 }
 
 func (s *Sink) open(ctx context.Context, ticket ledgers.Ticket) (*flight.Reader, error) {
@@ -92,6 +115,11 @@ func (s *Sink) open(ctx context.Context, ticket ledgers.Ticket) (*flight.Reader,
 	if err := events.CheckSchema(reader.Schema()); err != nil {
 		reader.Release()
 		return nil, err
+	}
+	held, from := s.origin, events.OriginOf(reader.Schema())
+	if differ(held.Network, from.Network) || differ(held.Source, from.Source) {
+		reader.Release()
+		return nil, fmt.Errorf("the processor sends ledgers of %+v, the folder holds those of %+v", from, held)
 	}
 	return reader, nil
 }

@@ -3,23 +3,21 @@ package sink
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/examples/internal/sink/failpoint"
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
 
-// pass reads and writes from the last durable ledger on until the range ends,
-// drain is closed, or something fails. Whatever way it ends, every permit is
-// released and nothing is left aside.
-func (s *Sink) pass(ctx context.Context, drain <-chan struct{}) error {
-	w, err := s.newWriter()
-	if err != nil {
-		return err
-	}
+// pass reads and writes from the writer's next ledger on until the range ends,
+// drain is closed, or something fails. Whatever way it ends, the permits of
+// what is not in the file are released.
+func (s *Sink) pass(ctx context.Context, drain <-chan struct{}, w *writer) error {
 	limit := s.cfg.Throttler.Limit().Messages
 	queue := make(chan item, max(limit, 1))
 	readCtx, stop := context.WithCancel(ctx)
@@ -28,52 +26,58 @@ func (s *Sink) pass(ctx context.Context, drain <-chan struct{}) error {
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		defer close(queue)
-		readErr = s.read(readCtx, drain, s.folder.cp.Next, queue)
+		readErr = s.read(readCtx, drain, w.cp.Next, queue)
 	})
-	// When the reader fails, the writer still makes durable what came whole.
-	err = w.run(ctx, drain, queue)
+	// When the reader fails, the writer still writes what came whole.
+	err := w.run(ctx, drain, queue)
 	stop()
 	reading.Wait()
-	if err == nil {
-		err = readErr
-	}
 	for it := range queue {
 		it.release(flowcontrol.Ignored)
 	}
-	return errors.Join(err, w.abandon())
+	w.dropOpen()
+	if err == nil {
+		err = readErr
+	}
+	return err
 }
 
 // A writer fills one file after another, on one goroutine.
 //
-//	queue ──▶ open ──────────▶ file ────────────────▶ durable
-//	          the ledger that  whole ledgers, aside   named, counted,
-//	          is not complete                         permits released
+//	queue ──▶ open ──────────▶ file ───────────────▶ durable
+//	          the ledger that  whole ledgers, aside,  named and counted
+//	          is not complete  permits released
+//
+// The file is as large as it should be, whatever the stage may hold: a batch
+// that is in the file is no longer in flight.
 type writer struct {
 	s      *Sink
 	cp     Checkpoint // as it will be once the file is committed
 	totals *totals
+	open   []item
 
-	file  *os.File // nil between files
-	to    fileWriter
-	first uint32
-	torn  bool // the file holds a part of a ledger: it cannot be committed
-	open  []item
-	held  []item // in the file, not durable
-	heldC flowcontrol.Cost
+	file   *output // nil between files
+	to     fileWriter
+	first  uint32
+	opened time.Time
+	age    *time.Timer // of the file
+	torn   bool        // the file holds a part of a ledger, or failed: it cannot be committed
 }
 
 func (s *Sink) newWriter() (*writer, error) {
-	cp := s.folder.cp
-	t, err := newTotals(cp.Totals, cp.ByType)
-	if err != nil {
-		return nil, err
-	}
-	return &writer{s: s, cp: cp, totals: t}, nil
+	w := &writer{s: s, age: time.NewTimer(s.cfg.FileAge)}
+	return w, w.reset()
+}
+
+// reset begins anew behind what is durable.
+func (w *writer) reset() (err error) {
+	w.cp = w.s.folder.cp
+	w.file, w.torn = nil, false
+	w.totals, err = newTotals(w.cp.Totals, w.cp.ByType)
+	return err
 }
 
 func (w *writer) run(ctx context.Context, drain <-chan struct{}, queue <-chan item) error {
-	flush := time.NewTicker(w.s.cfg.FlushInterval)
-	defer flush.Stop()
 	for {
 		if len(queue) == 0 && w.starving() {
 			if err := w.makeRoom(); err != nil {
@@ -83,15 +87,17 @@ func (w *writer) run(ctx context.Context, drain <-chan struct{}, queue <-chan it
 		select {
 		case it, ok := <-queue:
 			if !ok {
-				return w.commit()
+				return nil
 			}
 			w.s.cfg.Delay.Wait(ctx, drain)
 			if err := w.write(it); err != nil {
 				return err
 			}
-		case <-flush.C:
-			if err := w.commit(); err != nil {
-				return err
+		case <-w.age.C:
+			if w.due() {
+				if err := w.commit(); err != nil {
+					return err
+				}
 			}
 		case <-w.s.wake:
 		case <-ctx.Done():
@@ -101,13 +107,13 @@ func (w *writer) run(ctx context.Context, drain <-chan struct{}, queue <-chan it
 }
 
 // write adds a batch to its ledger, and the ledger to the file once it is
-// complete. The file is committed when half of the stage's limit waits for it:
-// the other half keeps the reader busy meanwhile.
+// complete.
 func (w *writer) write(it item) error {
 	w.open = append(w.open, it)
 	if !it.info.Last {
 		return nil
 	}
+	w.s.measure(w.open[0])
 	if err := w.flushOpen(); err != nil {
 		return err
 	}
@@ -117,52 +123,61 @@ func (w *writer) write(it item) error {
 	w.cp.Transactions += int64(it.info.Transactions)
 	w.cp.Events, w.cp.ByType = w.totals.events, maps.Clone(w.totals.byType)
 	w.publish()
-	if limit := w.s.cfg.Throttler.Limit(); half(w.heldC.Messages, limit.Messages) || half(w.heldC.Rows, limit.Rows) || half(w.heldC.Bytes, limit.Bytes) {
+	if w.due() {
 		return w.commit()
 	}
 	return nil
 }
 
-// half says whether held is at least half of a limit that is one.
-func half(held, limit int64) bool { return limit > 0 && held >= (limit+1)/2 }
+// due says whether the file is large or old enough.
+func (w *writer) due() bool {
+	return w.file != nil && (w.file.bytes >= w.s.cfg.FileBytes || time.Since(w.opened) >= w.s.cfg.FileAge)
+}
 
 // flushOpen writes the batches of the open ledger into the file.
 func (w *writer) flushOpen() error {
 	for len(w.open) > 0 {
 		it := w.open[0]
-		if w.file == nil {
-			file, err := w.s.folder.create()
-			if err != nil {
-				return err
-			}
-			w.file, w.first = file, it.info.Ledger
-			if w.to, err = newFileWriter(w.cp.Format, file, w.s.cfg.RowGroupBytes); err != nil {
-				return err
-			}
-		}
-		if it.rec.NumRows() > 0 {
-			if err := w.to.Write(it.rec); err != nil {
-				return err
-			}
-			if err := w.totals.add(it.rec); err != nil {
-				return err
-			}
+		if err := w.put(it); err != nil {
+			w.torn = true
+			return err
 		}
 		w.open = w.open[1:]
-		w.held = append(w.held, it)
-		w.heldC.Messages += it.cost.Messages
-		w.heldC.Rows += it.cost.Rows
-		w.heldC.Bytes += it.cost.Bytes
+		it.release(flowcontrol.Success)
 	}
 	w.open = nil
 	return nil
+}
+
+// put writes a batch into the file, which it creates where there is none.
+func (w *writer) put(it item) (err error) {
+	if err := failpoint.Reach(failpoint.Write); err != nil {
+		return err
+	}
+	if w.file == nil {
+		if w.file, err = w.s.folder.create(); err != nil {
+			return err
+		}
+		w.first, w.opened = it.info.Ledger, time.Now()
+		w.age.Reset(w.s.cfg.FileAge)
+		if w.to, err = newFileWriter(w.cp.Format, w.file, w.s.cfg.RowGroupBytes); err != nil {
+			return err
+		}
+	}
+	if it.rec.NumRows() == 0 {
+		return nil
+	}
+	if err := w.to.Write(it.rec); err != nil {
+		return err
+	}
+	return w.totals.add(it.rec)
 }
 
 // starving says whether the reader waits for room that only the writer can
 // make: nothing is queued, so all that is in flight is here.
 func (w *writer) starving() bool {
 	want := w.s.wanted.Load()
-	if want == nil || len(w.held)+len(w.open) == 0 {
+	if want == nil || len(w.open) == 0 {
 		return false
 	}
 	limit, used := w.s.cfg.Throttler.Limit(), w.s.cfg.Throttler.InFlight()
@@ -170,26 +185,23 @@ func (w *writer) starving() bool {
 	return full(used.Messages, want.Messages, limit.Messages) || full(used.Rows, want.Rows, limit.Rows) || full(used.Bytes, want.Bytes, limit.Bytes)
 }
 
-// makeRoom commits the complete ledgers. When there is none, one ledger alone
-// is larger than the stage: its batches go to the file early and give their
-// permits back before they are durable, because waiting would last for ever.
+// makeRoom writes a part of a ledger that alone is larger than the stage,
+// because waiting for its end would last for ever. What was whole before it is
+// committed first: a file with a part of a ledger is lost if its stream breaks.
 func (w *writer) makeRoom() error {
-	if len(w.held) > 0 {
-		return w.commit()
-	}
-	if err := w.flushOpen(); err != nil {
+	if err := w.commit(); err != nil {
 		return err
 	}
 	w.torn = true
-	w.releaseHeld(flowcontrol.Success)
-	return nil
+	return w.flushOpen()
 }
 
-// commit makes the file durable and gives the permits of its batches back.
+// commit makes the file durable.
 func (w *writer) commit() error {
 	if w.file == nil || w.torn {
 		return nil
 	}
+	w.torn = true // until it has gone well
 	if err := w.to.Close(); err != nil {
 		return err
 	}
@@ -197,22 +209,11 @@ func (w *writer) commit() error {
 	if err := w.s.folder.commit(w.file, ledgers.Range{First: w.first, Last: w.cp.Next - 1}, w.cp); err != nil {
 		return err
 	}
+	w.file, w.torn = nil, false
 	w.cp = w.s.folder.cp
-	w.file, w.to = nil, nil
 	w.s.seconds.Store(new(time.Since(w.s.began).Seconds()))
-	if len(w.held) > 0 {
-		w.s.measure(w.held[0])
-	}
-	w.releaseHeld(flowcontrol.Success)
 	w.publish()
 	return nil
-}
-
-func (w *writer) releaseHeld(o flowcontrol.Outcome) {
-	for _, it := range w.held {
-		it.release(o)
-	}
-	w.held, w.heldC = nil, flowcontrol.Cost{}
 }
 
 // publish shows how far the writer is. The totals are shown with the durable
@@ -225,18 +226,47 @@ func (w *writer) publish() {
 	w.s.totals.Store(&durable.Totals)
 }
 
-// abandon gives up what is not durable.
-func (w *writer) abandon() error {
+// dropOpen gives up the ledger that is not complete.
+func (w *writer) dropOpen() {
 	for _, it := range w.open {
 		it.release(flowcontrol.Ignored)
 	}
-	w.releaseHeld(flowcontrol.Ignored)
 	w.open = nil
-	var err error
-	if w.file != nil {
-		_ = w.file.Close() // it is removed
-		err = w.s.folder.discard()
+}
+
+// rewind makes the writer ready for another pass: a file with a part of a
+// ledger is given up, every other one is continued.
+func (w *writer) rewind() error {
+	if !w.torn {
+		return nil
 	}
+	if err := w.removeFile(); err != nil {
+		return err
+	}
+	return w.reset()
+}
+
+// abandon gives up what is not durable.
+func (w *writer) abandon() error {
+	w.dropOpen()
+	w.age.Stop()
+	err := w.removeFile()
 	w.s.status.Store(statusOf(w.s.folder.cp))
+	return err
+}
+
+// removeFile removes the unfinished file. The checkpoint aside, if there is
+// one, stays: the file may have its name already, and the next sink needs the
+// one to count the other.
+func (w *writer) removeFile() error {
+	if w.file == nil {
+		return nil
+	}
+	_ = w.file.file.Close() // it is removed
+	err := os.Remove(w.file.file.Name())
+	w.file = nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	return err
 }

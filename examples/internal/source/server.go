@@ -31,7 +31,7 @@ func New(src ledgers.Source, cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{ledgers: src, cfg: cfg, schema: Schema(src.Info().Passphrase)}, nil
+	return &Server{ledgers: src, cfg: cfg, schema: schemaOf(src.Info())}, nil
 }
 
 // ListFlights lists the one Flight. Criteria, when given, are its name.

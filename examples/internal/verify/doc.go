@@ -1,5 +1,6 @@
-// Package verify reads the files of a run back and compares them, event id by
-// event id, with the Stellar SDK run directly over the ledgers of the source.
+// Package verify reads the files of a run back and compares them, column by
+// column, with the Stellar SDK run directly over the ledgers of the source. It
+// reads what the folder's checkpoint lists, and nothing else.
 //
 // Both sides are walked in ledger order, so memory holds one ledger and one
 // batch of each open file, however long the run was.
@@ -10,8 +11,9 @@
 //
 // # Errors
 //
-// Lost and duplicate events are the result, not errors. A file that cannot be
-// read, or whose rows are not in ledger order, is an error that names it.
+// Lost, duplicate and different events are the result, not errors. A file that
+// is not what the checkpoint says, that cannot be read, or whose rows are not in
+// ledger order, is an error that names it.
 //
 // # Testing
 //

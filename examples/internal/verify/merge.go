@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/sink"
 )
 
@@ -22,8 +23,8 @@ type merge struct {
 // A cursor stands on a row of one file.
 type cursor struct {
 	path string
-	row  Row
-	next func() (Row, error, bool)
+	row  events.Event
+	next func() (events.Event, error, bool)
 	stop func()
 }
 
@@ -34,7 +35,7 @@ func newMerge(ctx context.Context, files []sink.File) *merge {
 }
 
 // ledger passes every row of the ledger to f, from whichever files they are in.
-func (m *merge) ledger(sequence uint32, f func(Row)) error {
+func (m *merge) ledger(sequence uint32, f func(events.Event)) error {
 	for len(m.waiting) > 0 && m.waiting[0].Range.First <= sequence {
 		c := &cursor{path: m.waiting[0].Path}
 		c.next, c.stop = iter.Pull2(Rows(m.ctx, m.waiting[0]))
@@ -45,9 +46,9 @@ func (m *merge) ledger(sequence uint32, f func(Row)) error {
 		}
 	}
 	for _, c := range slices.Clone(m.open) {
-		for c.row.Ledger <= sequence {
-			if c.row.Ledger < sequence {
-				return fmt.Errorf("verify: %s: ledger %d after ledger %d", c.path, c.row.Ledger, sequence)
+		for c.row.LedgerSequence <= sequence {
+			if c.row.LedgerSequence < sequence {
+				return fmt.Errorf("verify: %s: ledger %d after ledger %d", c.path, c.row.LedgerSequence, sequence)
 			}
 			f(c.row)
 			if more, err := m.advance(c); err != nil {
@@ -68,7 +69,7 @@ func (m *merge) advance(c *cursor) (bool, error) {
 	}
 	if !ok {
 		c.stop()
-		c.row.Ledger = math.MaxUint32
+		c.row.LedgerSequence = math.MaxUint32
 		m.open = slices.DeleteFunc(m.open, func(o *cursor) bool { return o == c })
 		return false, nil
 	}

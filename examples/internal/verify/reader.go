@@ -10,8 +10,8 @@ import (
 	"io"
 	"iter"
 	"os"
-	"strconv"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/file"
@@ -21,23 +21,16 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/sink"
 )
 
-// A Row is what is compared of one written event.
-type Row struct {
-	Ledger uint32
-	ID     string
-	Type   string
-}
-
-// Rows yields the rows of one output file in the order in which they stand. It
-// yields an error at most once, as its last step.
-func Rows(ctx context.Context, f sink.File) iter.Seq2[Row, error] {
-	read := map[string]func(context.Context, *os.File, func(Row) bool) error{
+// Rows yields the rows of one output file, all columns, in the order in which
+// they stand. It yields an error at most once, as its last step.
+func Rows(ctx context.Context, f sink.File) iter.Seq2[events.Event, error] {
+	read := map[string]func(context.Context, *os.File, func(events.Event) bool) error{
 		sink.Parquet: parquetRows, sink.JSONL: jsonlRows, sink.CSV: csvRows,
 	}[f.Format]
-	return func(yield func(Row, error) bool) {
+	return func(yield func(events.Event, error) bool) {
 		in, err := os.Open(f.Path)
 		if err != nil {
-			yield(Row{}, fmt.Errorf("verify: %w", err))
+			yield(events.Event{}, fmt.Errorf("verify: %w", err))
 			return
 		}
 		defer in.Close()
@@ -45,18 +38,18 @@ func Rows(ctx context.Context, f sink.File) iter.Seq2[Row, error] {
 		if read == nil {
 			err = errors.New("unknown format")
 		} else {
-			err = read(ctx, in, func(r Row) bool {
-				stopped = !yield(r, nil)
+			err = read(ctx, in, func(e events.Event) bool {
+				stopped = !yield(e, nil)
 				return !stopped
 			})
 		}
 		if err != nil && !stopped {
-			yield(Row{}, fmt.Errorf("verify: %s: %w", f.Path, err))
+			yield(events.Event{}, fmt.Errorf("verify: %s: %w", f.Path, err))
 		}
 	}
 }
 
-func parquetRows(ctx context.Context, in *os.File, yield func(Row) bool) error {
+func parquetRows(ctx context.Context, in *os.File, yield func(events.Event) bool) error {
 	reader, err := file.NewParquetReader(in)
 	if err != nil {
 		return err
@@ -66,30 +59,24 @@ func parquetRows(ctx context.Context, in *os.File, yield func(Row) bool) error {
 	if err != nil {
 		return err
 	}
-	var columns []int
-	for _, name := range []string{events.ColLedgerSequence, events.ColEventID, events.ColEventType} {
-		i := reader.MetaData().Schema.ColumnIndexByName(name)
-		if i < 0 {
-			return fmt.Errorf("no column %s", name)
-		}
-		columns = append(columns, i)
-	}
-	records, err := arrowReader.GetRecordReader(ctx, columns, nil)
+	records, err := arrowReader.GetRecordReader(ctx, nil, nil)
 	if err != nil {
 		return err
 	}
 	defer records.Release()
+	again := events.NewBuilder(nil)
+	defer again.Release()
 	for records.Next() {
 		rec := records.RecordBatch()
-		column := func(name string) int { return rec.Schema().FieldIndices(name)[0] }
-		sequences, okS := rec.Column(column(events.ColLedgerSequence)).(*array.Uint32)
-		ids, okI := rec.Column(column(events.ColEventID)).(*array.String)
-		types, okT := rec.Column(column(events.ColEventType)).(*array.String)
-		if !okS || !okI || !okT {
-			return fmt.Errorf("columns have other types: %v", rec.Schema())
+		rows, err := events.Decode(rec)
+		if err != nil {
+			return err
 		}
-		for i := range int(rec.NumRows()) {
-			if !yield(Row{sequences.Value(i), ids.Value(i), types.Value(i)}) {
+		if err := sameColumns(rec, rows, again); err != nil {
+			return err
+		}
+		for _, e := range rows {
+			if !yield(e) {
 				return nil
 			}
 		}
@@ -100,8 +87,27 @@ func parquetRows(ctx context.Context, in *os.File, yield func(Row) bool) error {
 	return nil
 }
 
-func jsonlRows(_ context.Context, in *os.File, yield func(Row) bool) error {
+// sameColumns proves that a batch is the one that its rows make. A row does not
+// show everything: the decimal amount, and null beside an empty text.
+func sameColumns(rec arrow.RecordBatch, rows []events.Event, again *events.Builder) error {
+	for i := range rows {
+		if err := again.Append(&rows[i]); err != nil {
+			return err
+		}
+	}
+	want := again.NewRecordBatch()
+	defer want.Release()
+	for i, column := range rec.Columns() {
+		if !array.Equal(column, want.Column(i)) {
+			return fmt.Errorf("column %s disagrees with the other columns of its rows, from event %s on", rec.ColumnName(i), rows[0].ID)
+		}
+	}
+	return nil
+}
+
+func jsonlRows(_ context.Context, in *os.File, yield func(events.Event) bool) error {
 	decoder := json.NewDecoder(bufio.NewReader(in))
+	decoder.DisallowUnknownFields()
 	for {
 		var e events.Event
 		switch err := decoder.Decode(&e); {
@@ -109,26 +115,20 @@ func jsonlRows(_ context.Context, in *os.File, yield func(Row) bool) error {
 			return nil
 		case err != nil:
 			return err
-		case !yield(Row{e.LedgerSequence, e.ID, e.Type}):
+		case !yield(e):
 			return nil
 		}
 	}
 }
 
-func csvRows(_ context.Context, in *os.File, yield func(Row) bool) error {
+func csvRows(_ context.Context, in *os.File, yield func(events.Event) bool) error {
 	table := csv.NewReader(bufio.NewReader(in))
 	header, err := table.Read()
 	if err != nil {
 		return err
 	}
-	at := map[string]int{}
-	for i, name := range header {
-		at[name] = i
-	}
-	for _, name := range []string{events.ColLedgerSequence, events.ColEventID, events.ColEventType} {
-		if _, ok := at[name]; !ok {
-			return fmt.Errorf("no column %s", name)
-		}
+	if err := sink.CheckCSVHeader(header); err != nil {
+		return err
 	}
 	for {
 		record, err := table.Read()
@@ -138,11 +138,11 @@ func csvRows(_ context.Context, in *os.File, yield func(Row) bool) error {
 		case err != nil:
 			return err
 		}
-		sequence, err := strconv.ParseUint(record[at[events.ColLedgerSequence]], 10, 32)
+		e, err := sink.ParseCSVRow(record)
 		if err != nil {
 			return err
 		}
-		if !yield(Row{uint32(sequence), record[at[events.ColEventID]], record[at[events.ColEventType]]}) {
+		if !yield(e) {
 			return nil
 		}
 	}

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -9,16 +10,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/processor"
+	"github.com/withobsrvr/sluice/examples/internal/programs"
 	"github.com/withobsrvr/sluice/examples/internal/sink"
 	"github.com/withobsrvr/sluice/examples/internal/source"
 	"github.com/withobsrvr/sluice/examples/internal/verify"
@@ -157,7 +164,7 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 	files, err := sink.Files(dir)
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	spoil := func(t *testing.T, change func(lines []string) []string) string {
+	spoil := func(t *testing.T, change func(lines []string) []string) (changed []sink.File) {
 		t.Helper()
 		spoilt := t.TempDir()
 		for i, f := range files {
@@ -167,9 +174,11 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 			if i == 0 {
 				lines = change(lines)
 			}
-			require.NoError(t, os.WriteFile(filepath.Join(spoilt, filepath.Base(f.Path)), []byte(strings.Join(lines, "")), 0o644))
+			f.Path = filepath.Join(spoilt, f.Name)
+			require.NoError(t, os.WriteFile(f.Path, []byte(strings.Join(lines, "")), 0o644))
+			changed = append(changed, f)
 		}
-		return spoilt
+		return changed
 	}
 	for name, tc := range map[string]struct {
 		change                    func([]string) []string
@@ -180,58 +189,146 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 		"a row is not known": {func(l []string) []string { return append([]string{other(t, l[0])}, l[1:]...) }, 1, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := verify.Compare(t.Context(), spoil(t, tc.change), src, asked, nil)
+			got, err := verify.CompareFiles(t.Context(), spoil(t, tc.change), src, asked, nil)
 			require.NoError(t, err)
 			require.Equal(t, [3]int64{tc.lost, tc.duplicates, tc.unknown}, [3]int64{got.Lost, got.Duplicates, got.Unknown})
 		})
 	}
 
 	t.Run("a whole file came twice", func(t *testing.T) {
-		dir := spoil(t, func(l []string) []string { return l })
-		text, err := os.ReadFile(files[0].Path)
+		whole := spoil(t, func(l []string) []string { return l })
+		text, err := os.ReadFile(whole[0].Path)
 		require.NoError(t, err)
-		twin := strings.Replace(filepath.Base(files[0].Path), ".jsonl", "", 1)
-		twin = twin[:len(twin)-1] + "9.jsonl"
-		require.NoError(t, os.WriteFile(filepath.Join(dir, twin), text, 0o644))
-		got, err := verify.Compare(t.Context(), dir, src, asked, nil)
+		got, err := verify.CompareFiles(t.Context(), append(whole, whole[0]), src, asked, nil)
 		require.NoError(t, err)
-		require.Equal(t, int64(strings.Count(string(text), "\n")), got.Duplicates)
+		require.Equal(t, int64(strings.Count(string(text), "\n")+1), got.Duplicates)
 		require.Zero(t, got.Lost)
 	})
+	t.Run("the folder is damaged", func(t *testing.T) {
+		dir, _, _ := write(t, sink.JSONL, 2)
+		held, err := sink.Files(dir)
+		require.NoError(t, err)
+		require.NoError(t, os.Truncate(held[0].Path, 100))
+		_, err = verify.Compare(t.Context(), dir, src, asked, nil)
+		require.ErrorIs(t, err, sink.ErrDamaged)
+		require.ErrorContains(t, err, held[0].Name)
+	})
 	t.Run("a file past the range", func(t *testing.T) {
-		dir := spoil(t, func(l []string) []string { return l })
-		got, err := verify.Compare(t.Context(), dir, src, ledgers.Range{First: asked.First, Last: asked.First}, nil)
+		got, err := verify.CompareFiles(t.Context(), spoil(t, func(l []string) []string { return l }), src, ledgers.Range{First: asked.First, Last: asked.First}, nil)
 		require.NoError(t, err)
 		require.Equal(t, int64(666), got.Unknown)
 	})
 	t.Run("a file is cut off", func(t *testing.T) {
-		_, err := verify.Compare(t.Context(), spoil(t, func(l []string) []string { return append(l[:1:1], l[1][:20]) }), src, asked, nil)
+		_, err := verify.CompareFiles(t.Context(), spoil(t, func(l []string) []string { return append(l[:1:1], l[1][:20]) }), src, asked, nil)
 		require.ErrorContains(t, err, filepath.Base(files[0].Path))
 	})
 	t.Run("rows out of order", func(t *testing.T) {
-		dir := t.TempDir()
-		var lines []string
-		for _, f := range files {
-			text, err := os.ReadFile(f.Path)
-			require.NoError(t, err)
-			lines = append([]string{string(text)}, lines...)
-		}
-		if len(lines) == 1 { // one file: turn its ledgers around
-			all := strings.SplitAfter(lines[0], "\n")
-			lines = []string{strings.Join(append(all[len(all)-2:len(all)-1:len(all)-1], all[:len(all)-2]...), "")}
-		}
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "ttp_events-0053312000-0053312001.jsonl"), []byte(strings.Join(lines, "")), 0o644))
-		_, err := verify.Compare(t.Context(), dir, src, asked, nil)
+		_, err := verify.CompareFiles(t.Context(), spoil(t, func(l []string) []string {
+			return append([]string{l[len(l)-1]}, l[:len(l)-1]...)
+		}), src, asked, nil)
 		require.ErrorContains(t, err, "after ledger")
 	})
+}
+
+// Every column counts, and the first differences are named.
+func TestCompareFindsADifferenceInAnyColumn(t *testing.T) {
+	dir, src, asked := write(t, sink.JSONL, 1)
+	files, err := sink.Files(dir)
+	require.NoError(t, err)
+	text, err := os.ReadFile(files[0].Path)
+	require.NoError(t, err)
+	lines := strings.SplitAfter(string(text), "\n")
+	for column, value := range map[string]any{
+		"closed_at": "2020-01-01T00:00:00Z", "tx_hash": "ab", "tx_index": 7777, "op_index": 77, "ordinal": 99, "event_type": "gift",
+		"contract": "C", "asset_type": "gold", "asset_code": "AU", "asset_issuer": "G", "from_address": "G", "to_address": "G",
+		"amount": "77777777777", "to_muxed_type": "hash", "to_muxed": "x",
+	} {
+		t.Run(column, func(t *testing.T) {
+			f := files[0]
+			f.Path = filepath.Join(t.TempDir(), f.Name)
+			changed := append([]string{changed(t, lines[0], column, value)}, lines[1:]...)
+			require.NoError(t, os.WriteFile(f.Path, []byte(strings.Join(changed, "")), 0o644))
+			got, err := verify.CompareFiles(t.Context(), []sink.File{f}, src, asked, nil)
+			require.NoError(t, err)
+			require.Equal(t, int64(1), got.Different)
+			require.False(t, got.Good())
+			require.Zero(t, got.Lost+got.Duplicates+got.Unknown)
+			require.Len(t, got.Examples, 1)
+			require.Contains(t, got.Examples[0], column+" is ")
+		})
+	}
+}
+
+// What a row of text does not show: the decimal amount, and null.
+func TestCompareFindsWhatOnlyParquetHas(t *testing.T) {
+	dir, src, asked := write(t, sink.Parquet, 1)
+	files, err := sink.Files(dir)
+	require.NoError(t, err)
+	for column, value := range map[string]arrow.Array{
+		events.ColAmountDecimal: array.MakeArrayOfNull(memory.DefaultAllocator, events.Schema.Field(15).Type, 296),
+		events.ColAssetCode:     emptyTexts(296),
+	} {
+		t.Run(column, func(t *testing.T) {
+			f := files[0]
+			f.Path = filepath.Join(t.TempDir(), f.Name)
+			replaceColumn(t, files[0].Path, f.Path, column, value)
+			_, err = verify.CompareFiles(t.Context(), []sink.File{f}, src, asked, nil)
+			require.ErrorContains(t, err, "column "+column+" disagrees")
+		})
+	}
+}
+
+func emptyTexts(n int) arrow.Array {
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	for range n {
+		b.Append("")
+	}
+	return b.NewArray()
+}
+
+func replaceColumn(t *testing.T, from, to, column string, value arrow.Array) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	require.NoError(t, err)
+	table, err := pqarrow.ReadTable(t.Context(), bytes.NewReader(text), nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	require.NoError(t, err)
+	defer table.Release()
+	i := table.Schema().FieldIndices(column)[0]
+	chunked := arrow.NewChunked(value.DataType(), []arrow.Array{value})
+	columns := make([]arrow.Column, table.NumCols())
+	for c := range columns {
+		columns[c] = *table.Column(c)
+	}
+	columns[i] = *arrow.NewColumn(table.Schema().Field(i), chunked)
+	changed := array.NewTable(table.Schema(), columns, table.NumRows())
+	var out bytes.Buffer
+	require.NoError(t, pqarrow.WriteTable(changed, &out, 1<<20, nil, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())))
+	require.NoError(t, os.WriteFile(to, out.Bytes(), 0o644))
+}
+
+// The command finds out by itself which ledgers a folder holds.
+func TestTheCommand(t *testing.T) {
+	dir, _, _ := write(t, sink.CSV, 2)
+	none := func(string) (string, bool) { return "", false }
+	var out bytes.Buffer
+	require.NoError(t, verify.Run(t.Context(), dir, none, programs.OpenLedgers, &out))
+	require.Contains(t, out.String(), "2 ledgers, 962 events in 1 files: 0 lost, 0 duplicates, 0 unknown, 0 different")
+	require.Equal(t, component.ExitFailed, component.ExitCode(verify.Run(t.Context(), t.TempDir(), none, programs.OpenLedgers, &out)))
 }
 
 // other returns the row with an id that no event has.
 func other(t *testing.T, line string) string {
 	t.Helper()
+	return changed(t, line, "event_id", "nobody")
+}
+
+// changed returns the row with another value in a column.
+func changed(t *testing.T, line, column string, value any) string {
+	t.Helper()
 	var e map[string]any
 	require.NoError(t, json.Unmarshal([]byte(line), &e))
-	e["event_id"] = "nobody"
+	e[column] = value
 	text, err := json.Marshal(e)
 	require.NoError(t, err)
 	return string(text) + "\n"
