@@ -235,7 +235,7 @@ func TestTheWorstStateIsSaid(t *testing.T) {
 				server, n := &calls{}, int64(0)
 				m.Watch(monitor.SourceFunc(func(*monitor.Draft) {
 					n += 100
-					server.stats.Rejections = []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonStreams, Count: n}}
+					server.stats.Rejections = []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams, Count: n}}
 					server.stats.Tenants = []interceptors.TenantStats{{Tenant: "t", Rejected: n}}
 				}))
 				m.WatchServer("a", server)
@@ -283,7 +283,7 @@ func TestRejectionsReachTheMetrics(t *testing.T) {
 		time.Sleep(time.Second)
 		server.stats = interceptors.Stats{
 			Classes:    []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
-			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonStreams, Count: 28}},
+			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams, Count: 28}},
 		}
 		for i := range 150 {
 			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{Tenant: fmt.Sprint("tenant ", i), Rejected: 2})
@@ -293,7 +293,7 @@ func TestRejectionsReachTheMetrics(t *testing.T) {
 		require.Zero(t, s.Service("a").ErrorRatio)
 		var rejections []monitor.Sample
 		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s, func(v monitor.Sample) { rejections = append(rejections, v) })
-		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), interceptors.ReasonStreams.String()}, Value: 28}}, rejections)
+		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), string(interceptors.ReasonActiveStreams)}, Value: 28}}, rejections)
 		tenants, sum := 0, 0.0
 		monitor.FamilyOf("flowctl_tenant_rejections_total").Collect(s, func(v monitor.Sample) { tenants++; sum += v.Value })
 		require.Equal(t, 101, tenants, "a hundred, and the others as one")

@@ -64,7 +64,7 @@ func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) 
 		v.addFailures(s.Failures)
 		for _, r := range s.Rejections {
 			n := uint64(max(0, r.Count))
-			v.AddRejections(r.Class.String(), r.Reason.String(), n)
+			v.AddRejections(r.Class.String(), string(r.Reason), n)
 			v.turnedAway += n
 		}
 		for i := range s.Tenants {

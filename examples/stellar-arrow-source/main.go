@@ -7,9 +7,9 @@ import (
 	"os"
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
-	"github.com/withobsrvr/sluice/examples/internal/programs"
+	"github.com/withobsrvr/sluice/examples/internal/programs/sourceprogram"
 )
 
 func main() {
-	os.Exit(component.Main("stellar-arrow-source", "serves Stellar ledgers over Arrow Flight", programs.Source, programs.DescribeSource))
+	os.Exit(component.Main("stellar-arrow-source", "serves Stellar ledgers over Arrow Flight", sourceprogram.Run, sourceprogram.Describe))
 }

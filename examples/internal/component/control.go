@@ -176,6 +176,14 @@ func (c *Component) Upstream(ctx context.Context, variable, configured string, r
 	}
 }
 
+// Known lists the one upstream, or none where its id is not known.
+func Known(id string) []string {
+	if id == "" {
+		return nil
+	}
+	return []string{id}
+}
+
 func (c *Component) setUpstream(endpoint, id string) {
 	c.upstream.Store(&upstream{id: id, endpoint: endpoint})
 	c.monitor.WatchClient(c.ID, id, c.pools.client)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -22,6 +23,7 @@ type Env struct {
 	lookup func(string) (string, bool)
 	errs   []error
 	docs   []variable
+	hidden Redactor
 }
 
 // An EnvError is one variable that was refused.
@@ -31,16 +33,30 @@ type EnvError struct {
 }
 
 func (e *EnvError) Error() string {
-	return fmt.Sprintf("%s=%q is not accepted: want %s", e.Name, e.Value, e.Accepted)
+	return fmt.Sprintf("%s=%q is not accepted: want %s", e.Name, clip(e.Value, maxValue), e.Accepted)
 }
 
 type variable struct{ name, fallback, accepted, help string }
+
+// maxValue bounds what an error repeats of a variable's value.
+const maxValue = 128
+
+// Redactor knows every secret that was read so far, and that will be.
+func (e *Env) Redactor() *Redactor { return &e.hidden }
 
 // NewEnv returns a reader over lookup, which is os.LookupEnv in a program.
 func NewEnv(lookup func(string) (string, bool)) *Env { return &Env{lookup: lookup} }
 
 // Err returns everything refused so far, joined, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
+
+// Usage is Err as the usage error with which a program ends, or nil.
+func (e *Env) Usage() error {
+	if err := e.Err(); err != nil {
+		return &UsageError{Err: err}
+	}
+	return nil
+}
 
 // Refused lists what Err joins.
 func (e *Env) Refused() []error { return e.errs }
@@ -139,6 +155,23 @@ func (e *Env) Share(name string, fallback float64, help string) float64 {
 	})
 }
 
+// Secret reads text that appears nowhere again.
+func (e *Env) Secret(name, help string) string {
+	value := e.String(name, "", help)
+	e.hidden.Add(value)
+	return value
+}
+
+// URL reads an http or https URL, of which nothing but scheme and host appears
+// anywhere again: keys stand in the rest.
+func (e *Env) URL(name, help string) string {
+	return read(e, name, "", "a URL that begins with http:// or https://", help, "", func(s string) (string, bool) {
+		e.hidden.AddURL(s)
+		u, err := url.Parse(s)
+		return s, err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+	})
+}
+
 // Endpoint reads the host:port of a server; unset is empty.
 func (e *Env) Endpoint(name, fallback, help string) string {
 	return read(e, name, fallback, "host:port, such as localhost:8815", help, fallback, func(s string) (string, bool) {
@@ -151,6 +184,20 @@ func (e *Env) Endpoint(name, fallback, help string) string {
 	})
 }
 
+// Upstream reads the endpoint of a server that is read: without a control plane
+// to ask, its default is the role's documented port on this machine.
+func (e *Env) Upstream(name string, role Role, flowctl bool) string {
+	endpoint := e.Endpoint(name, "", "Flight server to read; unset: found through the control plane, or on its usual port here")
+	if endpoint == "" && !flowctl {
+		port, _ := role.DefaultPorts()
+		endpoint = HostPort("localhost", port)
+	}
+	return endpoint
+}
+
+// HostPort joins a host and a port.
+func HostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+
 // read is every getter: parse reports whether it accepts the text.
 func read[T any](e *Env, name, shown, accepted, help string, fallback T, parse func(string) (T, bool)) T {
 	e.docs = append(e.docs, variable{name, shown, accepted, help})
@@ -161,7 +208,7 @@ func read[T any](e *Env, name, shown, accepted, help string, fallback T, parse f
 	}
 	v, ok := parse(text)
 	if !ok {
-		e.Reject(name, text, accepted)
+		e.Reject(name, e.hidden.Text(text), accepted)
 		return fallback
 	}
 	return v

@@ -1,13 +1,10 @@
 // Package ledgers reads closed Stellar ledgers, one after another, as the raw
 // XDR of their LedgerCloseMeta. It does not interpret them beyond their header.
 //
-// Three sources stand behind one small interface:
-//
-//   - [Sample]: two real ledgers of the public network, shipped with this
-//     package, replayed in turn for as long as wanted. It needs nothing.
-//   - [DataLake]: the Stellar SDK's buffered storage backend over its data
-//     store: a local folder, S3 or GCS.
-//   - [RPC]: the Stellar SDK's backend over a Stellar RPC server.
+// Three sources stand behind one small interface: [Sample], two real ledgers of
+// the public network that are shipped with this package and replayed in turn for
+// as long as wanted, and those of package backends, which read a data lake or a
+// Stellar RPC server and are apart because of what they link.
 //
 // A source never reads ahead without bound: it reads when its iterator is
 // pulled, plus the fixed buffer that a backend is configured with.
@@ -16,7 +13,7 @@
 //
 // A Source is safe for concurrent use. Each call of Ledgers is a stream of its
 // own, which one goroutine consumes; everything that it opened is closed when
-// its loop ends, by whichever way, but for what [RPC] says of the SDK's client.
+// its loop ends, by whichever way.
 //
 // # Errors
 //

@@ -3,9 +3,9 @@ package ledgers
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"embed"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -40,10 +40,10 @@ var sampleTemplates = sync.OnceValues(func() ([]template, error) {
 // (163 transactions) and 58752000 (249 transactions), with their sequences
 // rewritten from [SampleFirst] upwards.
 //
-// Only the sequence in the ledger header changes, so the SDK's readers see a
-// gapless chain of sequences; hashes, close times and transactions stay those
-// of the original ledgers and therefore repeat. The header's hash is not
-// computed anew: a chain of hashes would make each ledger depend on all before.
+// Only the sequence and the chain of hashes in the ledger header change, so the
+// SDK's readers see a gapless chain; close times and transactions stay those of
+// the original ledgers and therefore repeat. The hash of a ledger is that of its
+// sequence, and not of its header: that would make each depend on all before.
 type Sample struct {
 	bounds    Range
 	templates []template
@@ -68,7 +68,7 @@ func (s *Sample) Info() Info {
 	return Info{
 		Kind:       "sample",
 		Passphrase: network.PublicNetworkPassphrase,
-		Note: fmt.Sprintf("replaying the public network's ledgers 53312000 and 58752000 in turn, with sequences rewritten to %v",
+		Note: fmt.Sprintf("replaying the public network's ledgers 53312000 and 58752000 in turn, with sequences and the chain of hashes rewritten to %v",
 			s.bounds),
 	}
 }
@@ -85,7 +85,8 @@ func (s *Sample) Ledgers(ctx context.Context, r Range) iter.Seq2[Ledger, error] 
 	return func(yield func(Ledger, error) bool) {
 		copies := make([]template, len(s.templates))
 		for i, t := range s.templates {
-			copies[i] = template{raw: bytes.Clone(t.raw), offset: t.offset}
+			copies[i] = t
+			copies[i].raw = bytes.Clone(t.raw)
 		}
 		for seq := r.First; ; seq++ {
 			if err := context.Cause(ctx); err != nil {
@@ -100,16 +101,24 @@ func (s *Sample) Ledgers(ctx context.Context, r Range) iter.Seq2[Ledger, error] 
 	}
 }
 
-// template is a ledger whose sequence can be changed in place.
+// template is a ledger whose place in the chain can be changed in place.
 type template struct {
-	raw    []byte
-	offset int // of the four bytes of the header's sequence
+	raw                      []byte
+	sequence, hash, previous int // offsets into raw
 }
 
-// at writes seq into the template and returns its bytes.
+// at writes seq and its hashes into the template and returns its bytes.
 func (t template) at(seq uint32) []byte {
-	binary.BigEndian.PutUint32(t.raw[t.offset:], seq)
+	binary.BigEndian.PutUint32(t.raw[t.sequence:], seq)
+	own, previous := hashOf(seq), hashOf(seq-1)
+	copy(t.raw[t.hash:], own[:])
+	copy(t.raw[t.previous:], previous[:])
 	return t.raw
+}
+
+// hashOf is the hash of a ledger of the sample.
+func hashOf(seq uint32) [sha256.Size]byte {
+	return sha256.Sum256(binary.BigEndian.AppendUint32([]byte("sluice sample "), seq))
 }
 
 func loadTemplate(seq uint32) (template, error) {
@@ -127,28 +136,34 @@ func loadTemplate(seq uint32) (template, error) {
 		return template{}, corrupt(seq, err)
 	}
 	raw = bytes.Clone(raw) // without the slack of DecodeAll
-	offset, err := sequenceOffset(raw)
-	if err != nil {
+	t := template{raw: raw}
+	if err := t.locate(); err != nil {
 		return template{}, corrupt(seq, err)
 	}
-	return template{raw, offset}, checkSequence(raw, seq)
+	return t, checkSequence(raw, seq)
 }
 
-// sequenceOffset finds the header's sequence. The SDK's views are subslices of
+// locate finds the fields that are rewritten. The SDK's views are subslices of
 // what they were made of, so the distance to the end of the underlying array
 // gives the place; no knowledge of the XDR layout is needed here.
-func sequenceOffset(raw []byte) (int, error) {
-	history, err := xdr.LedgerCloseMetaView(raw).LedgerHeader()
+func (t *template) locate() error {
+	entry, err := xdr.LedgerCloseMetaView(t.raw).LedgerHeader()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	view, err := xdr.Try(func() []byte { return history.MustHeader().MustLedgerSeq().MustRaw() })
-	if err != nil {
-		return 0, err
+	return xdr.TryVoid(func() {
+		header := entry.MustHeader()
+		t.sequence = t.offset(header.MustLedgerSeq().MustRaw(), 4)
+		t.hash = t.offset(entry.MustHash().MustRaw(), sha256.Size)
+		t.previous = t.offset(header.MustPreviousLedgerHash().MustRaw(), sha256.Size)
+	})
+}
+
+// offset is where view, of size bytes, lies in the template.
+func (t *template) offset(view []byte, size int) int {
+	offset := cap(t.raw) - cap(view)
+	if len(view) != size || offset < 0 || offset+size > len(t.raw) || &t.raw[offset] != &view[0] {
+		panic("ledgers: a field of the shipped ledger's header is not where its view points")
 	}
-	offset := cap(raw) - cap(view)
-	if len(view) != 4 || offset < 0 || offset+4 > len(raw) || &raw[offset] != &view[0] {
-		return 0, errors.New("the header's sequence is not where its view points")
-	}
-	return offset, nil
+	return offset
 }

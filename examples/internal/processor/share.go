@@ -25,7 +25,7 @@ func (s *Server) newShare() (*flowcontrol.Throttler, error) {
 	return flowcontrol.New(flowcontrol.Config{
 		Name:     "ttp-arrow-processor/stream",
 		Limit:    flowcontrol.Cost{Messages: part(limit.Messages), Rows: part(limit.Rows), Bytes: part(limit.Bytes)},
-		Queue:    flowcontrol.QueueConfig{Discipline: flowcontrol.QueueInOrder},
+		Queue:    flowcontrol.QueueConfig{InOrder: true},
 		Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOff},
 	})
 }

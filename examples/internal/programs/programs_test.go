@@ -10,6 +10,10 @@ import (
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/programs"
+	"github.com/withobsrvr/sluice/examples/internal/programs/controlprogram"
+	"github.com/withobsrvr/sluice/examples/internal/programs/processorprogram"
+	"github.com/withobsrvr/sluice/examples/internal/programs/sinkprogram"
+	"github.com/withobsrvr/sluice/examples/internal/programs/sourceprogram"
 )
 
 func process(env map[string]string) component.Process {
@@ -27,22 +31,27 @@ func TestProgramsRefuseTheirEnvironment(t *testing.T) {
 		env  map[string]string
 		want []string
 	}{
-		"control plane": {programs.ControlPlane, map[string]string{"FLIGHT_PORT": "x"}, []string{`FLIGHT_PORT="x"`}},
+		"control plane": {controlprogram.Run, map[string]string{"FLIGHT_PORT": "x"}, []string{`FLIGHT_PORT="x"`}},
 		"source": {
-			programs.Source,
+			sourceprogram.Run,
 			map[string]string{"LEDGER_SOURCE": "kafka", "START_LEDGER": "9", "END_LEDGER": "8"},
 			[]string{`LEDGER_SOURCE="kafka" is not accepted: want one of sample, datalake, rpc`, `END_LEDGER="8" is not accepted: want at least START_LEDGER, which is 9`},
 		},
-		"source, data lake": {programs.Source, map[string]string{"LEDGER_SOURCE": "datalake", "DATALAKE_TYPE": "S3"}, []string{"DATALAKE_PATH="}},
-		"source, rpc":       {programs.Source, map[string]string{"LEDGER_SOURCE": "rpc"}, []string{"RPC_URL="}},
-		"source, rpc URL":   {programs.Source, map[string]string{"LEDGER_SOURCE": "rpc", "RPC_URL": "localhost"}, []string{"http"}},
+		"source, data lake": {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "datalake", "DATALAKE_TYPE": "S3"}, []string{"DATALAKE_PATH="}},
+		"source, rpc":       {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "rpc"}, []string{"RPC_URL="}},
+		"source, rpc URL":   {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "rpc", "RPC_URL": "localhost"}, []string{"http"}},
+		"source, ledgers": {
+			programs.All()[component.RoleSource],
+			map[string]string{"LEDGER_SOURCE": "datalake", "START_LEDGER": "abc", "DATALAKE_PATH": "s3://bucket/prefix"},
+			[]string{`START_LEDGER="abc" is not accepted: want a ledger sequence`, `DATALAKE_PATH="s3://bucket/prefix" is not accepted`},
+		},
 		"processor": {
-			programs.Processor,
+			processorprogram.Run,
 			map[string]string{"SOURCE_ENDPOINT": "somewhere", "PROCESSOR_WORKERS": "-1"},
 			[]string{`SOURCE_ENDPOINT="somewhere" is not accepted: want host:port`, `PROCESSOR_WORKERS="-1"`},
 		},
 		"sink": {
-			programs.Sink,
+			sinkprogram.Run,
 			map[string]string{"PROCESSOR_ENDPOINT": "host:0", "OUT_FORMAT": "xml", "SINK_DELAY": "-1s", "EXIT_WHEN_DONE": "maybe"},
 			[]string{`PROCESSOR_ENDPOINT="host:0"`, `OUT_FORMAT="xml" is not accepted: want one of parquet, jsonl, csv`, `SINK_DELAY="-1s"`, `EXIT_WHEN_DONE="maybe"`},
 		},
@@ -63,14 +72,10 @@ func TestOpenLedgers(t *testing.T) {
 	bounds, err := src.Bounds(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(7), bounds.Len())
-	src, err = programs.OpenLedgers(t.Context(), process(map[string]string{
-		"LEDGER_SOURCE": "datalake", "DATALAKE_PATH": t.TempDir(), "DATALAKE_LEDGERS_PER_FILE": "1", "DATALAKE_FILES_PER_PARTITION": "64000",
-		"START_LEDGER": "100", "LEDGER_COUNT": "5",
+	_, err = programs.OpenLedgers(t.Context(), process(map[string]string{
+		"LEDGER_SOURCE": "datalake", "DATALAKE_PATH": t.TempDir(), "LEDGER_COUNT": "5",
 	}).Lookup)
-	require.NoError(t, err)
-	bounds, err = src.Bounds(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "100-104", bounds.String())
+	require.ErrorContains(t, err, "there are no ledger files at")
 	_, err = programs.OpenLedgers(t.Context(), process(map[string]string{"LEDGER_SOURCE": "x"}).Lookup)
 	require.Equal(t, 2, component.ExitCode(err))
 }
@@ -80,7 +85,7 @@ func TestOpenLedgers(t *testing.T) {
 func TestDrainedBeforeItsUpstreamIsThere(t *testing.T) {
 	drain := make(chan struct{})
 	close(drain)
-	for status, run := range map[int]component.Run{0: programs.Processor, component.ExitIncomplete: programs.Sink} {
+	for status, run := range map[int]component.Run{0: processorprogram.Run, component.ExitIncomplete: sinkprogram.Run} {
 		dir := t.TempDir()
 		p := process(map[string]string{
 			"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "OUT_DIR": dir,
@@ -97,7 +102,7 @@ func TestStoppedBeforeItsUpstreamIsThere(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	p := process(map[string]string{"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0"})
-	require.ErrorIs(t, programs.Processor(ctx, p), context.Canceled)
+	require.ErrorIs(t, processorprogram.Run(ctx, p), context.Canceled)
 }
 
 // The programs of a pipeline share one environment: what one reads must not look
@@ -127,9 +132,9 @@ func TestHelpNamesTheHandoffsVariables(t *testing.T) {
 		describe func(*component.Env)
 		own      string
 	}{
-		"source":    {programs.DescribeSource, "LEDGER_SOURCE"},
-		"processor": {programs.DescribeProcessor, "SOURCE_ENDPOINT"},
-		"sink":      {programs.DescribeSink, "PROCESSOR_ENDPOINT"},
+		"source":    {sourceprogram.Describe, "LEDGER_SOURCE"},
+		"processor": {processorprogram.Describe, "SOURCE_ENDPOINT"},
+		"sink":      {sinkprogram.Describe, "PROCESSOR_ENDPOINT"},
 	} {
 		env := component.NewEnv(process(nil).Lookup)
 		tc.describe(env)

@@ -1,4 +1,6 @@
-package programs
+// Package sourceprogram is stellar-arrow-source as a program. It alone links the
+// clients of data lakes and RPC servers.
+package sourceprogram
 
 import (
 	"context"
@@ -16,18 +18,18 @@ type sourceConfig struct {
 	ledgers ledgerConfig
 }
 
-func readSource(e *component.Env) sourceConfig {
+func read(e *component.Env) sourceConfig {
 	return sourceConfig{component.ReadConfig(e, component.RoleSource), readLedgerConfig(e)}
 }
 
-// DescribeSource reads the source's variables, for its help.
-func DescribeSource(e *component.Env) { readSource(e) }
+// Describe reads the source's variables, for its help.
+func Describe(e *component.Env) { read(e) }
 
-// Source is stellar-arrow-source.
-func Source(ctx context.Context, p component.Process) error {
+// Run is stellar-arrow-source.
+func Run(ctx context.Context, p component.Process) error {
 	env := component.NewEnv(p.Lookup)
-	cfg := readSource(env)
-	if err := usage(env); err != nil {
+	cfg := read(env)
+	if err := env.Usage(); err != nil {
 		return err
 	}
 	src, err := cfg.ledgers.open(ctx)

@@ -1,15 +1,16 @@
-package programs
+package sourceprogram
 
 import (
 	"context"
 	"fmt"
 	"math"
-	"time"
+	"strings"
 
 	"github.com/stellar/go-stellar-sdk/network"
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers/backends"
 )
 
 // ledgerConfig is where a source takes its ledgers from.
@@ -17,6 +18,7 @@ type ledgerConfig struct {
 	kind       string
 	count      uint32
 	start, end uint32
+	follow     bool // wait for what is not there yet
 	passphrase string
 
 	lakeType, lakePath, lakeRegion, lakeEndpoint string
@@ -28,17 +30,17 @@ type ledgerConfig struct {
 func readLedgerConfig(e *component.Env) ledgerConfig {
 	c := ledgerConfig{
 		kind:              e.OneOf("LEDGER_SOURCE", "sample", "where ledgers come from", "sample", "datalake", "rpc"),
-		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer; unset: 200 of the sample, else all"),
+		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer, of those that are there; unset: 200 of the sample, else no limit"),
 		start:             e.Ledger("START_LEDGER", 0, "first ledger, of a data lake or RPC server; unset: its oldest"),
-		end:               e.Ledger("END_LEDGER", 0, "last ledger; unset: the latest, or as LEDGER_COUNT says"),
+		end:               e.Ledger("END_LEDGER", 0, "last ledger, waited for if need be; unset: as LEDGER_COUNT says, or none: the network is followed"),
 		passphrase:        e.String("NETWORK_PASSPHRASE", network.PublicNetworkPassphrase, "of the network that the ledgers belong to"),
 		lakeType:          e.OneOf("DATALAKE_TYPE", "Filesystem", "store of the data lake", "Filesystem", "S3", "GCS"),
-		lakePath:          e.String("DATALAKE_PATH", "", "its folder, or bucket and prefix"),
+		lakePath:          e.String("DATALAKE_PATH", "", "its folder, or bucket and prefix, with or without s3:// or gs://"),
 		lakeRegion:        e.String("DATALAKE_REGION", "", "of an S3 bucket"),
-		lakeEndpoint:      e.String("DATALAKE_ENDPOINT_URL", "", "of an S3 server that is not Amazon's"),
+		lakeEndpoint:      e.URL("DATALAKE_ENDPOINT_URL", "of an S3 server that is not Amazon's"),
 		ledgersPerFile:    e.Int("DATALAKE_LEDGERS_PER_FILE", 0, 0, 1<<20, "layout; 0: what the lake's manifest says"),
 		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24, "layout; 0: what the lake's manifest says"),
-		rpcURL:            e.String("RPC_URL", "", "of the Stellar RPC server"),
+		rpcURL:            e.URL("RPC_URL", "of the Stellar RPC server"),
 	}
 	if c.end != 0 && c.end < c.start {
 		e.Reject("END_LEDGER", fmt.Sprint(c.end), fmt.Sprintf("at least START_LEDGER, which is %d", c.start))
@@ -46,10 +48,13 @@ func readLedgerConfig(e *component.Env) ledgerConfig {
 	if c.count == 0 && c.kind == "sample" {
 		c.count = 200
 	}
+	c.follow = c.kind != "sample" && (c.end != 0 || c.count == 0)
 	if c.end == 0 && c.start != 0 && c.count != 0 {
 		c.end = uint32(min(uint64(c.start)+uint64(c.count)-1, math.MaxUint32))
 	}
-	switch {
+	switch scheme, _, ok := strings.Cut(c.lakePath, "://"); {
+	case c.kind == "datalake" && ok && scheme != schemes[c.lakeType]:
+		e.Reject("DATALAKE_PATH", c.lakePath, fmt.Sprintf("the path of a store of DATALAKE_TYPE=%s", c.lakeType))
 	case c.kind == "datalake" && c.lakePath == "":
 		e.Reject("DATALAKE_PATH", "", "the folder of the data lake, or bucket and prefix, with LEDGER_SOURCE=datalake")
 	case c.kind == "datalake" && c.lakeType == "S3" && c.lakeRegion == "":
@@ -60,11 +65,22 @@ func readLedgerConfig(e *component.Env) ledgerConfig {
 	return c
 }
 
+// schemes are those of URLs of the stores.
+var schemes = map[string]string{"S3": "s3", "GCS": "gs"}
+
+// bucketPath is bucket/prefix of a path that may be a URL.
+func bucketPath(path string) string {
+	if _, after, ok := strings.Cut(path, "://"); ok {
+		path = after
+	}
+	return strings.Trim(path, "/")
+}
+
 // OpenLedgers opens the ledgers that a source with this environment serves.
 func OpenLedgers(ctx context.Context, lookup func(string) (string, bool)) (ledgers.Source, error) {
 	env := component.NewEnv(lookup)
 	c := readLedgerConfig(env)
-	if err := usage(env); err != nil {
+	if err := env.Usage(); err != nil {
 		return nil, err
 	}
 	return c.open(ctx)
@@ -98,20 +114,20 @@ func (c ledgerConfig) openAll() (ledgers.Source, error) {
 		if c.lakeType == "Filesystem" {
 			put("destination_path", c.lakePath)
 		} else {
-			put("destination_bucket_path", c.lakePath)
+			put("destination_bucket_path", bucketPath(c.lakePath))
 		}
 		put("region", c.lakeRegion)
 		put("endpoint_url", c.lakeEndpoint)
-		src, err := ledgers.NewDataLake(ledgers.DataLakeConfig{
-			Type: c.lakeType, Params: parameters, Passphrase: c.passphrase, Start: c.start, End: c.end,
-			LedgersPerFile: uint32(c.ledgersPerFile), FilesPerPartition: uint32(c.filesPerPartition), RetryWait: time.Second,
+		src, err := backends.NewDataLake(backends.DataLakeConfig{
+			Type: c.lakeType, Params: parameters, Passphrase: c.passphrase, Start: c.start, End: c.end, Follow: c.follow,
+			LedgersPerFile: uint32(c.ledgersPerFile), FilesPerPartition: uint32(c.filesPerPartition),
 		})
 		if err != nil {
 			return nil, &component.UsageError{Err: err}
 		}
 		return src, nil
 	case "rpc":
-		src, err := ledgers.NewRPC(ledgers.RPCConfig{URL: c.rpcURL, Passphrase: c.passphrase, Start: c.start, End: c.end})
+		src, err := backends.NewRPC(backends.RPCConfig{URL: c.rpcURL, Passphrase: c.passphrase, Start: c.start, End: c.end, Follow: c.follow})
 		if err != nil {
 			return nil, &component.UsageError{Err: err}
 		}

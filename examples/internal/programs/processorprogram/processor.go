@@ -1,4 +1,5 @@
-package programs
+// Package processorprogram is ttp-arrow-processor as a program.
+package processorprogram
 
 import (
 	"context"
@@ -18,32 +19,21 @@ type processorConfig struct {
 	workers int
 }
 
-func readProcessor(e *component.Env) processorConfig {
+func read(e *component.Env) processorConfig {
 	c := processorConfig{Config: component.ReadConfig(e, component.RoleProcessor)}
-	c.source = upstream(e, "SOURCE_ENDPOINT", component.RoleSource, c.Flowctl)
+	c.source = e.Upstream("SOURCE_ENDPOINT", component.RoleSource, c.Flowctl)
 	c.workers = e.Int("PROCESSOR_WORKERS", 0, 0, 1024, "ledgers extracted at the same time; 0: one a processor")
 	return c
 }
 
-// upstream reads an endpoint: without a control plane to ask, its default is
-// the documented port on this machine.
-func upstream(e *component.Env, name string, role component.Role, flowctl bool) string {
-	endpoint := e.Endpoint(name, "", "Flight server to read; unset: found through the control plane, or on its usual port here")
-	if endpoint == "" && !flowctl {
-		port, _ := role.DefaultPorts()
-		endpoint = hostPort("localhost", port)
-	}
-	return endpoint
-}
+// Describe reads the processor's variables, for its help.
+func Describe(e *component.Env) { read(e) }
 
-// DescribeProcessor reads the processor's variables, for its help.
-func DescribeProcessor(e *component.Env) { readProcessor(e) }
-
-// Processor is ttp-arrow-processor.
-func Processor(ctx context.Context, p component.Process) error {
+// Run is ttp-arrow-processor.
+func Run(ctx context.Context, p component.Process) error {
 	env := component.NewEnv(p.Lookup)
-	cfg := readProcessor(env)
-	if err := usage(env); err != nil {
+	cfg := read(env)
+	if err := env.Usage(); err != nil {
 		return err
 	}
 	c, err := component.Open(cfg.Config, p)
@@ -51,7 +41,7 @@ func Processor(ctx context.Context, p component.Process) error {
 		return err
 	}
 	defer c.Close()
-	conn, id, err := dialUpstream(ctx, c, "SOURCE_ENDPOINT", cfg.source, component.RoleSource, ledgers.FlightName)
+	conn, id, err := c.DialUpstream(ctx, "SOURCE_ENDPOINT", cfg.source, component.RoleSource, ledgers.FlightName)
 	if err != nil || conn == nil {
 		return err
 	}
@@ -63,7 +53,7 @@ func Processor(ctx context.Context, p component.Process) error {
 		Register:  func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, server) },
 		Inputs:    []string{ledgers.FlightName},
 		Outputs:   []string{events.FlightName},
-		Upstreams: known(id),
+		Upstreams: component.Known(id),
 		Work:      func() any { return server.Counters() },
 		Figures: func() component.Figures {
 			n := server.Counters()

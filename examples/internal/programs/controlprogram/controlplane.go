@@ -1,4 +1,5 @@
-package programs
+// Package controlprogram is the pipeline's control plane as a program.
+package controlprogram
 
 import (
 	"context"
@@ -10,21 +11,21 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
-// DescribeControlPlane reads the control plane's variables.
-func DescribeControlPlane(e *component.Env) { component.ReadConfig(e, component.RoleControlPlane) }
+// Describe reads the control plane's variables.
+func Describe(e *component.Env) { component.ReadConfig(e, component.RoleControlPlane) }
 
-// ControlPlane is the same control plane as the program sluice-controlplane.
-func ControlPlane(ctx context.Context, p component.Process) error {
+// Run is the same control plane as the program sluice-controlplane.
+func Run(ctx context.Context, p component.Process) error {
 	env := component.NewEnv(p.Lookup)
 	cfg := component.ReadConfig(env, component.RoleControlPlane)
-	if err := usage(env); err != nil {
+	if err := env.Usage(); err != nil {
 		return err
 	}
-	grpcListener, err := net.Listen("tcp", hostPort(cfg.Host, cfg.FlightPort))
+	grpcListener, err := net.Listen("tcp", component.HostPort(cfg.Host, cfg.FlightPort))
 	if err != nil {
 		return err
 	}
-	httpListener, err := net.Listen("tcp", hostPort(cfg.Host, cfg.HealthPort))
+	httpListener, err := net.Listen("tcp", component.HostPort(cfg.Host, cfg.HealthPort))
 	if err != nil {
 		grpcListener.Close()
 		return err
@@ -50,8 +51,8 @@ func ControlPlane(ctx context.Context, p component.Process) error {
 		Ready: func(*server.Server) {
 			if p.Ready != nil {
 				p.Ready(component.Addresses{
-					Flight: hostPort(cfg.Advertise, grpcListener.Addr().(*net.TCPAddr).Port),
-					HTTP:   hostPort(cfg.Advertise, httpListener.Addr().(*net.TCPAddr).Port),
+					Flight: component.HostPort(cfg.Advertise, grpcListener.Addr().(*net.TCPAddr).Port),
+					HTTP:   component.HostPort(cfg.Advertise, httpListener.Addr().(*net.TCPAddr).Port),
 				})
 			}
 		},

@@ -1,12 +1,11 @@
-package programs
+// Package sinkprogram is arrow-analytics-sink as a program.
+package sinkprogram
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -36,9 +35,9 @@ type sinkConfig struct {
 	exit          bool
 }
 
-func readSink(e *component.Env) sinkConfig {
+func read(e *component.Env) sinkConfig {
 	c := sinkConfig{Config: component.ReadConfig(e, component.RoleSink)}
-	c.processor = upstream(e, "PROCESSOR_ENDPOINT", component.RoleProcessor, c.Flowctl)
+	c.processor = e.Upstream("PROCESSOR_ENDPOINT", component.RoleProcessor, c.Flowctl)
 	c.dir = e.String("OUT_DIR", "./sluice-out/arrow-analytics-sink", "folder of the run; a folder that holds an unfinished run is continued")
 	c.format = e.OneOf("OUT_FORMAT", sink.Parquet, "of the files", sink.Formats...)
 	c.delay = e.Duration("SINK_DELAY", 0, 0, "wait this long for every batch, to see backpressure")
@@ -52,14 +51,14 @@ func readSink(e *component.Env) sinkConfig {
 	return c
 }
 
-// DescribeSink reads the sink's variables, for its help.
-func DescribeSink(e *component.Env) { readSink(e) }
+// Describe reads the sink's variables, for its help.
+func Describe(e *component.Env) { read(e) }
 
-// Sink is arrow-analytics-sink.
-func Sink(ctx context.Context, p component.Process) error {
+// Run is arrow-analytics-sink.
+func Run(ctx context.Context, p component.Process) error {
 	env := component.NewEnv(p.Lookup)
-	cfg := readSink(env)
-	if err := usage(env); err != nil {
+	cfg := read(env)
+	if err := env.Usage(); err != nil {
 		return err
 	}
 	c, err := component.Open(cfg.Config, p)
@@ -67,7 +66,7 @@ func Sink(ctx context.Context, p component.Process) error {
 		return err
 	}
 	defer c.Close()
-	conn, id, err := dialUpstream(ctx, c, "PROCESSOR_ENDPOINT", cfg.processor, component.RoleProcessor, events.FlightName)
+	conn, id, err := c.DialUpstream(ctx, "PROCESSOR_ENDPOINT", cfg.processor, component.RoleProcessor, events.FlightName)
 	if err != nil {
 		return err
 	}
@@ -100,7 +99,7 @@ func Sink(ctx context.Context, p component.Process) error {
 		Register:    func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, sink.NewServer(s)) },
 		Inputs:      []string{events.FlightName},
 		Outputs:     []string{sink.TotalsFlight},
-		Upstreams:   known(id),
+		Upstreams:   component.Known(id),
 		EndsWithRun: cfg.exit,
 		Healthy:     s.Healthy,
 		Work:        func() any { return s.Status() },
@@ -164,5 +163,3 @@ func askRange(ctx context.Context, c *component.Component, client flight.Client)
 		}
 	}
 }
-
-func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

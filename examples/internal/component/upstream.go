@@ -1,4 +1,4 @@
-package programs
+package component
 
 import (
 	"context"
@@ -7,38 +7,37 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-
-	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
 // askTimeout bounds how long a call waits for the control plane to say where
 // its upstream is now. The address of before is used when it does not.
 const askTimeout = 2 * time.Second
 
-// An upstream is the connection to the component that is read. An upstream
+// An UpstreamConn is the connection to the component that is read. An upstream
 // that was restarted may serve elsewhere, so every call asks for its address
 // again. It is safe for concurrent use.
-type upstreamConn struct {
-	c                    *component.Component
+type UpstreamConn struct {
+	c                    *Component
 	variable, configured string
-	role                 component.Role
+	role                 Role
 	flight               string
 
 	mu       sync.Mutex
 	endpoint string
 }
 
-// dialUpstream waits until the upstream is known. Its id is empty where that is
-// not known, and conn is nil when the component is asked to end first.
-func dialUpstream(ctx context.Context, c *component.Component, variable, configured string, role component.Role, flight string) (conn *upstreamConn, id string, err error) {
+// DialUpstream waits until the upstream is known, as [Component.Upstream] does. Its
+// id is empty where that is not known, and conn is nil when the component is asked
+// to end first.
+func (c *Component) DialUpstream(ctx context.Context, variable, configured string, role Role, flight string) (conn *UpstreamConn, id string, err error) {
 	endpoint, id, err := c.Upstream(ctx, variable, configured, role, flight)
 	if err != nil || endpoint == "" {
 		return nil, "", err
 	}
-	return &upstreamConn{c: c, variable: variable, configured: configured, role: role, flight: flight, endpoint: endpoint}, id, nil
+	return &UpstreamConn{c: c, variable: variable, configured: configured, role: role, flight: flight, endpoint: endpoint}, id, nil
 }
 
-func (u *upstreamConn) conn(ctx context.Context) (grpc.ClientConnInterface, error) {
+func (u *UpstreamConn) conn(ctx context.Context) (grpc.ClientConnInterface, error) {
 	if u.configured == "" {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
@@ -59,7 +58,7 @@ func (u *upstreamConn) conn(ctx context.Context) (grpc.ClientConnInterface, erro
 }
 
 // Invoke calls the upstream where it is now.
-func (u *upstreamConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+func (u *UpstreamConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	conn, err := u.conn(ctx)
 	if err != nil {
 		return err
@@ -68,7 +67,7 @@ func (u *upstreamConn) Invoke(ctx context.Context, method string, args, reply an
 }
 
 // NewStream opens a stream to the upstream where it is now.
-func (u *upstreamConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (u *UpstreamConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	conn, err := u.conn(ctx)
 	if err != nil {
 		return nil, err
