@@ -106,6 +106,11 @@ func (s *Server) Controller() *backpressure.Controller { return s.controller }
 // Components returns every registered component, sorted by id.
 func (s *Server) Components() []controlplane.Status { return s.registry.statuses(nil) }
 
+// Stock returns the ids of the components that speak flowctl's services alone and
+// are not stale, in no order. Such a component has no agent, and so none of our
+// metrics: a monitor beside the server exports its figures.
+func (s *Server) Stock() []string { return s.registry.stock() }
+
 // Rejected returns how many requests were rejected, by reason.
 func (s *Server) Rejected() map[Reason]uint64 {
 	counts := make(map[Reason]uint64, reasons)
