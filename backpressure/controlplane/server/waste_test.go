@@ -103,7 +103,7 @@ func nothingIsWasted(t *testing.T, overload float64) {
 		deadline = 200 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
-		plane := backpressuretest.NewControlPlane(t, server.Config{Decision: backpressure.Config{Activation: 0.9, Recovery: 0.72}})
+		plane := backpressuretest.NewControlPlane(t, server.Config{})
 		stages := make([]*grpcStage, 2)
 		for i, size := range []struct{ slots, limit int }{{16, 32}, {8, 16}} {
 			gate, err := flowcontrol.New(flowcontrol.Config{
