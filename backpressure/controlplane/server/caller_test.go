@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 )
 
-// caller speaks the three services by hand.
+// caller speaks the three services without an agent.
 type caller struct {
 	t   *testing.T
 	ctx context.Context
@@ -36,6 +36,11 @@ func (c *caller) register(id string) error {
 
 func (c *caller) beat(id string, metrics map[string]float64) error {
 	_, err := c.old.Heartbeat(c.ctx, &flowctlpb.ServiceHeartbeat{ServiceId: id, Metrics: metrics})
+	return err
+}
+
+func (c *caller) unregister(id string) error {
+	_, err := c.v1.UnregisterComponent(c.ctx, &flowctlv1pb.UnregisterRequest{ServiceId: id})
 	return err
 }
 

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -23,6 +23,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/internal/convert"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/topology"
@@ -240,7 +241,7 @@ func TestTheAssignedIDIsUsed(t *testing.T) {
 // components do: by method names and field numbers alone.
 func TestStockToolsWorkUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{Decision: backpressure.Config{Learn: -1, Policy: backpressure.Step{}}})
+		p := startPlane(t, server.Config{Decision: backpressure.Config{Learn: -1, Policy: backpressure.Step{}}})
 		conn := p.dial()
 		defer conn.Close()
 		call := func(method string, in, out proto.Message) error { return conn.Invoke(t.Context(), method, in, out) }
