@@ -36,7 +36,12 @@ func newStage(t *testing.T, slots, limit int) *stage {
 // 800/s) at an overload, and returns goodput (answers within 200 ms, as a share
 // of what was possible), the p99 of the good ones, and how much work the first
 // stage did for each.
-func waste(t *testing.T, cfg backpressure.Config, stages int, overload float64) (goodput float64, p99 time.Duration, work float64) {
+func waste(
+	t *testing.T,
+	cfg backpressure.Config,
+	stages int,
+	overload float64,
+) (goodput float64, p99 time.Duration, work float64) {
 	const deadline = 200 * time.Millisecond
 	one := flowcontrol.Cost{Messages: 1}
 	var chain []*stage
@@ -55,7 +60,11 @@ func waste(t *testing.T, cfg backpressure.Config, stages int, overload float64) 
 	defer c.Bind(chain[0].gate)()
 	ctx, stop := context.WithCancel(t.Context())
 	for i, s := range chain {
-		report := backpressure.Report{ServiceID: fmt.Sprint("stage", i), MaxInFlight: s.gate.Limit().Messages, Upstreams: []string{}}
+		report := backpressure.Report{
+			ServiceID:   fmt.Sprint("stage", i),
+			MaxInFlight: s.gate.Limit().Messages,
+			Upstreams:   []string{},
+		}
 		if i > 0 {
 			report.Upstreams = []string{fmt.Sprint("stage", i-1)}
 		}
@@ -156,7 +165,12 @@ func TestNothingIsWastedUpstream(t *testing.T) {
 			t.Run(fmt.Sprintf("%d stages at %vx", stages, overload), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					goodput, p99, work := waste(t, cfg, stages, overload)
-					t.Logf("goodput %.3f, p99 %v, work of the first stage for each good answer %.3f", goodput, p99.Round(time.Millisecond), work)
+					t.Logf(
+						"goodput %.3f, p99 %v, work of the first stage for each good answer %.3f",
+						goodput,
+						p99.Round(time.Millisecond),
+						work,
+					)
 					require.GreaterOrEqual(t, goodput, 0.96)
 					require.LessOrEqual(t, p99, 90*time.Millisecond)
 					require.LessOrEqual(t, work, 1.1)

@@ -43,9 +43,20 @@ func TestBadFlagsAreNamed(t *testing.T) {
 	require.Contains(t, out.String(), "-grpc chooses another address")
 
 	folder := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "sluice-controlplane.db"), []byte("no database, but long enough to be read"), 0o600))
+	require.NoError(
+		t,
+		os.WriteFile(
+			filepath.Join(folder, "sluice-controlplane.db"),
+			[]byte("no database, but long enough to be read"),
+			0o600,
+		),
+	)
 	out.Reset()
-	require.Equal(t, 1, run(t.Context(), []string{"-grpc", "127.0.0.1:0", "-http", "", "-folder", folder}, none, &out, &out))
+	require.Equal(
+		t,
+		1,
+		run(t.Context(), []string{"-grpc", "127.0.0.1:0", "-http", "", "-folder", folder}, none, &out, &out),
+	)
 	require.Contains(t, out.String(), "sluice-controlplane: -folder: ")
 	require.NotContains(t, out.String(), "Config")
 }
@@ -66,7 +77,8 @@ func TestHelpAndVersionAreNoFailures(t *testing.T) {
 // Every flag can be given by its variable instead, and a flag wins over it.
 func TestEachFlagHasAVariable(t *testing.T) {
 	values := map[string]string{
-		"activation": "0.9", "recovery": "0.7", "driver": "aggregate", "max-in-flight": "0", "policy": "step", "version": "true",
+		"activation": "0.9", "recovery": "0.7", "driver": "aggregate",
+		"max-in-flight": "0", "policy": "step", "version": "true",
 	}
 	environment := map[string]string{}
 	var args []string

@@ -24,13 +24,22 @@ func newCaller(t *testing.T, p *plane) *caller {
 	conn := p.dial()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() { cancel(); conn.Close() })
-	return &caller{t, ctx, flowctlpb.Client{Conn: conn}, flowctlv1pb.Client{Conn: conn}, sluicepb.NewCoordinationClient(conn)}
+	return &caller{
+		t,
+		ctx,
+		flowctlpb.Client{Conn: conn},
+		flowctlv1pb.Client{Conn: conn},
+		sluicepb.NewCoordinationClient(conn),
+	}
 }
 
 func (c *caller) register(id string) error {
-	_, err := c.v1.RegisterComponent(c.ctx, &flowctlv1pb.RegisterRequest{ComponentId: id, Component: &flowctlv1pb.ComponentInfo{
-		Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_CONSUMER, InputEventTypes: []string{"events"},
-	}})
+	_, err := c.v1.RegisterComponent(
+		c.ctx,
+		&flowctlv1pb.RegisterRequest{ComponentId: id, Component: &flowctlv1pb.ComponentInfo{
+			Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_CONSUMER, InputEventTypes: []string{"events"},
+		}},
+	)
 	return err
 }
 
@@ -61,7 +70,12 @@ func (c *caller) stream(id string, beat *sluicepb.Beat) error {
 func (c *caller) join(id string, incarnation uint64) error {
 	stream, err := c.own.Coordinate(c.ctx)
 	require.NoError(c.t, err)
-	require.NoError(c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: id, Incarnation: incarnation}}}))
+	require.NoError(
+		c.t,
+		stream.Send(
+			&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: id, Incarnation: incarnation}}},
+		),
+	)
 	_, err = stream.Recv()
 	return err
 }

@@ -136,8 +136,16 @@ func startPart(t *testing.T, p *plane, c controlplane.Component) *part {
 func TestLoadGoesUpAndTheDecisionComesDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startPlane(t, server.Config{Decision: backpressure.Config{Policy: backpressure.Step{}}})
-		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}})
-		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}})
+		source := startPart(
+			t,
+			p,
+			controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+		)
+		sink := startPart(
+			t,
+			p,
+			controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}},
+		)
 		time.Sleep(3 * time.Second)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
 		require.Equal(t, 1.0, source.fraction.get())
@@ -158,8 +166,21 @@ func TestEventTypesMakeThePath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startPlane(t, server.Config{})
 		startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"events"}})
-		startPart(t, p, controlplane.Component{ID: "processor", Kind: topology.KindProcessor, InputEventTypes: []string{"ledgers"}, OutputEventTypes: []string{"events"}})
-		startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}})
+		startPart(
+			t,
+			p,
+			controlplane.Component{
+				ID:               "processor",
+				Kind:             topology.KindProcessor,
+				InputEventTypes:  []string{"ledgers"},
+				OutputEventTypes: []string{"events"},
+			},
+		)
+		startPart(
+			t,
+			p,
+			controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+		)
 		time.Sleep(time.Second)
 		upstreams := map[string][]string{}
 		for _, c := range p.server.Components() {
@@ -275,7 +296,14 @@ func TestACrashedComponentShowsAsDownBeforeItIsStale(t *testing.T) {
 		stream, err := c.own.Coordinate(c.ctx)
 		require.NoError(t, err)
 		require.NoError(t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}))
-		require.NoError(t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Beat{Beat: &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 95, MaxInFlight: 100}}}}))
+		require.NoError(
+			t,
+			stream.Send(
+				&sluicepb.Up{
+					Message: &sluicepb.Up_Beat{Beat: &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 95, MaxInFlight: 100}}},
+				},
+			),
+		)
 		time.Sleep(2 * time.Second)
 		require.Equal(t, topology.HealthHealthy, p.server.Topology().Nodes[0].Health)
 		require.NoError(t, stream.CloseSend()) // no good-bye
@@ -294,8 +322,11 @@ func TestAnObservedEdgeCarriesItsPool(t *testing.T) {
 		require.NoError(t, c.register("source"))
 		require.NoError(t, c.register("sink"))
 		go c.stream("sink", &sluicepb.Beat{
-			Metrics: map[string]float64{controlplane.MetricPoolTotalPrefix + "10.0.0.1:8815": 4, controlplane.MetricPoolHealthyPrefix + "10.0.0.1:8815": 3},
-			Edges:   []*sluicepb.Edge{{Upstream: "source", Endpoint: "10.0.0.1:8815", Connected: true}},
+			Metrics: map[string]float64{
+				controlplane.MetricPoolTotalPrefix + "10.0.0.1:8815":   4,
+				controlplane.MetricPoolHealthyPrefix + "10.0.0.1:8815": 3,
+			},
+			Edges: []*sluicepb.Edge{{Upstream: "source", Endpoint: "10.0.0.1:8815", Connected: true}},
 		})
 		time.Sleep(time.Second)
 		edge, ok := p.server.Topology().Edge("source", "sink")
@@ -346,7 +377,13 @@ func TestFiguresOfAnEdgeThatMove(t *testing.T) {
 				return backpressure.Report{InFlight: inFlight.Add(1) % 3, MaxInFlight: 100}
 			},
 			Edges: func() []topology.Edge {
-				e := topology.Edge{From: "source", State: topology.StateConnected, Throughput: 100, ByteRate: 5000, Latency: time.Millisecond}
+				e := topology.Edge{
+					From:       "source",
+					State:      topology.StateConnected,
+					Throughput: 100,
+					ByteRate:   5000,
+					Latency:    time.Millisecond,
+				}
 				if blocked.Load() {
 					e.Blocked = 0.9
 				}

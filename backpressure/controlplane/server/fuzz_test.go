@@ -18,9 +18,22 @@ import (
 // FuzzBeat throws any bytes at the three kinds of beats. Nothing may panic, and
 // whatever is rejected leaves the sums alone.
 func FuzzBeat(f *testing.F) {
-	good, _ := proto.Marshal(&flowctlpb.ServiceHeartbeat{ServiceId: "sink", Metrics: map[string]float64{controlplane.MetricInFlight: 5}})
-	text, _ := proto.Marshal(&flowctlv1pb.HeartbeatRequest{ServiceId: "sink", Status: 77, Metrics: map[string]string{controlplane.MetricInFlight: "1e309", "x": "NaN"}})
-	own, _ := proto.Marshal(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: math.MinInt64, LatencyNanos: math.MaxInt64, Fraction: math.NaN()}, Edges: []*sluicepb.Edge{nil, {Upstream: "\xff"}}})
+	good, _ := proto.Marshal(
+		&flowctlpb.ServiceHeartbeat{ServiceId: "sink", Metrics: map[string]float64{controlplane.MetricInFlight: 5}},
+	)
+	text, _ := proto.Marshal(
+		&flowctlv1pb.HeartbeatRequest{
+			ServiceId: "sink",
+			Status:    77,
+			Metrics:   map[string]string{controlplane.MetricInFlight: "1e309", "x": "NaN"},
+		},
+	)
+	own, _ := proto.Marshal(
+		&sluicepb.Beat{
+			Load:  &sluicepb.Load{InFlight: math.MinInt64, LatencyNanos: math.MaxInt64, Fraction: math.NaN()},
+			Edges: []*sluicepb.Edge{nil, {Upstream: "\xff"}},
+		},
+	)
 	for _, seed := range [][]byte{good, text, own, {}} {
 		f.Add(seed)
 	}

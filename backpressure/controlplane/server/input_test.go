@@ -55,19 +55,34 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 			return err
 		}, codes.ResourceExhausted},
 		"NaN in text": {func(c *caller) error {
-			_, err := c.v1.Heartbeat(c.ctx, &flowctlv1pb.HeartbeatRequest{ServiceId: "sink", Metrics: map[string]string{controlplane.MetricInFlight: "NaN"}})
+			_, err := c.v1.Heartbeat(
+				c.ctx,
+				&flowctlv1pb.HeartbeatRequest{ServiceId: "sink", Metrics: map[string]string{controlplane.MetricInFlight: "NaN"}},
+			)
 			return err
 		}, codes.InvalidArgument},
 		"unknown service":            {func(c *caller) error { return c.beat("nobody", nil) }, codes.NotFound},
 		"empty id":                   {func(c *caller) error { return c.register("") }, codes.InvalidArgument},
 		"control character in an id": {func(c *caller) error { return c.register("si\nnk") }, codes.InvalidArgument},
-		"an id of 1 MB":              {func(c *caller) error { return c.register(strings.Repeat("x", 1<<20)) }, codes.InvalidArgument},
+		"an id of 1 MB": {
+			func(c *caller) error { return c.register(strings.Repeat("x", 1<<20)) },
+			codes.InvalidArgument,
+		},
 		"negative maximum in metadata is no maximum": {func(c *caller) error {
-			_, err := c.old.Register(c.ctx, &flowctlpb.ServiceInfo{ServiceId: "sink", MaxInflight: -5, OutputEventTypes: make([]string, 1000)})
+			_, err := c.old.Register(
+				c.ctx,
+				&flowctlpb.ServiceInfo{ServiceId: "sink", MaxInflight: -5, OutputEventTypes: make([]string, 1000)},
+			)
 			return err
 		}, codes.ResourceExhausted},
 		"clock skew of a day": {func(c *caller) error {
-			return c.stream("sink", &sluicepb.Beat{Time: timestamppb.New(time.Now().Add(-24 * time.Hour)), Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100}})
+			return c.stream(
+				"sink",
+				&sluicepb.Beat{
+					Time: timestamppb.New(time.Now().Add(-24 * time.Hour)),
+					Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100},
+				},
+			)
 		}, codes.InvalidArgument},
 		"NaN on the stream": {func(c *caller) error {
 			return c.stream("sink", &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100, Throughput: math.NaN()}})
@@ -85,7 +100,10 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 			stream, err := c.own.Coordinate(c.ctx)
 			require.NoError(c.t, err)
 			for range 2 {
-				require.NoError(c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}))
+				require.NoError(
+					c.t,
+					stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}),
+				)
 			}
 			for {
 				if _, err := stream.Recv(); err != nil {
@@ -111,7 +129,10 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 				p := startPlane(t, server.Config{Decision: backpressure.Config{Learn: -1}})
 				c := newCaller(t, p)
 				require.NoError(t, c.register("sink"))
-				require.NoError(t, c.beat("sink", map[string]float64{controlplane.MetricInFlight: 10, controlplane.MetricMaxInFlight: 100}))
+				require.NoError(
+					t,
+					c.beat("sink", map[string]float64{controlplane.MetricInFlight: 10, controlplane.MetricMaxInFlight: 100}),
+				)
 				before, rejected, size := p.server.Controller().Snapshot(), total(p.server.Rejected()), p.server.Kept().Bytes
 
 				err := test.send(c)
@@ -123,7 +144,11 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 				require.Equal(t, before.AggregateLoad, after.AggregateLoad)
 				require.Equal(t, size, p.server.Kept().Bytes)
 				require.NotContains(t, p.server.Components()[0].Metrics, "temperature")
-				require.NoError(t, c.beat("sink", map[string]float64{controlplane.MetricInFlight: 11}), "and the next good one counts")
+				require.NoError(
+					t,
+					c.beat("sink", map[string]float64{controlplane.MetricInFlight: 11}),
+					"and the next good one counts",
+				)
 				require.EqualValues(t, 11, p.server.Controller().Snapshot().InFlight)
 			})
 		})

@@ -70,7 +70,12 @@ type registry struct {
 }
 
 func newRegistry(limits Limits) *registry {
-	return &registry{limits: limits, entries: map[string]*entry{}, perPeer: map[string]int{}, producers: convert.Producers{}}
+	return &registry{
+		limits:    limits,
+		entries:   map[string]*entry{},
+		perPeer:   map[string]int{},
+		producers: convert.Producers{},
+	}
 }
 
 // put registers c, or registers it anew. Another process than the one before

@@ -30,7 +30,8 @@ func (mute) Coordinate(stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Dow
 	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Welcome{Welcome: &sluicepb.Welcome{}}}); err != nil {
 		return err
 	}
-	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Signal{Signal: &sluicepb.Signal{Fraction: 0.2, Active: true}}}); err != nil {
+	signal := &sluicepb.Signal{Fraction: 0.2, Active: true}
+	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Signal{Signal: signal}}); err != nil {
 		return err
 	}
 	<-stream.Context().Done()
@@ -115,7 +116,10 @@ func TestAReplacedAgentThatComesBackStops(t *testing.T) {
 		c := newCaller(t, p)
 		register := func(incarnation string) error {
 			ctx := metadata.AppendToOutgoingContext(c.ctx, convert.IncarnationKey, incarnation)
-			_, err := c.v1.RegisterComponent(ctx, &flowctlv1pb.RegisterRequest{ComponentId: "sink", Component: &flowctlv1pb.ComponentInfo{}})
+			_, err := c.v1.RegisterComponent(
+				ctx,
+				&flowctlv1pb.RegisterRequest{ComponentId: "sink", Component: &flowctlv1pb.ComponentInfo{}},
+			)
 			return err
 		}
 		unregister := func(incarnation string) error {

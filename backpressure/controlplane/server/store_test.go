@@ -28,13 +28,18 @@ func TestStockComponentsSurviveARestart(t *testing.T) {
 		cfg := server.Config{Folder: t.TempDir(), Decision: backpressure.Config{Learn: -1}}
 		p := startPlane(t, cfg)
 		c := newCaller(t, p)
-		_, err := c.v1.RegisterComponent(c.ctx, &flowctlv1pb.RegisterRequest{ComponentId: "source", Component: &flowctlv1pb.ComponentInfo{
-			Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE, OutputEventTypes: []string{"ledgers"}, Endpoint: "10.0.0.1:8815",
-			Metadata: map[string]string{"zone": "a", "max_inflight": "50"},
-		}})
+		_, err := c.v1.RegisterComponent(
+			c.ctx,
+			&flowctlv1pb.RegisterRequest{ComponentId: "source", Component: &flowctlv1pb.ComponentInfo{
+				Type:             flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE,
+				OutputEventTypes: []string{"ledgers"}, Endpoint: "10.0.0.1:8815",
+				Metadata: map[string]string{"zone": "a", "max_inflight": "50"},
+			}},
+		)
 		require.NoError(t, err)
 		_, err = c.old.Register(c.ctx, &flowctlpb.ServiceInfo{
-			ServiceId: "sink", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_SINK, InputEventTypes: []string{"ledgers"}, MaxInflight: 100,
+			ServiceId: "sink", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_SINK,
+			InputEventTypes: []string{"ledgers"}, MaxInflight: 100,
 		})
 		require.NoError(t, err)
 		require.NoError(t, c.register("gone"))
@@ -59,7 +64,13 @@ func TestStockComponentsSurviveARestart(t *testing.T) {
 		require.Equal(t, topology.HealthHealthy, after[0].Health)
 		require.EqualValues(t, 90, p.server.Controller().Snapshot().InFlight)
 		require.EqualValues(t, 150, p.server.Controller().Snapshot().ServiceLimits, "what they registered with counts")
-		found, err := c.v1.DiscoverComponents(c.ctx, &flowctlv1pb.DiscoveryRequest{EventTypes: []string{"ledgers"}, Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE})
+		found, err := c.v1.DiscoverComponents(
+			c.ctx,
+			&flowctlv1pb.DiscoveryRequest{
+				EventTypes: []string{"ledgers"},
+				Type:       flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE,
+			},
+		)
 		require.NoError(t, err)
 		require.Len(t, found.GetComponents(), 1)
 		require.Less(t, p.server.Controller().FractionFor("source"), 1.0, "on one path with the sink")
@@ -99,7 +110,10 @@ func TestABadFolderIsAnError(t *testing.T) {
 	require.ErrorContains(t, err, "Folder")
 
 	folder := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "sluice-controlplane.db"), []byte("not a database, but some longer text"), 0o600))
+	require.NoError(
+		t,
+		os.WriteFile(filepath.Join(folder, "sluice-controlplane.db"), []byte("not a database, but some longer text"), 0o600),
+	)
 	_, err = server.New(server.Config{Folder: folder})
 	require.ErrorContains(t, err, "Folder")
 

@@ -56,7 +56,10 @@ func TestStockComponentsHaveSeries(t *testing.T) {
 	beat := func(metrics map[string]float64) {
 		content := id
 		for name, v := range metrics {
-			entry := protowire.AppendFixed64(protowire.AppendTag(text(nil, 1, name), 2, protowire.Fixed64Type), math.Float64bits(v))
+			entry := protowire.AppendFixed64(
+				protowire.AppendTag(text(nil, 1, name), 2, protowire.Fixed64Type),
+				math.Float64bits(v),
+			)
 			content = protowire.AppendBytes(protowire.AppendTag(content, 3, protowire.BytesType), entry)
 		}
 		call("Heartbeat", content)
@@ -69,14 +72,22 @@ func TestStockComponentsHaveSeries(t *testing.T) {
 		require.NoError(t, err)
 		return string(body)
 	}
-	beat(map[string]float64{"current_inflight": 90, "max_inflight": 100, "errors_total": 50, "events_processed_total": 100})
+	beat(
+		map[string]float64{"current_inflight": 90, "max_inflight": 100, "errors_total": 50, "events_processed_total": 100},
+	)
 	beat(nil)
 	for _, want := range []string{
 		`flowctl_service_load_ratio{service_id="sdk-sink",service_type="sink"} 0.9`,
 		`flowctl_service_error_ratio{service_id="sdk-sink"} 0.5`,
 		`flowctl_service_inflight{service_id="sdk-sink"} 90`,
 	} {
-		require.Eventually(t, func() bool { return strings.Contains(metrics(), want) }, 2*time.Minute, 50*time.Millisecond, want)
+		require.Eventually(
+			t,
+			func() bool { return strings.Contains(metrics(), want) },
+			2*time.Minute,
+			50*time.Millisecond,
+			want,
+		)
 	}
 	beat(map[string]float64{"events_processed_total": 300})
 	require.Eventually(t, func() bool {
