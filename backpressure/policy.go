@@ -99,7 +99,9 @@ func (s Step) validate() error {
 //
 //	u = kp·(smoothed - target) + ∫ ki·(smoothed - target) dt
 //
-// starting from how far the load stands above the recovery threshold. The
+// starting from how far the load stands above the middle between the thresholds.
+// The present error would be a late start: it is next to nothing when the load
+// crosses the activation threshold slowly. The
 // logarithm makes the loop's gain the same at every overload: what reaches the
 // service is demand·fraction, so a step of 0.01 at ten times the capacity moves
 // it by a tenth of the capacity, at one and a half times by a seventieth. The
@@ -149,7 +151,8 @@ func (g Gradual) Decide(in Input) Decision {
 	}
 	kp, ki = cmp.Or(g.Proportional, kp), cmp.Or(g.Integral, ki)
 	attack, release := cmp.Or(g.Attack, 4), cmp.Or(g.Release, 0.5)
-	target := cmp.Or(g.Target, max(min(in.Activation, highestTarget), (in.Activation+in.Recovery)/2))
+	middle := (in.Activation + in.Recovery) / 2
+	target := cmp.Or(g.Target, max(min(in.Activation, highestTarget), middle))
 	most := -math.Log(in.Floor)
 	seconds := in.Elapsed.Seconds()
 	gap := in.Smoothed - target
@@ -157,9 +160,10 @@ func (g Gradual) Decide(in Input) Decision {
 
 	switch in.Event {
 	case Entered:
-		m.Integral = kp * max(0, in.Load-in.Recovery)
 		m.Rise = in.Load - in.Smoothed
-		return Decision{Fraction: math.Exp(-clamp(m.Integral+kp*gap, 0, most))}
+		closed := kp * (max(0, in.Load-middle) + in.Smoothed - middle)
+		m.Integral = closed - kp*gap // goes on from there
+		return Decision{Fraction: math.Exp(-clamp(closed, 0, most))}
 	case Resumed:
 		m.Integral = clamp(-math.Log(in.Fraction)-kp*gap, 0, most)
 		return Decision{Fraction: in.Fraction}
