@@ -15,6 +15,15 @@ import (
 
 // Each test here is a fault that an earlier form of the gate had, as a kind.
 
+// simulation is for tests of many virtual seconds. What they find is no race, and
+// the race detector makes them ten times slower: they run without it.
+func simulation(t *testing.T) {
+	t.Helper()
+	if testing.Short() || raceDetector {
+		t.Skip("a simulation: runs without -short and -race")
+	}
+}
+
 // crowd runs callers that work for hold each until the end of ctx.
 type crowd struct {
 	th      *Throttler
@@ -56,37 +65,44 @@ func (c *crowd) run(ctx context.Context, wg *sync.WaitGroup, callers int, verb s
 // Whatever an outage has cost, ten seconds of healthy work bring it back, for
 // callers of each kind, and after an outage of any length.
 func TestTheLimitComesBackAfterAnyOutage(t *testing.T) {
+	simulation(t)
+	type row struct {
+		hold, outage time.Duration
+		limit        int64
+	}
+	rows := []row{ // the longer the outage, the slower the calls, so that a simulation ends
+		{10 * time.Millisecond, 300 * time.Millisecond, 64},
+		{10 * time.Millisecond, 3 * time.Second, 64},
+		{10 * time.Millisecond, time.Second, 500},
+		{time.Second, 300 * time.Millisecond, 64},
+		{time.Second, 3 * time.Second, 500},
+		{time.Second, 5 * time.Minute, 64},
+		{time.Second, time.Hour, 64},
+	}
 	for _, mode := range []AdaptiveMode{AdaptiveGuard, AdaptiveOn} {
 		for _, verb := range []string{"acquire", "deadline", "try"} {
-			for _, outage := range []time.Duration{300 * time.Millisecond, 3 * time.Second, 5 * time.Minute} {
-				for _, hold := range []time.Duration{10 * time.Millisecond, time.Second} {
-					for _, limit := range []int64{64, 500} {
-						if testing.Short() && outage > time.Second {
-							continue
-						}
-						if hold < time.Second { // cheap enough to simulate
-							outage = min(outage, 30*time.Second)
-						}
-						t.Run(fmt.Sprint(mode, verb, outage, hold, limit), func(t *testing.T) {
-							synctest.Test(t, func(t *testing.T) {
-								c := &crowd{th: newTest(t, Config{Limit: Cost{Messages: limit}, Adaptive: AdaptiveConfig{Mode: mode, Max: limit, Start: limit}})}
-								ctx, cancel := context.WithCancel(t.Context())
-								var wg sync.WaitGroup
-								c.run(ctx, &wg, int(limit), verb, hold)
-								time.Sleep(10 * time.Second)
-								before := c.th.Limit().Messages
-								c.outcome.Store(int64(Dropped))
-								time.Sleep(outage)
-								c.outcome.Store(int64(Success))
-								time.Sleep(10 * time.Second)
-								after := c.th.Limit().Messages
-								require.GreaterOrEqual(t, float64(after), 0.75*float64(before), "the limit was %d", before)
-								cancel()
-								wg.Wait()
-							})
-						})
-					}
-				}
+			for _, r := range rows {
+				t.Run(fmt.Sprint(mode, verb, r), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						c := &crowd{th: newTest(t, Config{
+							Limit:    Cost{Messages: r.limit},
+							Adaptive: AdaptiveConfig{Mode: mode, Max: r.limit, Start: r.limit},
+						})}
+						ctx, cancel := context.WithCancel(t.Context())
+						var wg sync.WaitGroup
+						c.run(ctx, &wg, int(r.limit), verb, r.hold)
+						time.Sleep(5 * time.Second)
+						before := c.th.Limit().Messages
+						c.outcome.Store(int64(Dropped))
+						time.Sleep(r.outage)
+						c.outcome.Store(int64(Success))
+						time.Sleep(10 * time.Second)
+						after := c.th.Limit().Messages
+						require.GreaterOrEqual(t, float64(after), 0.75*float64(before), "the limit was %d", before)
+						cancel()
+						wg.Wait()
+					})
+				})
 			}
 		}
 	}
@@ -95,6 +111,7 @@ func TestTheLimitComesBackAfterAnyOutage(t *testing.T) {
 // One caller of forty that always ends late, or fails in a tight loop, costs
 // the others nothing, and two cost them little.
 func TestBadCallersCostTheOthersNothing(t *testing.T) {
+	simulation(t)
 	for _, mode := range []AdaptiveMode{AdaptiveGuard, AdaptiveOn} {
 		for _, hold := range []time.Duration{0, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond} {
 			for bad, least := range map[int]float64{1: 0.95, 2: 0.90} {
@@ -107,8 +124,8 @@ func TestBadCallersCostTheOthersNothing(t *testing.T) {
 						var wg sync.WaitGroup
 						good.run(ctx, &wg, 40-bad, "acquire", 10*time.Millisecond)
 						failing.run(ctx, &wg, bad, "acquire", max(hold, 10*time.Microsecond))
-						time.Sleep(20 * time.Second)
-						possible := float64(40-bad) * 20 * 100
+						time.Sleep(10 * time.Second)
+						possible := float64(40-bad) * 10 * 100
 						require.GreaterOrEqual(t, float64(good.done.Load())/possible, least, "limit %d", th.Limit().Messages)
 						cancel()
 						wg.Wait()
@@ -141,6 +158,7 @@ func TestATenantThatIsLatePaysAlone(t *testing.T) {
 // Work of two kinds, half of it short and half long whatever the load, leaves
 // the learned limit alone.
 func TestWorkOfTwoKindsIsNoQueueing(t *testing.T) {
+	simulation(t)
 	for _, callers := range []int{40, 400} {
 		for _, long := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond} {
 			t.Run(fmt.Sprint(callers, long), func(t *testing.T) {
