@@ -185,27 +185,29 @@ func (t *Throttler) admitLocked(q *request) Permit {
 
 // release is Permit.Release.
 func (t *Throttler) release(p Permit, o Outcome) {
-	t.lock(0)
-	defer t.mu.Unlock()
-	r := p.record
-	if !r.held || r.generation != p.generation {
-		return
+	t.lock()
+	if r := p.record; r.held && r.generation == p.generation {
+		t.releaseLocked(r, min(o, outcomes-1))
 	}
+	t.mu.Unlock()
+}
+
+func (t *Throttler) releaseLocked(r *record, o Outcome) {
 	pressed := t.line.length > 0 || float64(t.inFlight.Messages) >= 0.9*float64(t.bound.Messages)
 	t.giveBackLocked(r)
 	t.completed++
-	o = min(o, outcomes-1)
 	t.ended[o]++
+	ends := float64(t.completed - r.ends)
 	if t.learner.needsClock(o) {
-		service, weight := int64(0), float64(t.completed-r.ends)
+		now, service := t.nowLocked(), int64(0)
 		if r.start != 0 {
-			service = t.nowLocked() - r.start
+			service = now - r.start
 		}
-		if t.learner.finished(t.nowLocked(), service, weight, o, r.tenant, pressed) {
+		if t.learner.finished(now, service, ends, o, r.tenant, pressed) {
 			t.setBoundLocked()
 		}
 	} else if o == Success {
-		t.learner.passed(float64(t.completed - r.ends))
+		t.learner.passed(ends)
 	}
 	t.freeRecordLocked(r)
 	if t.line.length > 0 {

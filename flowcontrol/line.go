@@ -593,7 +593,7 @@ func (t *Throttler) armLocked() {
 
 // tick is the timer's.
 func (t *Throttler) tick() {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	t.line.armed = forever
 	t.advanceLocked()

@@ -163,7 +163,7 @@ type Stats struct {
 // start, so that an admission needs no clock: it needs snapshots at regular
 // times, as a monitor takes them.
 func (t *Throttler) Stats() Stats {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	now := t.nowLocked()
 	st := Stats{
