@@ -1,0 +1,32 @@
+package flowcontrol
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Faults that the reference model found, each in a short form.
+
+func TestTenantsWithARateAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Limit: Cost{Messages: 2}, MaxKeys: 1, KeyRate: Rates{Messages: 10}, KeyBurst: Cost{Messages: 10}})
+		time.Sleep(time.Minute)
+		p, err := th.TryAcquire(WithKey(t.Context(), "gone"), one)
+		require.NoError(t, err)
+		p.Release(Success)
+		b := WithKey(t.Context(), "b")
+		_, err = th.TryAcquire(b, one)
+		require.NoError(t, err)
+		for range 3 { // what is hot is where tenants are counted
+			time.Sleep(time.Second)
+			_, _ = th.TryAcquire(b, Cost{Messages: 2})
+		}
+		require.Equal(t, 1, th.Stats().Keys)
+		th.lock()
+		defer th.mu.Unlock()
+		require.Contains(t, th.tenants.known, "b", "the place of the one that is gone")
+	})
+}
