@@ -30,3 +30,22 @@ func TestTenantsWithARateAreForgotten(t *testing.T) {
 		require.Contains(t, th.tenants.known, "b", "the place of the one that is gone")
 	})
 }
+
+func TestReconfigureReachesTenantsThatShareAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{MaxKeys: 1, KeyRate: Rates{Messages: 0.001}}
+		th := newTest(t, cfg)
+		for _, key := range []string{"known", "other"} {
+			_, err := th.TryAcquire(WithKey(t.Context(), key), one)
+			require.NoError(t, err)
+		}
+		l := &waitingLine{t: t, th: th, errs: map[string]error{}}
+		l.add(WithKey(t.Context(), "another"), "another", one, time.Second)
+		require.Empty(t, l.admitted())
+		cfg.KeyRate.Messages = 1000
+		require.NoError(t, th.Reconfigure(cfg))
+		time.Sleep(10 * time.Millisecond)
+		require.Equal(t, []string{"another"}, l.admitted())
+		time.Sleep(time.Minute)
+	})
+}

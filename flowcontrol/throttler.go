@@ -513,6 +513,10 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 	for _, key := range slices.Collect(maps.Keys(t.tenants.known)) {
 		t.tenantLocked(key)
 	}
+	if rest := &t.tenants.rest; s.MaxKeys > 0 { // nobody may call for it, but some may wait
+		rest.rates.set(s.KeyRate, s.KeyBurst, bucketTime(t.nowLocked()))
+		rest.version = t.version
+	}
 	t.settleLocked()
 	return nil
 }
