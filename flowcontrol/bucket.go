@@ -12,6 +12,9 @@ const bucketShift = 6
 
 func bucketTime(ns int64) int64 { return ns << bucketShift }
 
+// nanoseconds is a span of bucket time, rounded up.
+func nanoseconds(span int64) int64 { return (span + 1<<bucketShift - 1) >> bucketShift }
+
 // longest bounds every span of bucket time, to 52 days, so that no sum of a few
 // of them overflows.
 const longest = int64(1) << 58

@@ -1,6 +1,7 @@
 package flowcontrol
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,5 +48,34 @@ func TestReconfigureReachesTenantsThatShareAPlace(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		require.Equal(t, []string{"another"}, l.admitted())
 		time.Sleep(time.Minute)
+	})
+}
+
+func TestASmallCostDoesNotSleepUntilALargeOneHasItsTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Rate: Rates{Messages: 10}, Burst: Cost{Messages: 3}})
+		l.add(t.Context(), "burst", Cost{Messages: 3}, time.Second)
+		l.add(t.Context(), "large", Cost{Messages: 3}, time.Second)
+		l.add(t.Context(), "small", one, time.Second)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, []string{"burst", "small"}, l.admitted(), "its token is there")
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestRetryAfterIsExactToTheNanosecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Rate: Rates{Messages: 10}, Burst: one})
+		_, err := th.TryAcquire(t.Context(), one)
+		require.NoError(t, err)
+		_, err = th.TryAcquire(t.Context(), one)
+		rejected, _ := errors.AsType[*Error](err)
+		require.Equal(t, 100*time.Millisecond, rejected.RetryAfter)
+		time.Sleep(rejected.RetryAfter - 1)
+		_, err = th.TryAcquire(t.Context(), one)
+		require.ErrorIs(t, err, ErrRejected)
+		time.Sleep(1)
+		_, err = th.TryAcquire(t.Context(), one)
+		require.NoError(t, err)
 	})
 }

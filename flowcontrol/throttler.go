@@ -368,10 +368,7 @@ func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight W
 			need, weight = d, w
 		}
 	}
-	if need <= 0 {
-		return 0, weight
-	}
-	return need>>bucketShift + 1, weight
+	return nanoseconds(need), weight
 }
 
 // cancel takes w out of the line; false means that it has its answer.
