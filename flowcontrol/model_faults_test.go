@@ -79,3 +79,20 @@ func TestRetryAfterIsExactToTheNanosecond(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+func TestARejectedCallHasOvertakenNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: Cost{Messages: 2, Rows: 10}, Queue: QueueConfig{Length: 2, Passes: 1}})
+		l.add(t.Context(), "running", Cost{2, 6, 0}, time.Minute)
+		l.add(t.Context(), "large", Cost{0, 10, 0}, time.Second)
+		l.add(t.Context(), "second", one, time.Second)
+		l.add(t.Context(), "third", Cost{0, 1, 0}, time.Second)
+		require.ErrorIs(t, l.errs["third"], ErrRejected, "the queue is full")
+		_, err := l.th.TryAcquire(t.Context(), Cost{0, 1, 0})
+		require.NoError(t, err, "the first that goes past the large one")
+		_, err = l.th.TryAcquire(t.Context(), Cost{0, 1, 0})
+		require.ErrorIs(t, err, ErrRejected)
+		require.NoError(t, l.th.Reconfigure(Config{}))
+		time.Sleep(time.Hour)
+	})
+}

@@ -168,7 +168,10 @@ func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
 		v = t.decideLocked(&q, t.line.length+1)
 	}
 	if v.reason == ReasonNone && t.line.length > 0 {
-		v = t.decideBehindLineLocked(&q, PriorityFrom(ctx).level())
+		level := PriorityFrom(ctx).level()
+		if v = t.decideBehindLineLocked(&q, level); v.reason == ReasonNone {
+			t.line.overtake(level)
+		}
 	}
 	if v.reason == ReasonNone {
 		p := t.admitLocked(&q)
@@ -188,11 +191,7 @@ func (t *Throttler) decideBehindLineLocked(q *request, level int) verdict {
 	if whole || l.barred(level, t.cfg.Queue.Passes) {
 		return verdict{reason: ReasonInFlight}
 	}
-	v := t.decideLocked(q, l.length+1)
-	if v.reason == ReasonNone {
-		l.overtake(level)
-	}
-	return v
+	return t.decideLocked(q, l.length+1)
 }
 
 // observeAndUnlock admits q whatever the gate says, and counts what it would
@@ -316,6 +315,7 @@ func (t *Throttler) enterLocked(w *waiter) verdict {
 		if v.reason != ReasonNone || t.line.ended != ReasonNone {
 			return verdict{reason: ReasonQueueFull, weight: v.weight}
 		}
+		t.line.overtake(w.level)
 		w.permit = t.admitLocked(&w.request)
 		w.ready <- struct{}{}
 		return verdict{}
