@@ -151,6 +151,7 @@ func (t *Throttler) admitLocked(q *request) Permit {
 	}
 	if q.verb == pace {
 		if !t.sampler.open() {
+			t.advanceLocked()
 			t.duty.working++
 			t.duty.unheld = append(t.duty.unheld, t.nowLocked())
 		}

@@ -96,3 +96,33 @@ func TestARejectedCallHasOvertakenNobody(t *testing.T) {
 		time.Sleep(time.Hour)
 	})
 }
+
+func TestObservedPacesAreCountedAndBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Mode: Observe})
+		th.SetFraction(0.5)
+		time.Sleep(time.Second)
+		for range 1000 {
+			require.NoError(t, th.Pace(t.Context(), one))
+		}
+		th.lock()
+		require.LessOrEqual(t, len(th.duty.unheld), 1)
+		require.LessOrEqual(t, th.duty.debt, 0.0, "before the first Pace nobody worked")
+		th.mu.Unlock()
+	})
+}
+
+func TestARejectedPaceLeavesItsShareToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Limit: Cost{Messages: 2}, Rate: Rates{Bytes: 1}, MaxWait: time.Second})
+		th.Charge(t.Context(), Cost{Bytes: 100})
+		th.SetFraction(0.5)
+		require.NoError(t, th.Pace(t.Context(), one))
+		l := &waitingLine{t: t, th: th, errs: map[string]error{}}
+		l.add(t.Context(), "waits", one, time.Second)
+		require.Empty(t, l.admitted())
+		require.ErrorIs(t, th.Pace(t.Context(), Cost{Bytes: 1}), ErrRejected, "and its work before this one is done")
+		require.Equal(t, []string{"waits"}, l.admitted())
+		time.Sleep(time.Minute)
+	})
+}

@@ -242,14 +242,15 @@ func (t *Throttler) wait(ctx context.Context, q request) (Permit, error) {
 		return Permit{}, err
 	}
 	t.begin(ctx, s, &q)
-	if !t.enforcesLocked() {
-		return t.observeAndUnlock(&q)
-	}
 	if q.verb == pace && len(t.duty.unheld) > 0 {
 		t.advanceLocked()
 		if len(t.duty.unheld) > 0 {
 			t.duty.endUnheld()
+			t.walkLocked() // q may be rejected, and leave its share to others
 		}
+	}
+	if !t.enforcesLocked() {
+		return t.observeAndUnlock(&q)
 	}
 	if t.line.length == 0 {
 		v := t.decideLocked(&q, 1)
