@@ -89,20 +89,23 @@ type line struct {
 	walks   uint64
 	ended   Reason    // why it came no further; ReasonNone = it saw everything
 	skipped []*waiter // those that it has gone past for their size
-	seen    int       // how many it looked at and left where they were
-	paced   int       // how many of these wait for the fraction or for tokens
 	wakeAt  int64     // when time alone lets somebody go
 
 	timer *time.Timer // made when first needed, so that a gate at rest has none
 	armed int64       // when it fires; forever = it is stopped
 }
 
-// pacing is how many wait for the fraction or for tokens.
-func (l *line) pacing() int {
-	if l.ended != ReasonNone && l.ended.kind() != forRoom {
-		return l.paced + l.length - l.seen
+// each calls f with every waiter.
+func (l *line) each(f func(*waiter)) {
+	for level := range l.queues {
+		for class := range l.queues[level] {
+			for _, lane := range l.queues[level][class].lanes {
+				for e := lane.waiters.Front(); e != nil; e = e.Next() {
+					f(e.Value.(*waiter))
+				}
+			}
+		}
 	}
-	return l.paced
 }
 
 // barred reports whether somebody of that level or above may not be overtaken.
@@ -246,7 +249,7 @@ func (t *Throttler) answerLocked(w *waiter) {
 func (t *Throttler) walkLocked() {
 	l := &t.line
 	l.walks++
-	l.skipped, l.wakeAt, l.ended, l.seen, l.paced = l.skipped[:0], forever, ReasonNone, 0, 0
+	l.skipped, l.wakeAt, l.ended = l.skipped[:0], forever, ReasonNone
 	if l.length > 0 {
 		t.standingLocked()
 		for w := l.next(); w != nil && l.ended == ReasonNone; w = l.next() {
@@ -282,10 +285,6 @@ func (t *Throttler) walkToLocked(w *waiter) {
 		return
 	}
 	w.holding, w.walk = v.reason, l.walks
-	l.seen++
-	if v.reason.kind() != forRoom {
-		l.paced++
-	}
 	if v.after > 0 {
 		l.wakeAt = min(l.wakeAt, t.nowLocked()+v.after)
 	}
@@ -467,15 +466,7 @@ func (t *Throttler) rebuildLocked() {
 		return
 	}
 	var all []*waiter
-	for level := range l.queues {
-		for class := range l.queues[level] {
-			for _, lane := range l.queues[level][class].lanes {
-				for e := lane.waiters.Front(); e != nil; e = e.Next() {
-					all = append(all, e.Value.(*waiter))
-				}
-			}
-		}
-	}
+	l.each(func(w *waiter) { all = append(all, w) })
 	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.seq, b.seq) })
 	lastEmpty := l.lastEmpty
 	for _, w := range all {

@@ -126,3 +126,17 @@ func TestARejectedPaceLeavesItsShareToOthers(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+func TestAllThatWaitForTheTokensOfTheirTenantCountAsPacing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: Cost{Rows: 5}, MaxKeys: 4, KeyRate: Rates{Messages: 1}})
+		a := WithKey(t.Context(), "a")
+		for _, name := range []string{"admitted", "next", "behind", "and behind"} {
+			l.add(a, name, one, time.Second)
+		}
+		st := l.th.Stats()
+		require.Equal(t, int64(3), st.Pacing)
+		require.Zero(t, st.Waiting)
+		time.Sleep(time.Minute)
+	})
+}
