@@ -33,6 +33,7 @@ type waiter struct {
 	patient  bool  // it is not to be rejected early
 	level    int
 	class    int
+	tokens   Cost   // in line.ahead
 	passes   int    // how many have overtaken it
 	holding  Reason // why it did not go, when the walk of that number looked
 	walk     uint64
@@ -76,7 +77,7 @@ func (r Reason) kind() kind {
 type line struct {
 	length    int
 	queues    [levels][classes]queue
-	ahead     [levels]Cost // what the waiters of each level ask for together
+	ahead     [levels]Cost // the tokens that the waiters of each level will take
 	arrivals  uint64
 	turn      int // the class that was served last under standing overload
 	lastEmpty int64
@@ -171,7 +172,8 @@ func (t *Throttler) joinLocked(w *waiter) {
 		l.arrivals++
 		w.seq = l.arrivals
 	}
-	l.ahead[w.level] = l.ahead[w.level].Add(w.cost)
+	w.tokens = t.buckets.most(w.cost)
+	l.ahead[w.level] = l.ahead[w.level].Add(w.tokens)
 	w.class = ordered
 	if w.hurried() && !t.cfg.Queue.InOrder {
 		w.class = codel
@@ -210,13 +212,12 @@ func (t *Throttler) leaveLocked(w *waiter) {
 		w.tenant.waiting--
 	}
 	ahead := &l.ahead[w.level]
-	*ahead = Cost{ahead.Messages - w.cost.Messages, ahead.Rows - w.cost.Rows, ahead.Bytes - w.cost.Bytes}
+	*ahead = Cost{ahead.Messages - w.tokens.Messages, ahead.Rows - w.tokens.Rows, ahead.Bytes - w.tokens.Bytes}
 	if w.lookIndex >= 0 {
 		heap.Remove(&l.looks, w.lookIndex)
 	}
 	if l.length--; l.length == 0 {
 		l.lastEmpty = t.nowLocked()
-		l.ahead = [levels]Cost{} // costs of MaxInt64 have saturated the sums
 	}
 }
 

@@ -1,7 +1,9 @@
 package flowcontrol
 
 import (
+	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,6 +139,33 @@ func TestAllThatWaitForTheTokensOfTheirTenantCountAsPacing(t *testing.T) {
 		st := l.th.Stats()
 		require.Equal(t, int64(3), st.Pacing)
 		require.Zero(t, st.Waiting)
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestRetryAfterCountsHugeCostsThatWaitAsWhatTheyTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Limit: Cost{Messages: -1}, Rate: Rates{Messages: 10}, Burst: Cost{Messages: 10}})
+		_, err := th.TryAcquire(t.Context(), Cost{Messages: 10})
+		require.NoError(t, err)
+		retry := func(n int64) time.Duration {
+			_, err := th.TryAcquire(t.Context(), Cost{Messages: n})
+			rejected, _ := errors.AsType[*Error](err)
+			require.Equal(t, ReasonRate, rejected.Reason)
+			return rejected.RetryAfter
+		}
+		l := &waitingLine{t: t, th: th, errs: map[string]error{}}
+		for range 3 {
+			l.add(t.Context(), "five", Cost{Messages: 5}, 0)
+		}
+		require.Equal(t, 2500*time.Millisecond, retry(math.MaxInt64), "the fifteen, and then a full bucket")
+
+		l.add(t.Context(), "huge", Cost{Messages: math.MaxInt64}, 0) // at 2.5 s, and owes two bursts
+		require.Equal(t, 4600*time.Millisecond, retry(1))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err = th.Acquire(ctx, one)
+		require.NoError(t, err, "there is time enough")
 		time.Sleep(time.Minute)
 	})
 }

@@ -359,11 +359,11 @@ func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight W
 		return 0, Messages
 	}
 	now := bucketTime(t.nowLocked())
-	cost := q.cost
+	var before Cost
 	for i := range level + 1 {
-		cost = cost.Add(t.line.ahead[i])
+		before = before.Add(t.line.ahead[i])
 	}
-	need, weight := t.buckets.waitFor(cost, q.cost, now)
+	need, weight := t.buckets.waitBehind(before, q.cost, now)
 	if q.tenant != nil && t.cfg.MaxKeys > 0 {
 		if d, w := q.tenant.rates.wait(q.cost, now); d > need {
 			need, weight = d, w
