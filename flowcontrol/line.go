@@ -243,11 +243,17 @@ func (t *Throttler) answerLocked(w *waiter) {
 	w.ready <- struct{}{}
 }
 
-// walkLocked admits every waiter that may go, in the order of service. It ends
-// at what holds everything back, where somebody has been overtaken often enough,
-// and after lookahead waiters that do not fit. It is called after every change
-// that may let somebody go.
+// walkLocked admits every waiter that may go, and sets the timer. It is called
+// after every change.
 func (t *Throttler) walkLocked() {
+	t.passLocked()
+	t.armLocked()
+}
+
+// passLocked goes along the line once, in the order of service. It ends at what
+// holds everything back, where somebody has been overtaken often enough, and
+// after lookahead waiters that do not fit.
+func (t *Throttler) passLocked() {
 	l := &t.line
 	l.walks++
 	l.skipped, l.wakeAt, l.ended = l.skipped[:0], forever, ReasonNone
@@ -261,7 +267,6 @@ func (t *Throttler) walkLocked() {
 			l.queues[level][codel].restart()
 		}
 	}
-	t.armLocked()
 }
 
 // walkToLocked admits w, or goes past it, or ends the walk there.
@@ -421,9 +426,9 @@ func (t *Throttler) dropLocked() (dropped bool) {
 // settleLocked admits those that may go, rejects those whose time is up, and
 // again while that changes anything.
 func (t *Throttler) settleLocked() {
-	t.walkLocked()
+	t.passLocked()
 	for t.dropLocked() {
-		t.walkLocked()
+		t.passLocked()
 	}
 	t.armLocked()
 }

@@ -169,3 +169,34 @@ func TestRetryAfterCountsHugeCostsThatWaitAsWhatTheyTake(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+func TestTheTimerFiresOnceForOneTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: one})
+		l.add(t.Context(), "running", one, time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), 80*time.Millisecond)
+		defer cancel()
+		before := l.th.line.walks
+		l.add(ctx, "late", one, 0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.ErrorIs(t, l.errs["late"], ErrRejected)
+		require.Equal(t, uint64(3), l.th.line.walks-before, "as it came, and before and after it was rejected")
+		time.Sleep(time.Hour)
+	})
+}
+
+func TestAChargeThatHoldsBackOneTenantLetsOthersPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Rate: Rates{Messages: 1}, MaxKeys: 2, KeyRate: Rates{Messages: 1}, KeyBurst: Cost{Messages: 10}})
+		a, b := WithKey(t.Context(), "a"), WithKey(t.Context(), "b")
+		l := &waitingLine{t: t, th: th, errs: map[string]error{}}
+		l.add(a, "the token", one, 0)
+		l.add(a, "waits", one, 0)
+		l.add(b, "needs none", Cost{Rows: 1}, 0)
+		require.Equal(t, []string{"the token"}, l.admitted())
+		th.Charge(a, Cost{Messages: 20})
+		require.Equal(t, []string{"the token", "needs none"}, l.admitted())
+		time.Sleep(time.Minute)
+	})
+}

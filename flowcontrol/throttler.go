@@ -405,6 +405,9 @@ func (t *Throttler) Charge(ctx context.Context, c Cost) {
 	if q.tenant != nil {
 		q.tenant.rates.take(q.cost, now)
 	}
+	if t.line.length > 0 {
+		t.walkLocked()
+	}
 }
 
 // SetFraction sets the share of the work that is admitted, 0..1. Values
