@@ -33,6 +33,7 @@ type waiter struct {
 	patient  bool  // it is not to be rejected early
 	level    int
 	class    int
+	tokens   Cost   // in line.ahead
 	passes   int    // how many have overtaken it
 	holding  Reason // why it did not go, when the walk of that number looked
 	walk     uint64
@@ -76,7 +77,7 @@ func (r Reason) kind() kind {
 type line struct {
 	length    int
 	queues    [levels][classes]queue
-	ahead     [levels]Cost // what the waiters of each level ask for together
+	ahead     [levels]Cost // the tokens that the waiters of each level will take
 	arrivals  uint64
 	turn      int // the class that was served last under standing overload
 	lastEmpty int64
@@ -89,20 +90,23 @@ type line struct {
 	walks   uint64
 	ended   Reason    // why it came no further; ReasonNone = it saw everything
 	skipped []*waiter // those that it has gone past for their size
-	seen    int       // how many it looked at and left where they were
-	paced   int       // how many of these wait for the fraction or for tokens
 	wakeAt  int64     // when time alone lets somebody go
 
 	timer *time.Timer // made when first needed, so that a gate at rest has none
 	armed int64       // when it fires; forever = it is stopped
 }
 
-// pacing is how many wait for the fraction or for tokens.
-func (l *line) pacing() int {
-	if l.ended != ReasonNone && l.ended.kind() != forRoom {
-		return l.paced + l.length - l.seen
+// each calls f with every waiter.
+func (l *line) each(f func(*waiter)) {
+	for level := range l.queues {
+		for class := range l.queues[level] {
+			for _, lane := range l.queues[level][class].lanes {
+				for e := lane.waiters.Front(); e != nil; e = e.Next() {
+					f(e.Value.(*waiter))
+				}
+			}
+		}
 	}
-	return l.paced
 }
 
 // barred reports whether somebody of that level or above may not be overtaken.
@@ -168,7 +172,8 @@ func (t *Throttler) joinLocked(w *waiter) {
 		l.arrivals++
 		w.seq = l.arrivals
 	}
-	l.ahead[w.level] = l.ahead[w.level].Add(w.cost)
+	w.tokens = t.buckets.most(w.cost)
+	l.ahead[w.level] = l.ahead[w.level].Add(w.tokens)
 	w.class = ordered
 	if w.hurried() && !t.cfg.Queue.InOrder {
 		w.class = codel
@@ -207,13 +212,12 @@ func (t *Throttler) leaveLocked(w *waiter) {
 		w.tenant.waiting--
 	}
 	ahead := &l.ahead[w.level]
-	*ahead = Cost{ahead.Messages - w.cost.Messages, ahead.Rows - w.cost.Rows, ahead.Bytes - w.cost.Bytes}
+	*ahead = Cost{ahead.Messages - w.tokens.Messages, ahead.Rows - w.tokens.Rows, ahead.Bytes - w.tokens.Bytes}
 	if w.lookIndex >= 0 {
 		heap.Remove(&l.looks, w.lookIndex)
 	}
 	if l.length--; l.length == 0 {
 		l.lastEmpty = t.nowLocked()
-		l.ahead = [levels]Cost{} // costs of MaxInt64 have saturated the sums
 	}
 }
 
@@ -239,14 +243,20 @@ func (t *Throttler) answerLocked(w *waiter) {
 	w.ready <- struct{}{}
 }
 
-// walkLocked admits every waiter that may go, in the order of service. It ends
-// at what holds everything back, where somebody has been overtaken often enough,
-// and after lookahead waiters that do not fit. It is called after every change
-// that may let somebody go.
+// walkLocked admits every waiter that may go, and sets the timer. It is called
+// after every change.
 func (t *Throttler) walkLocked() {
+	t.passLocked()
+	t.armLocked()
+}
+
+// passLocked goes along the line once, in the order of service. It ends at what
+// holds everything back, where somebody has been overtaken often enough, and
+// after lookahead waiters that do not fit.
+func (t *Throttler) passLocked() {
 	l := &t.line
 	l.walks++
-	l.skipped, l.wakeAt, l.ended, l.seen, l.paced = l.skipped[:0], forever, ReasonNone, 0, 0
+	l.skipped, l.wakeAt, l.ended = l.skipped[:0], forever, ReasonNone
 	if l.length > 0 {
 		t.standingLocked()
 		for w := l.next(); w != nil && l.ended == ReasonNone; w = l.next() {
@@ -257,7 +267,6 @@ func (t *Throttler) walkLocked() {
 			l.queues[level][codel].restart()
 		}
 	}
-	t.armLocked()
 }
 
 // walkToLocked admits w, or goes past it, or ends the walk there.
@@ -282,10 +291,6 @@ func (t *Throttler) walkToLocked(w *waiter) {
 		return
 	}
 	w.holding, w.walk = v.reason, l.walks
-	l.seen++
-	if v.reason.kind() != forRoom {
-		l.paced++
-	}
 	if v.after > 0 {
 		l.wakeAt = min(l.wakeAt, t.nowLocked()+v.after)
 	}
@@ -421,9 +426,9 @@ func (t *Throttler) dropLocked() (dropped bool) {
 // settleLocked admits those that may go, rejects those whose time is up, and
 // again while that changes anything.
 func (t *Throttler) settleLocked() {
-	t.walkLocked()
+	t.passLocked()
 	for t.dropLocked() {
-		t.walkLocked()
+		t.passLocked()
 	}
 	t.armLocked()
 }
@@ -467,15 +472,7 @@ func (t *Throttler) rebuildLocked() {
 		return
 	}
 	var all []*waiter
-	for level := range l.queues {
-		for class := range l.queues[level] {
-			for _, lane := range l.queues[level][class].lanes {
-				for e := lane.waiters.Front(); e != nil; e = e.Next() {
-					all = append(all, e.Value.(*waiter))
-				}
-			}
-		}
-	}
+	l.each(func(w *waiter) { all = append(all, w) })
 	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.seq, b.seq) })
 	lastEmpty := l.lastEmpty
 	for _, w := range all {

@@ -168,7 +168,10 @@ func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
 		v = t.decideLocked(&q, t.line.length+1)
 	}
 	if v.reason == ReasonNone && t.line.length > 0 {
-		v = t.decideBehindLineLocked(&q, PriorityFrom(ctx).level())
+		level := PriorityFrom(ctx).level()
+		if v = t.decideBehindLineLocked(&q, level); v.reason == ReasonNone {
+			t.line.overtake(level)
+		}
 	}
 	if v.reason == ReasonNone {
 		p := t.admitLocked(&q)
@@ -188,11 +191,7 @@ func (t *Throttler) decideBehindLineLocked(q *request, level int) verdict {
 	if whole || l.barred(level, t.cfg.Queue.Passes) {
 		return verdict{reason: ReasonInFlight}
 	}
-	v := t.decideLocked(q, l.length+1)
-	if v.reason == ReasonNone {
-		l.overtake(level)
-	}
-	return v
+	return t.decideLocked(q, l.length+1)
 }
 
 // observeAndUnlock admits q whatever the gate says, and counts what it would
@@ -243,14 +242,15 @@ func (t *Throttler) wait(ctx context.Context, q request) (Permit, error) {
 		return Permit{}, err
 	}
 	t.begin(ctx, s, &q)
-	if !t.enforcesLocked() {
-		return t.observeAndUnlock(&q)
-	}
 	if q.verb == pace && len(t.duty.unheld) > 0 {
 		t.advanceLocked()
 		if len(t.duty.unheld) > 0 {
 			t.duty.endUnheld()
+			t.walkLocked() // q may be rejected, and leave its share to others
 		}
+	}
+	if !t.enforcesLocked() {
+		return t.observeAndUnlock(&q)
 	}
 	if t.line.length == 0 {
 		v := t.decideLocked(&q, 1)
@@ -316,6 +316,7 @@ func (t *Throttler) enterLocked(w *waiter) verdict {
 		if v.reason != ReasonNone || t.line.ended != ReasonNone {
 			return verdict{reason: ReasonQueueFull, weight: v.weight}
 		}
+		t.line.overtake(w.level)
 		w.permit = t.admitLocked(&w.request)
 		w.ready <- struct{}{}
 		return verdict{}
@@ -358,20 +359,17 @@ func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight W
 		return 0, Messages
 	}
 	now := bucketTime(t.nowLocked())
-	cost := q.cost
+	var before Cost
 	for i := range level + 1 {
-		cost = cost.Add(t.line.ahead[i])
+		before = before.Add(t.line.ahead[i])
 	}
-	need, weight := t.buckets.waitFor(cost, q.cost, now)
+	need, weight := t.buckets.waitBehind(before, q.cost, now)
 	if q.tenant != nil && t.cfg.MaxKeys > 0 {
 		if d, w := q.tenant.rates.wait(q.cost, now); d > need {
 			need, weight = d, w
 		}
 	}
-	if need <= 0 {
-		return 0, weight
-	}
-	return need>>bucketShift + 1, weight
+	return nanoseconds(need), weight
 }
 
 // cancel takes w out of the line; false means that it has its answer.
@@ -406,6 +404,9 @@ func (t *Throttler) Charge(ctx context.Context, c Cost) {
 	t.buckets.take(q.cost, now)
 	if q.tenant != nil {
 		q.tenant.rates.take(q.cost, now)
+	}
+	if t.line.length > 0 {
+		t.walkLocked()
 	}
 }
 
@@ -512,6 +513,10 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 	t.rebuildLocked()
 	for _, key := range slices.Collect(maps.Keys(t.tenants.known)) {
 		t.tenantLocked(key)
+	}
+	if rest := &t.tenants.rest; s.MaxKeys > 0 { // nobody may call for it, but some may wait
+		rest.rates.set(s.KeyRate, s.KeyBurst, bucketTime(t.nowLocked()))
+		rest.version = t.version
 	}
 	t.settleLocked()
 	return nil
