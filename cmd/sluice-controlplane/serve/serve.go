@@ -228,6 +228,11 @@ func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, err
 	}
 	watch.WatchController(decider{plane.Controller()})
 	watch.WatchTopology(plane)
+	watch.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		for _, id := range plane.Stock() {
+			d.Foreign(id)
+		}
+	}))
 	return watch, nil
 }
 
