@@ -152,9 +152,10 @@ func (s Security) perCall() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithPerRPCCredentials(bearer{s.Token, s.keys != nil})}
 }
 
-// DialOptions are those of a connection to another program.
+// DialOptions are those of a connection to another program. What a name server
+// says about its service config is not asked for.
 func (s Security) DialOptions() []grpc.DialOption {
-	return append(s.perCall(), grpc.WithTransportCredentials(s.credentials()))
+	return append(s.perCall(), grpc.WithTransportCredentials(s.credentials()), grpc.WithDisableServiceConfig())
 }
 
 // HTTPClient asks other programs over HTTP.

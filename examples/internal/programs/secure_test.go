@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -43,33 +42,29 @@ func deploy(t *testing.T, env map[string]string) *deployment {
 	d := &deployment{at: map[component.Role]component.Addresses{}, log: new(logs)}
 	out := t.TempDir()
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, len(component.Roles))
-	for i, role := range component.Roles {
+	var running sync.WaitGroup
+	t.Cleanup(func() { stop(); running.Wait() })
+	for _, role := range component.Roles {
 		own := map[string]string{
 			"ENABLE_FLOWCTL": "true", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "LEDGER_COUNT": "4", "OUT_DIR": out,
 			"FLOWCTL_ENDPOINT": d.at[component.RoleControlPlane].Flight, "FLOWCTL_COMPONENT_ID": string(role), "LOG_LEVEL": "debug",
 		}
 		maps.Copy(own, env)
 		p := process(own)
-		ready := make(chan component.Addresses, 1)
+		ready, ended := make(chan component.Addresses, 1), make(chan error, 1)
 		p.Ready, p.Log = func(a component.Addresses) { ready <- a }, d.log
-		go func() { ended <- programs.All()[role](ctx, p) }()
+		running.Go(func() {
+			err := programs.All()[role](ctx, p)
+			ended <- err
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("%s ended: %v", role, err)
+			}
+		})
 		select {
 		case d.at[role] = <-ready:
 		case err := <-ended:
-			stop()
 			t.Fatalf("%s: %v\n%s", role, err, d.log)
 		}
-		t.Cleanup(func() {
-			if i == 0 {
-				stop()
-				for range component.Roles {
-					if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-						t.Errorf("a program ended: %v", err)
-					}
-				}
-			}
-		})
 	}
 	return d
 }
