@@ -11,11 +11,9 @@ import (
 
 // Defaults of a [Config] that programs show to their users.
 const (
-	DefaultMaxInFlight  = 10_000
-	DefaultActivation   = 0.80
-	DefaultRecovery     = 0.60
-	DefaultFloor        = 0.05
-	DefaultSafeFraction = 0.5
+	DefaultMaxInFlight = 10_000
+	DefaultActivation  = 0.80
+	DefaultRecovery    = 0.60
 )
 
 // Driver says which load a path's decision follows. Both loads are in every
@@ -121,8 +119,8 @@ func (c Config) withDefaults() Config {
 	if c.Policy == nil {
 		c.Policy = Gradual{}
 	}
-	c.Floor = cmp.Or(c.Floor, DefaultFloor)
-	c.SafeFraction = cmp.Or(c.SafeFraction, DefaultSafeFraction)
+	c.Floor = cmp.Or(c.Floor, 0.05)
+	c.SafeFraction = cmp.Or(c.SafeFraction, 0.5)
 	c.Interval = cmp.Or(c.Interval, time.Second)
 	c.Tick = cmp.Or(c.Tick, 250*time.Millisecond)
 	c.TTL = cmp.Or(c.TTL, 30*time.Second)

@@ -12,7 +12,7 @@ import (
 
 // Limits of a report that are not settable: they bound what one service costs.
 const (
-	MaxIDLength  = 256 // bytes
+	maxIDLength  = 256 // bytes
 	MaxUpstreams = 64  // of one service
 	maxLoad      = 1000
 	maxLatency   = 24 * time.Hour
@@ -135,7 +135,7 @@ func (c *Config) checkTime(id string, t time.Time, now func() time.Time) *Error 
 	return nil
 }
 
-// CheckID says whether id may name a service: 1 to [MaxIDLength] bytes of
+// CheckID says whether id may name a service: 1 to 256 bytes of
 // printable UTF-8 without line breaks. Ids come from outside and end up in logs,
 // metrics and terminals: what this function lets through is harmless there. The
 // error is an [*Error], and quotes no more than the first 64 bytes.
@@ -147,10 +147,10 @@ func CheckID(id string) error {
 }
 
 func checkID(field, id string) *Error {
-	if id == "" || len(id) > MaxIDLength {
+	if id == "" || len(id) > maxIDLength {
 		return &Error{
 			Reason: BadID, Field: field,
-			Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(MaxIDLength),
+			Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(maxIDLength),
 		}
 	}
 	plain := true
