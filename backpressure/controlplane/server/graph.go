@@ -41,7 +41,7 @@ func (s *Server) Topology() *topology.Graph {
 // missing from one of them, for a quarter of a second. Edges are those that components
 // have seen themselves use; topology adds the declared ones.
 func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
-	decision, all := s.controller.Overview(), s.registry.copies()
+	decision, all := s.Overview(), s.registry.copies()
 	g := &topology.Graph{
 		Version: version,
 		Time:    now,
@@ -59,8 +59,10 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	}
 	for _, e := range all {
 		node := e.node(now)
-		if service, ok := s.controller.Service(e.ID); ok {
-			node.Load, node.Fraction = service.Load, service.Admitted
+		if p := s.known(e.PipelineID); p != nil {
+			if service, ok := p.controller.Service(e.ID); ok {
+				node.Load, node.Fraction = service.Load, service.Admitted
+			}
 		}
 		pipeline := &g.Pipeline
 		if measured := e.endToEnd(node.Health); measured > 0 && (!pipeline.LatencyMeasured || measured > pipeline.Latency) {

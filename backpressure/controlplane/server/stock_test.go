@@ -229,6 +229,24 @@ func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
 	})
 }
 
+// Against a stock control plane, too, a full sink of another pipeline moves nothing,
+// whatever it declares.
+func TestAgainstAStockControlPlaneOtherPipelinesDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := startStock(t, &newerStock)
+		start := func(pipeline, id string, upstreams ...string) *part {
+			return startPart(t, p, controlplane.Component{ID: id, PipelineID: pipeline, Upstreams: upstreams})
+		}
+		calm, full := start("a", "a-source"), start("b", "b-source")
+		sink := start("b", "b-sink")
+		time.Sleep(3 * time.Second)
+		sink.inFlight.Store(97)
+		time.Sleep(10 * time.Second)
+		require.Equal(t, 1.0, calm.fraction.get())
+		require.Less(t, full.fraction.get(), 0.5)
+	})
+}
+
 // What a stock control plane has not heard anew is no new observation.
 func TestAStockHeartbeatIsObservedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -20,9 +20,11 @@ const storeFile = "sluice-controlplane.db"
 
 var (
 	componentsBucket = []byte("components") // id to flowctl.v1's ComponentInfo
-	settingsBucket   = []byte("settings")
-	settingsKey      = []byte("settings") // to Settings of our own service
+	settingsBucket   = []byte("settings")   // key of a pipeline to Settings of our own service
 )
+
+// settingsKey is the key of a pipeline's settings: bbolt takes no empty one.
+func settingsKey(pipeline string) []byte { return []byte("settings:" + pipeline) }
 
 // A store remembers over a restart what nothing else brings back: registrations
 // of stock components, which register once and never again, and the settings that
@@ -99,27 +101,28 @@ func (s *store) forget(id string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(componentsBucket).Delete([]byte(id)) })
 }
 
-// rememberSettings adds the fields that are set to those that are remembered.
-func (s *store) rememberSettings(changed *sluicepb.Settings) error {
+// rememberSettings adds the fields that are set to those that are remembered of the
+// pipeline.
+func (s *store) rememberSettings(pipeline string, changed *sluicepb.Settings) error {
 	if s == nil {
 		return nil
 	}
-	all, err := s.settings()
+	all, err := s.settings(pipeline)
 	if err != nil {
 		return err
 	}
 	proto.Merge(all, changed)
-	return s.put(settingsBucket, settingsKey, all)
+	return s.put(settingsBucket, settingsKey(pipeline), all)
 }
 
-// settings are those that an operator has changed.
-func (s *store) settings() (*sluicepb.Settings, error) {
+// settings are those that an operator has changed for the pipeline.
+func (s *store) settings(pipeline string) (*sluicepb.Settings, error) {
 	all := &sluicepb.Settings{}
 	if s == nil {
 		return all, nil
 	}
 	return all, s.db.View(func(tx *bbolt.Tx) error {
-		return proto.Unmarshal(tx.Bucket(settingsBucket).Get(settingsKey), all)
+		return proto.Unmarshal(tx.Bucket(settingsBucket).Get(settingsKey(pipeline)), all)
 	})
 }
 
