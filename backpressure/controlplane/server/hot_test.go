@@ -136,9 +136,7 @@ func TestABeatOfAReplacedSessionCountsNoMore(t *testing.T) {
 	require.NoError(t, own.takes(frequent))
 	require.NoError(t, s.register(t.Context(), controlplane.Component{ID: own.id, MaxInFlight: 7}, 0))
 	require.Equal(
-		t,
-		codes.Aborted,
-		status.Code(own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 3, MaxInFlight: 7}})),
+		t, codes.Aborted, status.Code(own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 3, MaxInFlight: 7}})),
 	)
 	found, ok := s.registry.get(own.id)
 	require.True(t, ok)

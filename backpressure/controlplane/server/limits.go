@@ -22,19 +22,10 @@ const (
 
 // sizeOf is what a component counts towards Limits.Bytes.
 func sizeOf(c *controlplane.Component) int {
-	n := componentOverhead + len(
-		c.ID,
-	) + len(
-		c.Name,
-	) + len(
-		c.Description,
-	) + len(
-		c.Version,
-	) + len(
-		c.Endpoint,
-	) + len(
-		c.HealthEndpoint,
-	)
+	n := componentOverhead
+	for _, text := range [...]string{c.ID, c.Name, c.Description, c.Version, c.Endpoint, c.HealthEndpoint} {
+		n += len(text)
+	}
 	for _, list := range [...][]string{c.InputEventTypes, c.OutputEventTypes, c.Upstreams} {
 		for _, text := range list {
 			n += len(text) + entryOverhead

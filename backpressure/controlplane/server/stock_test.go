@@ -206,13 +206,11 @@ func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
 		p, _ := startStock(t, &newerStock)
 		start := func(pipeline string) (source, sink *part) {
 			source = startPart(
-				t,
-				p,
+				t, p,
 				controlplane.Component{ID: pipeline + "-source", Kind: topology.KindSource, OutputEventTypes: []string{pipeline}},
 			)
 			sink = startPart(
-				t,
-				p,
+				t, p,
 				controlplane.Component{ID: pipeline + "-sink", Kind: topology.KindSink, InputEventTypes: []string{pipeline}},
 			)
 			return source, sink
@@ -321,8 +319,7 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 			t,
 			call(
 				"/flowctl.v1.ControlPlaneService/Heartbeat",
-				&flowctlv1pb.HeartbeatRequest{ServiceId: "new", Metrics: map[string]string{"second": "2"}},
-				&emptypb.Empty{},
+				&flowctlv1pb.HeartbeatRequest{ServiceId: "new", Metrics: map[string]string{"second": "2"}}, &emptypb.Empty{},
 			),
 		)
 
@@ -339,17 +336,12 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 		require.NoError(
 			t,
 			call(
-				"/flowctl.v1.ControlPlaneService/GetComponentStatus",
-				&flowctlv1pb.ComponentStatusRequest{ServiceId: "new"},
-				one,
+				"/flowctl.v1.ControlPlaneService/GetComponentStatus", &flowctlv1pb.ComponentStatusRequest{ServiceId: "new"}, one,
 			),
 		)
 		require.Equal(t, flowctlv1pb.HealthStatus_HEALTH_STATUS_DEGRADED, one.GetStatus(), "status 0 keeps the stored one")
 		require.Equal(
-			t,
-			map[string]string{controlplane.MetricInFlight: "1", "second": "2"},
-			one.GetMetrics(),
-			"metrics merge",
+			t, map[string]string{controlplane.MetricInFlight: "1", "second": "2"}, one.GetMetrics(), "metrics merge",
 		)
 
 		state := &flowctlpb.ServiceStatus{}
@@ -362,8 +354,7 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 		require.False(t, state.GetIsHealthy())
 		require.Empty(t, p.server.Controller().Snapshot().Services, "a silent service leaves the sums")
 		require.NoError(
-			t,
-			call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old"}, &emptypb.Empty{}),
+			t, call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old"}, &emptypb.Empty{}),
 		)
 		require.EqualValues(t, 90, p.server.Controller().Snapshot().InFlight, "and counts once on its return")
 

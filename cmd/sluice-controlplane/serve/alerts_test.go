@@ -34,8 +34,7 @@ func TestGraphShowsAlerts(t *testing.T) {
 	own := []topology.Alert{{Name: "Own"}}
 	graph := &topology.Graph{Name: "p", Alerts: own}
 	src := withAlerts(
-		topology.SourceFunc(func() *topology.Graph { return graph }),
-		func() []monitor.Alert { return alerts },
+		topology.SourceFunc(func() *topology.Graph { return graph }), func() []monitor.Alert { return alerts },
 	)
 	require.Equal(t, []topology.Alert{
 		{Name: "Own"},
