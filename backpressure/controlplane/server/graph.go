@@ -23,8 +23,9 @@ type graphCache struct {
 	count uint64
 }
 
-// Topology returns the pipeline's graph, up to a quarter of a second old; a
-// Server is a [topology.Source].
+// Topology returns the graph of all pipelines, up to a quarter of a second old; a
+// Server is a [topology.Source]. The graph is shared with other callers: do not change
+// it. Callers wait for each other while one is made; no beat waits for them.
 func (s *Server) Topology() *topology.Graph {
 	c := &s.graph
 	c.mu.Lock()

@@ -78,12 +78,14 @@ func newSession(
 }
 
 // quietFor is how long an agent may receive nothing: two of its heartbeats less
-// a second, of which it waits for three.
+// a second, of which it waits for three. gRPC's keepalive would find a dead connection
+// as well, and not a server that is stopped: its kernel still answers.
 func quietFor(heartbeat time.Duration) time.Duration {
 	return max(2*heartbeat-time.Second, heartbeat)
 }
 
-// end says good-bye. No later beat of the session counts.
+// end says good-bye. No later beat of the session counts. replaced asks the agent not
+// to come back, because another process speaks for its component.
 func (o *session) end(replaced bool) {
 	o.mu.Lock()
 	if o.goodbye == nil {
@@ -278,7 +280,7 @@ func endOf(cause error) error {
 	return cause
 }
 
-// spacing is the least time between two waves of signals: the first change of
+// spacing is the least time between two waves of signals of a pipeline: the first change of
 // a decision goes out at once, later ones are gathered. Ten thousand agents
 // that all report would otherwise wake ten thousand streams for every report.
 const spacing = 50 * time.Millisecond

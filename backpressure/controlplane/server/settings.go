@@ -18,7 +18,9 @@ import (
 // are those of the components without an id, and the state is that of all.
 
 // GetSettings returns the settings in force, to any caller.
-func (c coordinationService) GetSettings(ctx context.Context, _ *sluicepb.GetSettingsRequest) (*sluicepb.Settings, error) {
+func (c coordinationService) GetSettings(
+	ctx context.Context, _ *sluicepb.GetSettingsRequest,
+) (*sluicepb.Settings, error) {
 	id := controlplane.PipelineID(ctx)
 	p := c.server.known(id)
 	if p == nil {

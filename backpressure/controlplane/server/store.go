@@ -31,7 +31,10 @@ func settingsKey(pipeline string) []byte { return []byte("settings:" + pipeline)
 // an operator has changed. Agents register by themselves, and are not stored. A
 // nil store remembers nothing.
 //
-// Each change is durable when the call returns, and takes as long as the disk.
+// Each change is durable when the call returns, and takes as long as the disk. What
+// cannot be written is logged and not an error of the call: a full disk must not stop
+// the pipeline. bbolt was chosen because it is what flowctl itself uses: one file,
+// and no process beside it. Messages are stored as the wire has them.
 type store struct{ db *bbolt.DB }
 
 // openStore opens the store in folder, which is made if it is missing. One server
@@ -126,7 +129,8 @@ func (s *store) settings(pipeline string) (*sluicepb.Settings, error) {
 	})
 }
 
-// components calls put for each registration.
+// components calls put for each registration, in order of the ids, and ends at the
+// first error.
 func (s *store) components(put func(c controlplane.Component, heartbeat time.Duration) error) error {
 	if s == nil {
 		return nil
