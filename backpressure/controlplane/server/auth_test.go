@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,5 +217,27 @@ func TestSettingsCannotBeChangedByAnybody(t *testing.T) {
 		settings, err := c.own.GetSettings(c.ctx, &sluicepb.GetSettingsRequest{})
 		require.NoError(t, err)
 		require.Equal(t, 0.8, settings.GetActivation())
+	})
+}
+
+// Changes of different settings at once are all there afterwards.
+func TestSettingsThatChangeAtOnceAreAllInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, server.Config{AdminToken: "root"})
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer root")
+		c := newCaller(t, p)
+		for i := range int64(50) {
+			var both sync.WaitGroup
+			for _, change := range []*sluicepb.Settings{{MaxInFlight: new(i + 1)}, {Floor: new(float64(i+1) / 100)}} {
+				both.Go(func() {
+					_, err := c.own.UpdateSettings(ctx, change)
+					require.NoError(t, err)
+				})
+			}
+			both.Wait()
+			now := p.server.Controller().Config()
+			require.Equal(t, i+1, now.MaxInFlight)
+			require.Equal(t, float64(i+1)/100, now.Floor)
+		}
 	})
 }

@@ -226,7 +226,7 @@ func TestComponentGoesOnWithoutAControlPlane(t *testing.T) {
 		require.Equal(t, backpressure.Alone, source.Mode())
 		require.Equal(t, 0.1, source.fraction.get(), "first the last fraction")
 		time.Sleep(10 * time.Second)
-		require.Equal(t, backpressure.DefaultSafeFraction, source.fraction.get(), "then the safe one")
+		require.Equal(t, source.Local().Config().SafeFraction, source.fraction.get(), "then the safe one")
 
 		source.inFlight.Store(99)
 		time.Sleep(time.Second)

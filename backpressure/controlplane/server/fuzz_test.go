@@ -51,7 +51,7 @@ func FuzzBeat(f *testing.F) {
 				t.Fatalf("rejected with %v, and in flight went from %d to %d", err, before, now.InFlight)
 			}
 			before = now.InFlight
-			if math.IsNaN(now.Load) || now.Fraction < backpressure.DefaultFloor || now.Fraction > 1 {
+			if math.IsNaN(now.Load) || now.Fraction < 0.05 || now.Fraction > 1 {
 				t.Fatalf("load %v, fraction %v", now.Load, now.Fraction)
 			}
 		}

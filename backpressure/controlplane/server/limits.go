@@ -20,6 +20,7 @@ const (
 	componentOverhead = 1024
 )
 
+// sizeOf is what a component counts towards Limits.Bytes.
 func sizeOf(c *controlplane.Component) int {
 	n := componentOverhead + len(
 		c.ID,

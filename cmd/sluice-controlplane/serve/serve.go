@@ -174,8 +174,8 @@ type State struct {
 	Fractions   map[string]float64 `json:"fractions"`
 }
 
-// StateOf is the present state of a server's decision.
-func StateOf(plane *server.Server) State {
+// stateOf is the present state of a server's decision.
+func stateOf(plane *server.Server) State {
 	snapshot := plane.Controller().Snapshot()
 	pipeline := plane.Topology().Pipeline
 	state := State{
@@ -218,7 +218,7 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 	}
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(StateOf(plane))
+		json.NewEncoder(w).Encode(stateOf(plane))
 	})
 	live := page.New(withAlerts(plane, watch.Alerts), page.Config{})
 	mux.Handle("/", live)
