@@ -182,7 +182,8 @@ func TestMaxMessageWaitEndsTheStream(t *testing.T) {
 
 func TestMaxMessageWaitOfSentMessages(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		gate := newGate(t, flowcontrol.Config{Rate: flowcontrol.Rates{Bytes: 1}, Burst: flowcontrol.Cost{Bytes: 1}})
+		// The schema runs into a debt of two bursts, so the batch would wait for 30 s.
+		gate := newGate(t, flowcontrol.Config{Rate: flowcontrol.Rates{Bytes: 1}, Burst: flowcontrol.Cost{Bytes: 10}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
 		client := newClient(t, interceptors.ClientConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 1000)}})
