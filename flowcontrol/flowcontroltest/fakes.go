@@ -39,22 +39,27 @@ func (AlwaysAdmits) Acquire(ctx context.Context, _ flowcontrol.Cost) (flowcontro
 // Pace passes at once, unless the context has ended.
 func (AlwaysAdmits) Pace(ctx context.Context, _ flowcontrol.Cost) error { return ctx.Err() }
 
-// AlwaysRejects refuses everything at once. The zero value refuses for
+// AlwaysRejects rejects everything at once. The zero value rejects for
 // flowcontrol.ReasonInFlight.
 type AlwaysRejects struct {
 	Reason     flowcontrol.Reason
 	RetryAfter time.Duration
 }
 
-// TryAcquire refuses.
+// TryAcquire rejects.
 func (r AlwaysRejects) TryAcquire(_ context.Context, c flowcontrol.Cost) (flowcontrol.Permit, error) {
 	if r.Reason == flowcontrol.ReasonNone {
 		r.Reason = flowcontrol.ReasonInFlight
 	}
-	return flowcontrol.Permit{}, &flowcontrol.Error{Name: "AlwaysRejects", Reason: r.Reason, RetryAfter: r.RetryAfter, Cost: c}
+	return flowcontrol.Permit{}, &flowcontrol.Error{
+		Name:       "AlwaysRejects",
+		Reason:     r.Reason,
+		RetryAfter: r.RetryAfter,
+		Cost:       c,
+	}
 }
 
-// Acquire refuses without waiting, or returns the context's error.
+// Acquire rejects without waiting, or returns the context's error.
 func (r AlwaysRejects) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcontrol.Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return flowcontrol.Permit{}, err
@@ -62,7 +67,7 @@ func (r AlwaysRejects) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcon
 	return r.TryAcquire(ctx, c)
 }
 
-// Pace refuses without waiting, or returns the context's error.
+// Pace rejects without waiting, or returns the context's error.
 func (r AlwaysRejects) Pace(ctx context.Context, c flowcontrol.Cost) error {
 	_, err := r.Acquire(ctx, c)
 	return err

@@ -32,7 +32,9 @@ func TestAdaptiveThrottlerConforms(t *testing.T) {
 	flowcontroltest.Run(t, flowcontroltest.Subject{
 		HoldsInFlight: true,
 		Full: func(n int64) flowcontroltest.Limiter {
-			th, err := flowcontrol.New(flowcontrol.Config{Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOn, Min: n, Max: n}})
+			th, err := flowcontrol.New(
+				flowcontrol.Config{Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOn, Min: n, Max: n}},
+			)
 			if err != nil {
 				panic(err)
 			}
@@ -59,7 +61,11 @@ func TestFakesDoWhatTheirNamesSay(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 
 		wrong := errors.New("wrong")
-		s := flowcontroltest.Script(flowcontroltest.Step{Err: wrong}, flowcontroltest.Step{Wait: time.Minute}, flowcontroltest.Step{Wait: time.Minute})
+		s := flowcontroltest.Script(
+			flowcontroltest.Step{Err: wrong},
+			flowcontroltest.Step{Wait: time.Minute},
+			flowcontroltest.Step{Wait: time.Minute},
+		)
 		r := flowcontroltest.Record(s)
 		_, err = r.TryAcquire(flowcontrol.WithKey(t.Context(), "a"), one)
 		require.ErrorIs(t, err, wrong)
