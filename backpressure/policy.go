@@ -99,7 +99,9 @@ func (s Step) validate() error {
 //
 //	u = kp·(smoothed - target) + ∫ ki·(smoothed - target) dt
 //
-// starting from the present error, so that activation does not jump. The
+// starting from how far the load stands above the middle between the thresholds.
+// The present error would be a late start: it is next to nothing when the load
+// crosses the activation threshold slowly. The
 // logarithm makes the loop's gain the same at every overload: what reaches the
 // service is demand·fraction, so a step of 0.01 at ten times the capacity moves
 // it by a tenth of the capacity, at one and a half times by a seventieth. The
@@ -113,7 +115,10 @@ func (s Step) validate() error {
 // begins anew, so that moves which overshoot die out. And when the load stays
 // below the recovery threshold the overload is over: u shrinks, slowly at first.
 type Gradual struct {
-	// Target is the load to hold. Default: halfway between the thresholds (0.70).
+	// Target is the load to hold. Default: the activation threshold, at most 0.80;
+	// where halfway between the thresholds is above that, the middle. A lower one
+	// lets the bottleneck run dry: the driving load is the worst of several that
+	// fluctuate, so the mean of each lies below it.
 	Target float64
 	// Proportional and Integral are kp and ki (per second). Default 0.6 and 0.25,
 	// or 0.3 and 0.05 where services report more seldom than every 2 s.
@@ -128,6 +133,7 @@ type Gradual struct {
 }
 
 const (
+	highestTarget = 0.80 // that follows from the activation threshold: the rest takes bursts
 	saturated     = 0.95 // a load from which on more demand does not show
 	calmAfter     = 2500 * time.Millisecond
 	slowestPace   = 0.05 // per second
@@ -145,7 +151,8 @@ func (g Gradual) Decide(in Input) Decision {
 	}
 	kp, ki = cmp.Or(g.Proportional, kp), cmp.Or(g.Integral, ki)
 	attack, release := cmp.Or(g.Attack, 4), cmp.Or(g.Release, 0.5)
-	target := cmp.Or(g.Target, (in.Activation+in.Recovery)/2)
+	middle := (in.Activation + in.Recovery) / 2
+	target := cmp.Or(g.Target, max(min(in.Activation, highestTarget), middle))
 	most := -math.Log(in.Floor)
 	seconds := in.Elapsed.Seconds()
 	gap := in.Smoothed - target
@@ -153,9 +160,10 @@ func (g Gradual) Decide(in Input) Decision {
 
 	switch in.Event {
 	case Entered:
-		m.Integral = kp * max(0, in.Load-target)
 		m.Rise = in.Load - in.Smoothed
-		return Decision{Fraction: math.Exp(-clamp(m.Integral+kp*gap, 0, most))}
+		closed := kp * (max(0, in.Load-middle) + in.Smoothed - middle)
+		m.Integral = closed - kp*gap // goes on from there
+		return Decision{Fraction: math.Exp(-clamp(closed, 0, most))}
 	case Resumed:
 		m.Integral = clamp(-math.Log(in.Fraction)-kp*gap, 0, most)
 		return Decision{Fraction: in.Fraction}

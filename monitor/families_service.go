@@ -201,7 +201,7 @@ func everyService(samples serviceSamples) func(*Snapshot, func(Sample)) {
 func eachService(samples serviceSamples) func(*Snapshot, func(Sample)) {
 	return func(s *Snapshot, emit func(Sample)) {
 		for i := range s.Services {
-			if v := &s.Services[i]; v.Local || s.scope == AllServices {
+			if v := &s.Services[i]; v.Local || v.foreign || s.scope == AllServices {
 				samples(v, emit)
 			}
 		}

@@ -17,6 +17,7 @@ func (e *Edge) key() string    { return e.id }
 // smallest for what is let through.
 func (v *Service) merge(o *Service) {
 	v.Local = v.Local || o.Local
+	v.foreign = v.foreign || o.foreign
 	v.Health = max(v.Health, o.Health)
 	v.Heartbeats = v.Heartbeats || o.Heartbeats
 	v.HeartbeatAge = max(v.HeartbeatAge, o.HeartbeatAge)

@@ -205,6 +205,7 @@ type Service struct {
 	waited, held     time.Duration // at the throttlers, and in the interceptors, which overlap
 	reported         reported
 	hasReport        bool
+	foreign          bool // see Draft.Foreign
 }
 
 // reported is what a service says of itself to somebody else. It counts where

@@ -22,7 +22,10 @@ type hop struct {
 	seen []string
 }
 
-func (h *hop) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+func (h *hop) Check(
+	ctx context.Context,
+	in *grpc_health_v1.HealthCheckRequest,
+) (*grpc_health_v1.HealthCheckResponse, error) {
 	h.seen = append(h.seen, PipelineID(ctx))
 	if h.next != nil {
 		return h.next.Check(ctx, in)

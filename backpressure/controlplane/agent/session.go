@@ -90,7 +90,8 @@ func (a *Agent) register(ctx context.Context) (stockService, error) {
 	id, service := ack.GetServiceId(), newerService(a.conn)
 	if status.Code(err) == codes.Unimplemented {
 		var old *flowctlpb.RegistrationAck
-		old, err = flowctlpb.Client{Conn: a.conn}.Register(ctx, convert.ComponentToFlowctl(component, a.cfg.HeartbeatInterval))
+		info := convert.ComponentToFlowctl(component, a.cfg.HeartbeatInterval)
+		old, err = flowctlpb.Client{Conn: a.conn}.Register(ctx, info)
 		id, service = old.GetServiceId(), olderService(a.conn)
 	}
 	if err != nil {

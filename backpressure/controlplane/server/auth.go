@@ -109,5 +109,8 @@ func (s *Server) mayChange(ctx context.Context) error {
 	if carries(ctx, token) || s.admin(identities(ctx)) {
 		return nil
 	}
-	return reject(NotYours, "settings are changed by an authenticated caller only: a bearer token, or a certificate of an admin")
+	return reject(
+		NotYours,
+		"settings are changed by an authenticated caller only: a bearer token, or a certificate of an admin",
+	)
 }

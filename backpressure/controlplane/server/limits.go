@@ -21,7 +21,19 @@ const (
 )
 
 func sizeOf(c *controlplane.Component) int {
-	n := componentOverhead + len(c.ID) + len(c.Name) + len(c.Description) + len(c.Version) + len(c.Endpoint) + len(c.HealthEndpoint)
+	n := componentOverhead + len(
+		c.ID,
+	) + len(
+		c.Name,
+	) + len(
+		c.Description,
+	) + len(
+		c.Version,
+	) + len(
+		c.Endpoint,
+	) + len(
+		c.HealthEndpoint,
+	)
 	for _, list := range [...][]string{c.InputEventTypes, c.OutputEventTypes, c.Upstreams} {
 		for _, text := range list {
 			n += len(text) + entryOverhead

@@ -70,7 +70,12 @@ type registry struct {
 }
 
 func newRegistry(limits Limits) *registry {
-	return &registry{limits: limits, entries: map[string]*entry{}, perPeer: map[string]int{}, producers: convert.Producers{}}
+	return &registry{
+		limits:    limits,
+		entries:   map[string]*entry{},
+		perPeer:   map[string]int{},
+		producers: convert.Producers{},
+	}
 }
 
 // put registers c, or registers it anew. Another process than the one before
@@ -218,6 +223,20 @@ func (r *registry) sessions() []*session {
 	return open
 }
 
+// stock returns the ids of the components that beat through flowctl's services
+// alone, without those that are stale.
+func (r *registry) stock() (ids []string) {
+	now := time.Now()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for id, e := range r.entries {
+		if stale, _ := e.silent(now); e.incarnation == 0 && !e.streamed && !stale {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // beat takes b: it finds the component, works out what would become of it, and
 // only when all of that is acceptable applies it. It returns the report for the
 // controller, whose judgement check is.
@@ -273,6 +292,10 @@ func (r *registry) validateLocked(e *entry, b *beat) (change, error) {
 	switch {
 	case b.session == nil:
 		next.report = convert.ReportFromMetrics(e.ID, e.MaxInFlight, next.metrics)
+		next.report.ErrorRate = e.Report.ErrorRate
+		if rate, ok := convert.ErrorRate(e.Metrics, next.metrics); ok {
+			next.report.ErrorRate = rate
+		}
 	case b.loaded:
 		next.report = b.report
 	default:

@@ -52,13 +52,26 @@ func New(cfg Config) (*Server, error) {
 		registry:   newRegistry(cfg.Limits),
 	}
 	if err := s.restore(); err != nil {
-		return nil, fmt.Errorf("server: bad Config: Folder %q: %w", cfg.Folder, err)
+		return nil, &folderError{cfg.Folder, err}
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.running.Go(s.sweepRegularly)
 	s.running.Go(s.wakeSessions)
 	return s, nil
 }
+
+// ErrFolder is what New's error is, by errors.Is, when Config.Folder cannot be used:
+// it holds no store, a damaged one, or that of a server that runs.
+var ErrFolder = errors.New("server: bad Config: Folder")
+
+type folderError struct {
+	folder string
+	cause  error
+}
+
+func (e *folderError) Error() string        { return fmt.Sprintf("%v %q: %v", ErrFolder, e.folder, e.cause) }
+func (e *folderError) Is(target error) bool { return target == ErrFolder }
+func (e *folderError) Unwrap() error        { return e.cause }
 
 // restore takes up what the store remembers. Its components have until they are
 // stale to beat again.
@@ -105,6 +118,11 @@ func (s *Server) Controller() *backpressure.Controller { return s.controller }
 
 // Components returns every registered component, sorted by id.
 func (s *Server) Components() []controlplane.Status { return s.registry.statuses(nil) }
+
+// Stock returns the ids of the components that speak flowctl's services alone and
+// are not stale, in no order. Such a component has no agent, and so none of our
+// metrics: a monitor beside the server exports its figures.
+func (s *Server) Stock() []string { return s.registry.stock() }
 
 // Rejected returns how many requests were rejected, by reason.
 func (s *Server) Rejected() map[Reason]uint64 {

@@ -15,7 +15,14 @@ func TestGraphShowsAlerts(t *testing.T) {
 	sink := monitor.Labels{{Name: "service_id", Value: "sink"}}
 	edge := monitor.Labels{{Name: "source", Value: "ttp"}, {Name: "target", Value: "sink"}}
 	alerts := []monitor.Alert{
-		{Rule: "Saturated", State: monitor.Firing, Severity: monitor.Critical, Labels: sink, Summary: "Service sink is full", ActiveAt: began},
+		{
+			Rule:     "Saturated",
+			State:    monitor.Firing,
+			Severity: monitor.Critical,
+			Labels:   sink,
+			Summary:  "Service sink is full",
+			ActiveAt: began,
+		},
 		{Rule: "EdgeBlocked", State: monitor.Firing, Severity: monitor.Warning, Labels: edge, Acknowledged: "ada"},
 		{Rule: "Pressure", State: monitor.Pending, Severity: monitor.Warning, Summary: "Backpressure"},
 		{Rule: "Over", State: monitor.Resolved},
@@ -26,7 +33,10 @@ func TestGraphShowsAlerts(t *testing.T) {
 	}
 	own := []topology.Alert{{Name: "Own"}}
 	graph := &topology.Graph{Name: "p", Alerts: own}
-	src := withAlerts(topology.SourceFunc(func() *topology.Graph { return graph }), func() []monitor.Alert { return alerts })
+	src := withAlerts(
+		topology.SourceFunc(func() *topology.Graph { return graph }),
+		func() []monitor.Alert { return alerts },
+	)
 	require.Equal(t, []topology.Alert{
 		{Name: "Own"},
 		{Name: "Saturated", Severity: "critical", Node: "sink", Summary: "Service sink is full", Since: began},

@@ -43,6 +43,8 @@ type Config struct {
 	TLS *tls.Config
 	// Options are further options of the gRPC server.
 	Options []grpc.ServerOption
+	// Middleware, if not nil, stands before everything that HTTP serves.
+	Middleware func(http.Handler) http.Handler
 	// Version is shown in health documents.
 	Version string
 	// Interval is how often figures are collected and alerts evaluated. Default 5 s.
@@ -95,8 +97,11 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 		defer done()
+		if cfg.Middleware != nil {
+			handler = cfg.Middleware(handler)
+		}
 		web := &http.Server{
-			Handler: handler, ReadHeaderTimeout: 10 * time.Second,
+			Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 			BaseContext: func(net.Listener) context.Context { return ctx },
 		}
 		running.Go(func() {
@@ -228,6 +233,11 @@ func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, err
 	}
 	watch.WatchController(decider{plane.Controller()})
 	watch.WatchTopology(plane)
+	watch.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		for _, id := range plane.Stock() {
+			d.Foreign(id)
+		}
+	}))
 	return watch, nil
 }
 

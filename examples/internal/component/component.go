@@ -20,9 +20,9 @@ import (
 	"github.com/withobsrvr/sluice/monitor"
 )
 
-// MaxMessageBytes is the largest gRPC message that the components take. Their
-// own batches stay below gRPC's default of 4 MiB; other peers' may not.
-const MaxMessageBytes = 64 << 20
+// maxBatchBytes is the largest message that is read from an upstream. Our own
+// stay below gRPC's default of 4 MiB; those of others may not.
+const maxBatchBytes = 16 << 20
 
 // drainGrace bounds how long open streams may go on after a component was asked
 // to end. What they did not get, their readers ask for again elsewhere.
@@ -69,6 +69,7 @@ func Open(cfg Config, p Process) (*Component, error) {
 }
 
 func (c *Component) open() (err error) {
+	c.Security.Warn(c.Log, c.Host)
 	limits := flowcontrol.Config{
 		Name:  c.ID,
 		Limit: flowcontrol.Cost{Messages: c.MaxMessages, Bytes: c.MaxBytes},
@@ -111,7 +112,7 @@ func (c *Component) listen(port int, variable string) (net.Listener, error) {
 		return nil, fmt.Errorf("port %d is not free; %s chooses another, 0 any free one: %w", port, variable, err)
 	}
 	c.closers = append(c.closers, func() { listener.Close() })
-	return listener, nil
+	return LimitConnections(listener, MaxConnections), nil
 }
 
 // Go runs f until Close, which ends its context and waits for it.

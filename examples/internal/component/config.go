@@ -60,6 +60,9 @@ type Config struct {
 	MaxMessages, MaxBytes int64
 
 	LogLevel, LogFormat string
+
+	Security Security
+	Secrets  *Redactor // of everything that was read; nil knows none
 }
 
 // PoolConfig is the part of the configuration that belongs to connection pools.
@@ -97,6 +100,10 @@ func ReadConfig(e *Env, role Role) Config {
 		MaxBytes:              int64(e.Int("STAGE_MAX_BYTES", 64<<20, 1<<20, math.MaxInt, "bytes read and not yet handed on")),
 		LogLevel:              e.OneOf("LOG_LEVEL", "info", "least level that is logged", "debug", "info", "warn", "error"),
 		LogFormat:             e.OneOf("LOG_FORMAT", "text", "how log lines are written", "text", "json"),
+	}
+	c.Security, c.Secrets = ReadSecurity(e, c.Host), e.Redactor()
+	if c.Flowctl {
+		e.permits(c.Security, "FLOWCTL_ENDPOINT", c.FlowctlEndpoint)
 	}
 	c.Advertise = e.String("ADVERTISE_HOST", advertised(c.Host), "host that other components are told to dial")
 

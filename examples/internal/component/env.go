@@ -155,11 +155,11 @@ func (e *Env) Share(name string, fallback float64, help string) float64 {
 	})
 }
 
-// Secret reads text that appears nowhere again.
-func (e *Env) Secret(name, help string) string {
-	value := e.String(name, "", help)
-	e.hidden.Add(value)
-	return value
+// permits rejects an endpoint that may not be dialled.
+func (e *Env) permits(s Security, name, endpoint string) {
+	if err := s.Permits(endpoint); err != nil {
+		e.Reject(name, endpoint, "a loopback address, or TLS_CERTIFICATE and TLS_KEY, or ALLOW_PLAINTEXT=true")
+	}
 }
 
 // URL reads an http or https URL, of which nothing but scheme and host appears
@@ -186,12 +186,13 @@ func (e *Env) Endpoint(name, fallback, help string) string {
 
 // Upstream reads the endpoint of a server that is read: without a control plane
 // to ask, its default is the role's documented port on this machine.
-func (e *Env) Upstream(name string, role Role, flowctl bool) string {
+func (e *Env) Upstream(name string, role Role, c Config) string {
 	endpoint := e.Endpoint(name, "", "Flight server to read; unset: found through the control plane, or on its usual port here")
-	if endpoint == "" && !flowctl {
+	if endpoint == "" && !c.Flowctl {
 		port, _ := role.DefaultPorts()
 		endpoint = HostPort("localhost", port)
 	}
+	e.permits(c.Security, name, endpoint)
 	return endpoint
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -34,9 +35,13 @@ func (c *Component) serveHTTP() error {
 	c.monitor.Start()
 	c.closers = append(c.closers, c.monitor.Stop)
 	c.mux.Handle("/", c.monitor.Handler(metrics))
-	c.web = &http.Server{Handler: c.mux, ReadHeaderTimeout: 10 * time.Second}
+	c.web = &http.Server{
+		Handler: c.Security.Guard(c.mux), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+		MaxHeaderBytes: maxHeaderBytes,
+	}
 	c.background.Go(func() {
-		if err := c.web.Serve(c.http); !errors.Is(err, http.ErrServerClosed) {
+		if err := c.web.Serve(c.Security.ListenHTTP(c.http)); !errors.Is(err, http.ErrServerClosed) {
 			c.Log.Error("HTTP ended", "error", err)
 		}
 	})

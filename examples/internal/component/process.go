@@ -86,7 +86,7 @@ func Main(name, about string, run Run, describe func(*Env)) int {
 		<-signals
 		stop()
 	}()
-	return Exit(name, os.Stderr, run(ctx, Process{Lookup: os.LookupEnv, Log: os.Stderr, Drain: drain}))
+	return Exit(name, os.Stderr, env.Redactor().Error(run(ctx, Process{Lookup: os.LookupEnv, Log: os.Stderr, Drain: drain})))
 }
 
 // Warn writes sentences that do not keep the program from running.
@@ -119,7 +119,7 @@ func (c Config) NewLogger(w io.Writer) *slog.Logger {
 	}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.LogLevel)) // ReadConfig checked it
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: c.Secrets.attr}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options)).With("program", c.ID)
 	}

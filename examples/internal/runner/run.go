@@ -63,6 +63,8 @@ type pipeline struct {
 	addresses map[component.Role]component.Addresses
 	revivals  map[component.Role]revival
 
+	security component.Security
+
 	dir    string
 	before sink.Checkpoint // of the folder when the run began
 	src    ledgers.Source
@@ -164,6 +166,8 @@ func (p *pipeline) prepare(ctx context.Context) error {
 	if err := p.checkEnvironment(); err != nil {
 		return err
 	}
+	p.security = component.ReadSecurity(component.NewEnv(lookupIn(p.env)), host)
+	p.follow.client = p.security.HTTPClient(askTimeout)
 	src, err := p.cfg.Open(ctx, lookupIn(p.env))
 	if err != nil {
 		return err

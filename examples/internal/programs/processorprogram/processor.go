@@ -21,7 +21,7 @@ type processorConfig struct {
 
 func read(e *component.Env) processorConfig {
 	c := processorConfig{Config: component.ReadConfig(e, component.RoleProcessor)}
-	c.source = e.Upstream("SOURCE_ENDPOINT", component.RoleSource, c.Flowctl)
+	c.source = e.Upstream("SOURCE_ENDPOINT", component.RoleSource, c.Config)
 	c.workers = e.Int("PROCESSOR_WORKERS", 0, 0, 1024, "ledgers extracted at the same time; 0: one a processor")
 	return c
 }

@@ -37,7 +37,7 @@ type sinkConfig struct {
 
 func read(e *component.Env) sinkConfig {
 	c := sinkConfig{Config: component.ReadConfig(e, component.RoleSink)}
-	c.processor = e.Upstream("PROCESSOR_ENDPOINT", component.RoleProcessor, c.Flowctl)
+	c.processor = e.Upstream("PROCESSOR_ENDPOINT", component.RoleProcessor, c.Config)
 	c.dir = e.String("OUT_DIR", "./sluice-out/arrow-analytics-sink", "folder of the run; a folder that holds an unfinished run is continued")
 	c.format = e.OneOf("OUT_FORMAT", sink.Parquet, "of the files", sink.Formats...)
 	c.delay = e.Duration("SINK_DELAY", 0, 0, "wait this long for every batch, to see backpressure")
@@ -96,7 +96,7 @@ func Run(ctx context.Context, p component.Process) error {
 		c.Go(func(ctx context.Context) { delay.Follow(ctx, cfg.delayFile, 100*time.Millisecond, c.Log) })
 	}
 	err = c.Serve(ctx, component.Service{
-		Register:    func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, sink.NewServer(s)) },
+		Register:    func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, sink.NewServer(s, c.Security.MayChange)) },
 		Inputs:      []string{events.FlightName},
 		Outputs:     []string{sink.TotalsFlight},
 		Upstreams:   component.Known(id),

@@ -27,7 +27,7 @@ type ledgerConfig struct {
 	rpcURL string
 }
 
-func readLedgerConfig(e *component.Env) ledgerConfig {
+func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig {
 	c := ledgerConfig{
 		kind:              e.OneOf("LEDGER_SOURCE", "sample", "where ledgers come from", "sample", "datalake", "rpc"),
 		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer, of those that are there; unset: 200 of the sample, else no limit"),
@@ -59,6 +59,10 @@ func readLedgerConfig(e *component.Env) ledgerConfig {
 		e.Reject("DATALAKE_PATH", "", "the folder of the data lake, or bucket and prefix, with LEDGER_SOURCE=datalake")
 	case c.kind == "datalake" && c.lakeType == "S3" && c.lakeRegion == "":
 		e.Reject("DATALAKE_REGION", "", "the region of the bucket, with DATALAKE_TYPE=S3")
+	case c.kind == "rpc" && !secure.PermitsURL(c.rpcURL):
+		e.Reject("RPC_URL", e.Redactor().Text(c.rpcURL), "https://, or a loopback address, or ALLOW_PLAINTEXT=true")
+	case c.kind == "datalake" && !secure.PermitsURL(c.lakeEndpoint):
+		e.Reject("DATALAKE_ENDPOINT_URL", e.Redactor().Text(c.lakeEndpoint), "https://, or a loopback address, or ALLOW_PLAINTEXT=true")
 	case c.kind == "rpc" && c.rpcURL == "":
 		e.Reject("RPC_URL", "", "the http(s) URL of a Stellar RPC server, with LEDGER_SOURCE=rpc")
 	}
@@ -79,11 +83,12 @@ func bucketPath(path string) string {
 // OpenLedgers opens the ledgers that a source with this environment serves.
 func OpenLedgers(ctx context.Context, lookup func(string) (string, bool)) (ledgers.Source, error) {
 	env := component.NewEnv(lookup)
-	c := readLedgerConfig(env)
+	c := readLedgerConfig(env, component.ReadSecurity(env, "localhost"))
 	if err := env.Usage(); err != nil {
 		return nil, err
 	}
-	return c.open(ctx)
+	src, err := c.open(ctx)
+	return src, env.Redactor().Error(err)
 }
 
 // open opens the source, cut to the number of ledgers that was asked for: where

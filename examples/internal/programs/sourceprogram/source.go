@@ -19,7 +19,8 @@ type sourceConfig struct {
 }
 
 func read(e *component.Env) sourceConfig {
-	return sourceConfig{component.ReadConfig(e, component.RoleSource), readLedgerConfig(e)}
+	c := component.ReadConfig(e, component.RoleSource)
+	return sourceConfig{c, readLedgerConfig(e, c.Security)}
 }
 
 // Describe reads the source's variables, for its help.

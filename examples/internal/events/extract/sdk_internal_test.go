@@ -1,4 +1,4 @@
-package events
+package extract
 
 import (
 	"testing"
@@ -6,6 +6,8 @@ import (
 	"github.com/stellar/go-stellar-sdk/asset"
 	"github.com/stellar/go-stellar-sdk/processors/token_transfer"
 	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/examples/internal/events"
 )
 
 func TestMuxedFields(t *testing.T) {
@@ -42,7 +44,7 @@ func TestMuxedFields(t *testing.T) {
 func TestEveryKindOfEvent(t *testing.T) {
 	issued := &asset.Asset{AssetType: &asset.Asset_IssuedAsset{IssuedAsset: &asset.IssuedAsset{AssetCode: "LONGER", Issuer: "GI"}}}
 	meta := &token_transfer.EventMeta{LedgerSequence: 9, TransactionIndex: 2, OperationIndex: new(uint32(3)), ContractAddress: "C"}
-	for want, in := range map[Event]*token_transfer.TokenTransferEvent{
+	for want, in := range map[events.Event]*token_transfer.TokenTransferEvent{
 		{Type: "transfer", From: "f", To: "t", Amount: "5"}: token_transfer.NewTransferEvent(meta, "f", "t", "5", issued),
 		{Type: "mint", To: "t", Amount: "5"}:                token_transfer.NewMintEvent(meta, "t", "5", issued),
 		{Type: "burn", From: "f", Amount: "5"}:              token_transfer.NewBurnEvent(meta, "f", "5", issued),
@@ -52,7 +54,7 @@ func TestEveryKindOfEvent(t *testing.T) {
 		got, err := fromSDK(in)
 		require.NoError(t, err)
 		want.LedgerSequence, want.TxIndex, want.OpIndex, want.Contract = 9, 2, 3, "C"
-		want.AssetType, want.AssetCode, want.AssetIssuer = AssetCredit12, "LONGER", "GI"
+		want.AssetType, want.AssetCode, want.AssetIssuer = events.AssetCredit12, "LONGER", "GI"
 		want.ClosedAt = got.ClosedAt
 		require.Equal(t, want, got)
 	}
@@ -61,5 +63,5 @@ func TestEveryKindOfEvent(t *testing.T) {
 
 	got, err := fromSDK(token_transfer.NewMintEvent(meta, "t", "5", nil))
 	require.NoError(t, err)
-	require.Equal(t, AssetContract, got.AssetType)
+	require.Equal(t, events.AssetContract, got.AssetType)
 }

@@ -1,4 +1,4 @@
-package events_test
+package extract_test
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 )
 
@@ -15,7 +15,7 @@ import (
 func BenchmarkExtract(b *testing.B) {
 	src, err := ledgers.NewSample(2)
 	require.NoError(b, err)
-	x := events.NewExtractor(src.Info().Passphrase)
+	x := extract.New(src.Info().Passphrase)
 	for l, err := range src.Ledgers(b.Context(), ledgers.Range{First: ledgers.SampleFirst, Last: ledgers.SampleFirst + 1}) {
 		require.NoError(b, err)
 		raw := bytes.Clone(l.Raw)
@@ -33,21 +33,4 @@ func BenchmarkExtract(b *testing.B) {
 			b.ReportMetric(float64(count)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
-}
-
-// What the events of one ledger cost to put into a batch.
-func BenchmarkBuild(b *testing.B) {
-	rows := extract(b, 2)[1].Events
-	builder := events.NewBuilder(nil)
-	defer builder.Release()
-	b.ReportAllocs()
-	for b.Loop() {
-		for i := range rows {
-			if err := builder.Append(&rows[i]); err != nil {
-				b.Fatal(err)
-			}
-		}
-		builder.NewRecordBatch().Release()
-	}
-	b.ReportMetric(float64(b.N*len(rows))/b.Elapsed().Seconds(), "events/s")
 }

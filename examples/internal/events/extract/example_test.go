@@ -1,10 +1,10 @@
-package events_test
+package extract_test
 
 import (
 	"context"
 	"fmt"
 
-	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 )
 
@@ -15,7 +15,7 @@ func ExampleDirect() {
 		return
 	}
 	bounds, _ := src.Bounds(context.Background())
-	for out, err := range events.Direct(context.Background(), src, bounds) {
+	for out, err := range extract.Direct(context.Background(), src, bounds) {
 		if err != nil {
 			fmt.Println(err)
 			return

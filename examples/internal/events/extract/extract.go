@@ -1,57 +1,50 @@
-package events
+// Package extract turns ledgers into token-transfer events by the Stellar SDK's
+// token_transfer processor, field by field; nothing is parsed by hand. It stands
+// apart from package events because the SDK links its clients of history archives
+// and data lakes with it: a program that only reads events does not.
+//
+// # Concurrency
+//
+// An [Extractor] is safe for concurrent use.
+//
+// # Errors
+//
+// A ledger that does not decode, or of which the SDK's processor reports an
+// error or panics, is an [*events.Error] that names the ledger and matches
+// [events.ErrExtract]. No event and no ledger is ever skipped.
+//
+// # Testing
+//
+// [Direct] runs the extraction without Flight in between: it is what a
+// pipeline's output is compared with.
+package extract
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/stellar/go-stellar-sdk/processors/token_transfer"
 	"github.com/stellar/go-stellar-sdk/xdr"
 
+	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 )
-
-// ErrExtract is what every [*Error] matches.
-var ErrExtract = errors.New("events cannot be extracted")
-
-// Error is a ledger whose events could not be extracted.
-type Error struct {
-	Ledger uint32
-	Err    error
-}
-
-// Error names the ledger.
-func (e *Error) Error() string {
-	return fmt.Sprintf("ledger %d: %v: %v", e.Ledger, ErrExtract, e.Err)
-}
-
-// Unwrap returns ErrExtract and the cause.
-func (e *Error) Unwrap() []error { return []error{ErrExtract, e.Err} }
-
-// Extracted is what one ledger holds.
-type Extracted struct {
-	Sequence     uint32
-	ClosedAt     time.Time
-	Transactions int
-	Events       []Event // in the order in which they happened
-}
 
 // Extractor extracts events by the SDK's processor.
 type Extractor struct {
 	processor *token_transfer.EventsProcessor
 }
 
-// NewExtractor returns an extractor for ledgers of the network with this
+// New returns an extractor for ledgers of the network with this
 // passphrase.
-func NewExtractor(passphrase string) *Extractor {
+func New(passphrase string) *Extractor {
 	return &Extractor{processor: token_transfer.NewEventsProcessor(passphrase)}
 }
 
 // Extract decodes the XDR of the ledger sequence and returns its events. It
 // keeps nothing of raw.
-func (x *Extractor) Extract(sequence uint32, raw []byte) (out Extracted, err error) {
+func (x *Extractor) Extract(sequence uint32, raw []byte) (out events.Extracted, err error) {
 	// The SDK's accessors panic on meta of an unexpected shape, which comes from
 	// outside; one bad ledger must not end the process.
 	defer func() {
@@ -59,25 +52,25 @@ func (x *Extractor) Extract(sequence uint32, raw []byte) (out Extracted, err err
 			err = fmt.Errorf("panic in the SDK: %v", p)
 		}
 		if err != nil {
-			out, err = Extracted{}, &Error{Ledger: sequence, Err: err}
+			out, err = events.Extracted{}, &events.Error{Ledger: sequence, Err: err}
 		}
 	}()
 	var lcm xdr.LedgerCloseMeta
 	if err := xdr.SafeUnmarshal(raw, &lcm); err != nil {
-		return Extracted{}, err
+		return events.Extracted{}, err
 	}
 	if got := lcm.LedgerSequence(); got != sequence {
-		return Extracted{}, fmt.Errorf("its header says %d", got)
+		return events.Extracted{}, fmt.Errorf("its header says %d", got)
 	}
 	found, err := x.processor.EventsFromLedger(lcm)
 	if err != nil {
-		return Extracted{}, err
+		return events.Extracted{}, err
 	}
-	out = Extracted{
+	out = events.Extracted{
 		Sequence:     sequence,
 		ClosedAt:     lcm.ClosedAt(),
 		Transactions: lcm.CountTransactions(),
-		Events:       make([]Event, len(found)),
+		Events:       make([]events.Event, len(found)),
 	}
 	// Events of one operation need not be neighbours: a refund follows the
 	// transaction's operations, or even all transactions.
@@ -86,12 +79,12 @@ func (x *Extractor) Extract(sequence uint32, raw []byte) (out Extracted, err err
 	for i, event := range found {
 		e, err := fromSDK(event)
 		if err != nil {
-			return Extracted{}, err
+			return events.Extracted{}, err
 		}
 		op := operation{e.TxIndex, e.OpIndex}
 		e.Ordinal = next[op]
 		next[op]++
-		e.ID = EventID(e.LedgerSequence, e.TxIndex, e.OpIndex, e.Ordinal)
+		e.ID = events.EventID(e.LedgerSequence, e.TxIndex, e.OpIndex, e.Ordinal)
 		out.Events[i] = e
 	}
 	return out, nil
@@ -99,11 +92,11 @@ func (x *Extractor) Extract(sequence uint32, raw []byte) (out Extracted, err err
 
 // Direct extracts the ledgers of r straight from src, in order, on the calling
 // goroutine. It yields an error at most once, as its last step.
-func Direct(ctx context.Context, src ledgers.Source, r ledgers.Range) iter.Seq2[Extracted, error] {
-	return func(yield func(Extracted, error) bool) {
-		x := NewExtractor(src.Info().Passphrase)
+func Direct(ctx context.Context, src ledgers.Source, r ledgers.Range) iter.Seq2[events.Extracted, error] {
+	return func(yield func(events.Extracted, error) bool) {
+		x := New(src.Info().Passphrase)
 		for l, err := range src.Ledgers(ctx, r) {
-			var out Extracted
+			var out events.Extracted
 			if err == nil {
 				out, err = x.Extract(l.Sequence, l.Raw)
 			}

@@ -1,4 +1,4 @@
-package events_test
+package extract_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 )
 
@@ -22,15 +23,15 @@ func byType(list []events.Event) map[string]int {
 	return counts
 }
 
-// extract runs the sample's first n ledgers.
-func extract(t testing.TB, n uint32) []events.Extracted {
+// sample extracts the sample's first n ledgers.
+func sample(t testing.TB, n uint32) []events.Extracted {
 	t.Helper()
 	src, err := ledgers.NewSample(n)
 	require.NoError(t, err)
 	bounds, err := src.Bounds(t.Context())
 	require.NoError(t, err)
 	var all []events.Extracted
-	for out, err := range events.Direct(t.Context(), src, bounds) {
+	for out, err := range extract.Direct(t.Context(), src, bounds) {
 		require.NoError(t, err)
 		all = append(all, out)
 	}
@@ -38,7 +39,7 @@ func extract(t testing.TB, n uint32) []events.Extracted {
 }
 
 func TestTheTruthBySDK(t *testing.T) {
-	all := extract(t, 4)
+	all := sample(t, 4)
 	require.Len(t, all, 4)
 	for i, out := range all {
 		require.Equal(t, ledgers.SampleFirst+uint32(i), out.Sequence)
@@ -58,7 +59,7 @@ func TestTheTruthBySDK(t *testing.T) {
 
 func TestEventsAreIdentified(t *testing.T) {
 	seen := map[string]bool{}
-	for _, out := range extract(t, 4) {
+	for _, out := range sample(t, 4) {
 		fees := 0
 		for _, e := range out.Events {
 			require.False(t, seen[e.ID], e.ID)
@@ -80,14 +81,14 @@ func TestEventsAreIdentified(t *testing.T) {
 }
 
 func TestExtractionIsTheSameInEveryRun(t *testing.T) {
-	want := extract(t, 2)
+	want := sample(t, 2)
 	for range 3 {
-		require.Equal(t, want, extract(t, 2))
+		require.Equal(t, want, sample(t, 2))
 	}
 }
 
 func TestFieldsOfRealEvents(t *testing.T) {
-	all := extract(t, 2)
+	all := sample(t, 2)
 	first := all[0].Events[0]
 	require.Equal(t, events.Event{
 		ID:             "0053312000-0000000001-0000000000-0000000000",
@@ -121,13 +122,13 @@ func TestFieldsOfRealEvents(t *testing.T) {
 func TestBadLedgersAreErrorsThatNameThem(t *testing.T) {
 	src, err := ledgers.NewSample(1)
 	require.NoError(t, err)
-	x := events.NewExtractor(src.Info().Passphrase)
+	x := extract.New(src.Info().Passphrase)
 	for l, err := range src.Ledgers(t.Context(), ledgers.Range{First: 53312000, Last: 53312000}) {
 		require.NoError(t, err)
 		flipped := bytes.Clone(l.Raw)
 		flipped[3] = 0xff // a version of LedgerCloseMeta that does not exist
 		for name, tc := range map[string]struct {
-			x   *events.Extractor
+			x   *extract.Extractor
 			seq uint32
 			raw []byte
 		}{
@@ -136,7 +137,7 @@ func TestBadLedgersAreErrorsThatNameThem(t *testing.T) {
 			"trailing":         {x, 53312000, append(bytes.Clone(l.Raw), 0)},
 			"unknown version":  {x, 53312000, flipped},
 			"another ledger":   {x, 53312001, l.Raw},
-			"wrong passphrase": {events.NewExtractor("Test SDF Network ; September 2015"), 53312000, l.Raw},
+			"wrong passphrase": {extract.New("Test SDF Network ; September 2015"), 53312000, l.Raw},
 		} {
 			out, err := tc.x.Extract(tc.seq, tc.raw)
 			require.ErrorIs(t, err, events.ErrExtract, name)
@@ -152,7 +153,7 @@ func TestDirectStopsAtTheFirstError(t *testing.T) {
 	src, err := ledgers.NewSample(3)
 	require.NoError(t, err)
 	steps := 0
-	for out, err := range events.Direct(t.Context(), src, ledgers.Range{First: 53311999, Last: 53312002}) {
+	for out, err := range extract.Direct(t.Context(), src, ledgers.Range{First: 53311999, Last: 53312002}) {
 		steps++
 		require.ErrorIs(t, err, ledgers.ErrNotFound)
 		require.Zero(t, out)
@@ -161,13 +162,13 @@ func TestDirectStopsAtTheFirstError(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, err := range events.Direct(ctx, src, ledgers.Range{First: 53312000, Last: 53312002}) {
+	for _, err := range extract.Direct(ctx, src, ledgers.Range{First: 53312000, Last: 53312002}) {
 		require.ErrorIs(t, err, context.Canceled)
 	}
 }
 
 func TestEventJSONHasTheColumnNames(t *testing.T) {
-	e := extract(t, 1)[0].Events[200]
+	e := sample(t, 1)[0].Events[200]
 	e.ToMuxedType, e.ToMuxed, e.OpIndex, e.From, e.To, e.AssetCode, e.AssetIssuer = "id", "7", 1, "f", "t", "c", "i"
 	b, err := json.Marshal(e)
 	require.NoError(t, err)
@@ -191,7 +192,7 @@ func TestEventJSONHasTheColumnNames(t *testing.T) {
 func FuzzExtract(f *testing.F) {
 	src, err := ledgers.NewSample(1)
 	require.NoError(f, err)
-	x := events.NewExtractor(src.Info().Passphrase)
+	x := extract.New(src.Info().Passphrase)
 	var raw []byte
 	for l, err := range src.Ledgers(f.Context(), ledgers.Range{First: 53312000, Last: 53312000}) {
 		require.NoError(f, err)
