@@ -93,7 +93,8 @@ func TestBombsInEveryField(t *testing.T) {
 			withFrame(t, zs, 800, append(slices.Clone(honest), zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes,
 		},
 		"zstd, window after a skip": {
-			withFrame(t, zs, 800, append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes,
+			withFrame(t, zs, 800, append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, zstd(0, []byte{19 << 3}, values)...)),
+			ReasonUncompressedBytes,
 		},
 		"zstd, window, nothing claimed": {withFrame(t, zs, 0, zstd(0, []byte{19 << 3}, nil)), ReasonUncompressedBytes},
 		"zstd, content size":            {withFrame(t, zs, 800, zstd(3<<6|1<<5, eight(512<<20), values)), ReasonMalformed},

@@ -172,7 +172,7 @@ func TestTraceEvents(t *testing.T) {
 		require.Equal(t, []string{
 			"sluice.wait sluice.wait_seconds=30",
 			"sluice.wait sluice.wait_seconds=60",
-			"sluice.refused sluice.reason=max_wait sluice.class=info sluice.code=Unavailable",
+			"sluice.rejected sluice.reason=max_wait sluice.class=info sluice.code=Unavailable",
 		}, events)
 	})
 }

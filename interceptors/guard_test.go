@@ -15,7 +15,7 @@ import (
 
 // 28 KB that decode to 256 MiB pass every limit of gRPC and arrow-go. They are
 // rejected before the handler has them, by each of the two guards alone.
-func TestBombIsRefusedBeforeDecode(t *testing.T) {
+func TestBombIsRejectedBeforeDecode(t *testing.T) {
 	bomb := interceptorstest.Bomb(t, 256<<20)
 	require.Less(t, len(bomb.DataBody), 64<<10)
 	p, _ := interceptors.Peek(bomb)

@@ -219,7 +219,7 @@ func TestMaxMessageWaitOfSentMessages(t *testing.T) {
 
 // A call that waits for its admission longer than the gate allows is rejected,
 // and its handler never runs.
-func TestOverloadIsRefusedAtTheStart(t *testing.T) {
+func TestOverloadIsRejectedAtTheStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: time.Second})
 		called := false
