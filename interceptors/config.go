@@ -190,7 +190,8 @@ func (c ServerConfig) validate() error {
 		validateCommon(c.Exempt, c.Codes, c.Pushback),
 		check(c.MaxTenants > 0, "MaxTenants", c.MaxTenants, "positive"),
 		check(c.LoadReports <= LoadReportsAll, "LoadReports", c.LoadReports, "one of the LoadReports constants"),
-		check(c.MaxStreamsPerTenant <= 0 || c.Tenant != nil, "MaxStreamsPerTenant", c.MaxStreamsPerTenant, "0 while Tenant is nil"),
+		check(c.MaxStreamsPerTenant <= 0 || c.Tenant != nil,
+			"MaxStreamsPerTenant", c.MaxStreamsPerTenant, "0 while Tenant is nil"),
 	)
 }
 
@@ -274,7 +275,8 @@ func validateCommon(exempt []string, c Codes, p Pushback) error {
 	for name, code := range map[string]codes.Code{
 		"Overload": c.Overload, "Quota": c.Quota, "TooLarge": c.TooLarge, "Draining": c.Draining, "Stalled": c.Stalled,
 	} {
-		errs = append(errs, check(code > codes.OK && code <= codes.Unauthenticated, "Codes."+name, code, "an error code of gRPC"))
+		ok := code > codes.OK && code <= codes.Unauthenticated
+		errs = append(errs, check(ok, "Codes."+name, code, "an error code of gRPC"))
 	}
 	return errors.Join(errs...)
 }

@@ -77,33 +77,54 @@ func TestBombsInEveryField(t *testing.T) {
 		m      *flight.FlightData
 		reason Reason // "" passes
 	}{
-		"honest zstd":                   {withFrame(t, zs, 800, honest), ""},
-		"honest zstd, content size":     {withFrame(t, zs, 800, zstd(2<<6|1<<5, []byte{0x20, 3, 0, 0}, values)), ""},
-		"honest zstd, padded":           {withFrame(t, zs, 800, append(slices.Clone(honest), make([]byte, 7)...)), ""},
-		"two zstd frames":               {withFrame(t, zs, 800, append(zstd(0, []byte{13 << 3}, values[:400]), zstd(0, []byte{13 << 3}, values[:400])...)), ""},
-		"zstd after a skippable frame":  {withFrame(t, zs, 800, append([]byte{0x5a, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9}, honest...)), ""},
-		"zstd, 512 MiB window":          {withFrame(t, zs, 800, zstd(0, []byte{19 << 3}, values)), ReasonUncompressedBytes},
-		"zstd, largest window":          {withFrame(t, zs, 800, zstd(0, []byte{0xff}, values)), ReasonUncompressedBytes},
-		"zstd, 128 MiB window":          {withFrame(t, zs, 800, zstd(0, []byte{17 << 3}, values)), ReasonRatio},
-		"zstd, window of a later frame": {withFrame(t, zs, 800, append(slices.Clone(honest), zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes},
-		"zstd, window after a skip":     {withFrame(t, zs, 800, append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes},
+		"honest zstd":               {withFrame(t, zs, 800, honest), ""},
+		"honest zstd, content size": {withFrame(t, zs, 800, zstd(2<<6|1<<5, []byte{0x20, 3, 0, 0}, values)), ""},
+		"honest zstd, padded":       {withFrame(t, zs, 800, append(slices.Clone(honest), make([]byte, 7)...)), ""},
+		"two zstd frames": {
+			withFrame(t, zs, 800, append(zstd(0, []byte{13 << 3}, values[:400]), zstd(0, []byte{13 << 3}, values[:400])...)), "",
+		},
+		"zstd after a skippable frame": {
+			withFrame(t, zs, 800, append([]byte{0x5a, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9}, honest...)), "",
+		},
+		"zstd, 512 MiB window": {withFrame(t, zs, 800, zstd(0, []byte{19 << 3}, values)), ReasonUncompressedBytes},
+		"zstd, largest window": {withFrame(t, zs, 800, zstd(0, []byte{0xff}, values)), ReasonUncompressedBytes},
+		"zstd, 128 MiB window": {withFrame(t, zs, 800, zstd(0, []byte{17 << 3}, values)), ReasonRatio},
+		"zstd, window of a later frame": {
+			withFrame(t, zs, 800, append(slices.Clone(honest), zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes,
+		},
+		"zstd, window after a skip": {
+			withFrame(t, zs, 800, append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, zstd(0, []byte{19 << 3}, values)...)),
+			ReasonUncompressedBytes,
+		},
 		"zstd, window, nothing claimed": {withFrame(t, zs, 0, zstd(0, []byte{19 << 3}, nil)), ReasonUncompressedBytes},
 		"zstd, content size":            {withFrame(t, zs, 800, zstd(3<<6|1<<5, eight(512<<20), values)), ReasonMalformed},
-		"zstd, content size and window": {withFrame(t, zs, 800, zstd(3<<6, append([]byte{13 << 3}, eight(1<<62)...), values)), ReasonMalformed},
-		"zstd, dictionary":              {withFrame(t, zs, 800, zstd(1, []byte{13 << 3, 7}, values)), ReasonMalformed},
-		"zstd, reserved bit":            {withFrame(t, zs, 800, zstd(1<<3, []byte{13 << 3}, values)), ReasonMalformed},
-		"zstd, block too large":         {withFrame(t, zs, 800, zstd(0, []byte{13 << 3}, make([]byte, 128<<10+1))), ReasonMalformed},
-		"zstd, cut off":                 {withFrame(t, zs, 800, honest[:len(honest)-1]), ReasonMalformed},
-		"zstd, no frame":                {withFrame(t, zs, 800, values), ReasonMalformed},
-		"zstd, skip past the end":       {withFrame(t, zs, 800, []byte{0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff}), ReasonMalformed},
-		"honest LZ4":                    {withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, values)), ""},
-		"honest LZ4, content size":      {withFrame(t, lz, 800, lz4(1<<6|1<<3, 7<<4, eight(800), values)), ""},
-		"LZ4, content size":             {withFrame(t, lz, 800, lz4(1<<6|1<<3, 4<<4, eight(1<<40), values)), ReasonMalformed},
-		"LZ4, dictionary":               {withFrame(t, lz, 800, lz4(1<<6|1, 4<<4, []byte{1, 2, 3, 4}, values)), ReasonMalformed},
-		"LZ4, block size":               {withFrame(t, lz, 800, lz4(1<<6, 3<<4, nil, values)), ReasonMalformed},
-		"LZ4, block too large":          {withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, make([]byte, 64<<10+1))), ReasonMalformed},
-		"LZ4, legacy":                   {withFrame(t, lz, 800, append([]byte{0x02, 0x21, 0x4c, 0x18}, values...)), ReasonMalformed},
-		"LZ4 that is zstd":              {withFrame(t, lz, 800, honest), ReasonMalformed},
+		"zstd, content size and window": {
+			withFrame(t, zs, 800, zstd(3<<6, append([]byte{13 << 3}, eight(1<<62)...), values)), ReasonMalformed,
+		},
+		"zstd, dictionary":   {withFrame(t, zs, 800, zstd(1, []byte{13 << 3, 7}, values)), ReasonMalformed},
+		"zstd, reserved bit": {withFrame(t, zs, 800, zstd(1<<3, []byte{13 << 3}, values)), ReasonMalformed},
+		"zstd, block too large": {
+			withFrame(t, zs, 800, zstd(0, []byte{13 << 3}, make([]byte, 128<<10+1))), ReasonMalformed,
+		},
+		"zstd, cut off":  {withFrame(t, zs, 800, honest[:len(honest)-1]), ReasonMalformed},
+		"zstd, no frame": {withFrame(t, zs, 800, values), ReasonMalformed},
+		"zstd, skip past the end": {
+			withFrame(t, zs, 800, []byte{0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff}), ReasonMalformed,
+		},
+		"honest LZ4":               {withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, values)), ""},
+		"honest LZ4, content size": {withFrame(t, lz, 800, lz4(1<<6|1<<3, 7<<4, eight(800), values)), ""},
+		"LZ4, content size":        {withFrame(t, lz, 800, lz4(1<<6|1<<3, 4<<4, eight(1<<40), values)), ReasonMalformed},
+		"LZ4, dictionary": {
+			withFrame(t, lz, 800, lz4(1<<6|1, 4<<4, []byte{1, 2, 3, 4}, values)), ReasonMalformed,
+		},
+		"LZ4, block size": {withFrame(t, lz, 800, lz4(1<<6, 3<<4, nil, values)), ReasonMalformed},
+		"LZ4, block too large": {
+			withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, make([]byte, 64<<10+1))), ReasonMalformed,
+		},
+		"LZ4, legacy": {
+			withFrame(t, lz, 800, append([]byte{0x02, 0x21, 0x4c, 0x18}, values...)), ReasonMalformed,
+		},
+		"LZ4 that is zstd": {withFrame(t, lz, 800, honest), ReasonMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := NewServer(ServerConfig{})

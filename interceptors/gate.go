@@ -117,11 +117,13 @@ func (c *core) guard(cl *call, p *Payload) *Error {
 	case g.MaxMessageBytes > 0 && p.Bytes > g.MaxMessageBytes:
 		return c.messageBytes(cl, p.Bytes)
 	case g.MaxUncompressedBytes > 0 && needs > g.MaxUncompressedBytes:
-		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that takes %d bytes to decode, by its own claims, limit %d", needs, g.MaxUncompressedBytes))
+		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf(
+			"a message that takes %d bytes to decode, by its own claims, limit %d", needs, g.MaxUncompressedBytes))
 	case p.Malformed:
 		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header or compression breaks the format")
 	case p.Compressed && g.MaxRatio > 0 && needs > ratioFloor && needs/g.MaxRatio >= max(p.Bytes, 1):
-		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that takes %d to decode, by its own claims, limit %d:1", p.Bytes, needs, g.MaxRatio))
+		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf(
+			"a message of %d bytes that takes %d to decode, by its own claims, limit %d:1", p.Bytes, needs, g.MaxRatio))
 	}
 	return nil
 }
@@ -130,7 +132,9 @@ func (c *core) guard(cl *call, p *Payload) *Error {
 // the gate is not the stream's end: the wait goes on, and HTTP/2 carries it to
 // the sender. What ends it is the context, [ServerConfig.MaxMessageWait], and a
 // message that can never fit. It returns the time at which the message may go on.
-func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (permit flowcontrol.Permit, now int64, err error) {
+func (c *core) acquire(
+	ctx context.Context, cl *call, cost flowcontrol.Cost,
+) (permit flowcontrol.Permit, now int64, err error) {
 	err = c.persist(ctx, cl, func(ctx context.Context) (err error) {
 		permit, err = c.throttler.Acquire(ctx, cost)
 		return err

@@ -15,7 +15,7 @@ import (
 
 // 28 KB that decode to 256 MiB pass every limit of gRPC and arrow-go. They are
 // rejected before the handler has them, by each of the two guards alone.
-func TestBombIsRefusedBeforeDecode(t *testing.T) {
+func TestBombIsRejectedBeforeDecode(t *testing.T) {
 	bomb := interceptorstest.Bomb(t, 256<<20)
 	require.Less(t, len(bomb.DataBody), 64<<10)
 	p, _ := interceptors.Peek(bomb)
@@ -26,7 +26,10 @@ func TestBombIsRefusedBeforeDecode(t *testing.T) {
 	}{
 		"claim": {interceptors.Guards{MaxUncompressedBytes: 64 << 20, MaxRatio: -1}, interceptors.ReasonUncompressedBytes},
 		"ratio": {interceptors.Guards{MaxUncompressedBytes: -1}, interceptors.ReasonRatio},
-		"bytes": {interceptors.Guards{MaxMessageBytes: 1 << 10, MaxUncompressedBytes: -1, MaxRatio: -1}, interceptors.ReasonMessageBytes},
+		"bytes": {
+			interceptors.Guards{MaxMessageBytes: 1 << 10, MaxUncompressedBytes: -1, MaxRatio: -1},
+			interceptors.ReasonMessageBytes,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -53,7 +56,9 @@ func TestHonestCompressionPasses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
-		sent := append(interceptorstest.Batches(t, 3, 10_000, ipc.WithZstd()), interceptorstest.Batches(t, 3, 10_000, ipc.WithLZ4())...)
+		sent := append(
+			interceptorstest.Batches(t, 3, 10_000, ipc.WithZstd()),
+			interceptorstest.Batches(t, 3, 10_000, ipc.WithLZ4())...)
 		_, err := put(t.Context(), f.Client, sent)
 		require.NoError(t, err)
 		interceptorstest.Rows(t, server, interceptors.ClassPut, 60_000, 0)

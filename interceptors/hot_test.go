@@ -65,7 +65,9 @@ func governed(tb testing.TB, fraction float64) ServerConfig {
 
 func hotCases(tb testing.TB) map[string]func() {
 	cases := map[string]func(){}
-	for name, cfg := range map[string]ServerConfig{"tracking": {}, "tokens": governed(tb, 1), "tokens and fraction": governed(tb, 1-1e-9)} {
+	for name, cfg := range map[string]ServerConfig{
+		"tracking": {}, "tokens": governed(tb, 1), "tokens and fraction": governed(tb, 1-1e-9),
+	} {
 		get, put := hotStream(tb, cfg, flightService+"DoGet"), hotStream(tb, cfg, flightService+"DoPut")
 		cases["send "+name] = func() { _ = get.SendMsg(plainBatch) }
 		cases["receive "+name] = func() { _ = put.RecvMsg(plainBatch) }
@@ -94,7 +96,10 @@ func cpuTime(tb testing.TB) int64 {
 }
 
 func BenchmarkHotMessage(b *testing.B) {
-	for _, name := range []string{"bare", "send tracking", "receive tracking", "send tokens", "receive tokens", "send tokens and fraction", "receive tokens and fraction"} {
+	for _, name := range []string{
+		"bare", "send tracking", "receive tracking", "send tokens", "receive tokens",
+		"send tokens and fraction", "receive tokens and fraction",
+	} {
 		b.Run(name, func(b *testing.B) { benchmark(b, hotCases(b)[name]) })
 	}
 }

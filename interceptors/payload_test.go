@@ -56,7 +56,16 @@ func TestPeekCountsDictionariesAsNoBatch(t *testing.T) {
 			require.Zero(t, p.Rows)
 		}
 	}
-	require.Equal(t, []interceptors.Kind{interceptors.KindSchema, interceptors.KindDictionary, interceptors.KindRecordBatch, interceptors.KindRecordBatch}, kinds)
+	require.Equal(
+		t,
+		[]interceptors.Kind{
+			interceptors.KindSchema,
+			interceptors.KindDictionary,
+			interceptors.KindRecordBatch,
+			interceptors.KindRecordBatch,
+		},
+		kinds,
+	)
 }
 
 func TestPeekOfWhatIsNoFlightData(t *testing.T) {

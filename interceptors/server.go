@@ -152,7 +152,9 @@ func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (pe
 	return permit, statusOf(ctx, err)
 }
 
-func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func (s *Server) interceptUnary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (resp any, err error) {
 	m := s.method(info.FullMethod, false, false)
 	if m.exempt || s.seen(ctx) {
 		return handler(ctx, req)
@@ -227,7 +229,9 @@ func (s *Server) finish(cl *call, err error) {
 	}
 }
 
-func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (s *Server) interceptStream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) (err error) {
 	m := s.method(info.FullMethod, info.IsClientStream, info.IsServerStream)
 	ctx := ss.Context()
 	if s.seen(ctx) {
