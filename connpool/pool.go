@@ -162,7 +162,7 @@ func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts 
 // invoke runs the call on its slot; it is over when this returns.
 func (c *call) invoke(method string, args, reply any, opts []grpc.CallOption) (err error) {
 	defer func() { c.end(err) }() // also when an interceptor panics
-	return c.slot.cc.Invoke(c, method, args, reply, opts...)
+	return noFalseEOF(c.slot.cc.Invoke(c, method, args, reply, opts...))
 }
 
 // NewStream opens a stream on a connection of its lane, and counts it there
