@@ -95,3 +95,16 @@ func TestADamagedLedgerEndsTheRunAndIsNamed(t *testing.T) {
 	again := start(t, out, programs.All(), lakeIs, "-inprocess", "-source=datalake", "-resume")
 	requireTruthOfTwo(t, again.wait(t), 3)
 }
+
+// Where a data lake is read from and to is what START_LEDGER and END_LEDGER say.
+func TestPipelineStartsAndEndsWhereItIsTold(t *testing.T) {
+	dir, _ := lake(t, 8)
+	env := []string{"DATALAKE_PATH=" + dir, fmt.Sprintf("START_LEDGER=%d", ledgers.SampleFirst+2), fmt.Sprintf("END_LEDGER=%d", ledgers.SampleFirst+5)}
+	tr := start(t, t.TempDir(), programs.All(), env, "-inprocess", "-source=datalake")
+	requireTruthOfTwo(t, tr.wait(t), 2)
+	require.Contains(t, tr.output(t), "ledgers 53312002 to 53312005 into")
+
+	tr = start(t, t.TempDir(), programs.All(), env, "-inprocess", "-source=datalake", "-ledgers=2")
+	requireTruthOfTwo(t, tr.wait(t), 1)
+	require.Contains(t, tr.output(t), "ledgers 53312002 to 53312003 into")
+}

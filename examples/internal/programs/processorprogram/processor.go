@@ -26,8 +26,8 @@ func read(e *component.Env) processorConfig {
 	return c
 }
 
-// Describe reads the processor's variables, for its help.
-func Describe(e *component.Env) { read(e) }
+// Describe reads the processor's variables and returns what they say.
+func Describe(e *component.Env) any { return read(e) }
 
 // Run is ttp-arrow-processor.
 func Run(ctx context.Context, p component.Process) error {

@@ -23,8 +23,8 @@ func read(e *component.Env) sourceConfig {
 	return sourceConfig{c, readLedgerConfig(e, c.Security)}
 }
 
-// Describe reads the source's variables, for its help.
-func Describe(e *component.Env) { read(e) }
+// Describe reads the source's variables and returns what they say.
+func Describe(e *component.Env) any { return read(e) }
 
 // Run is stellar-arrow-source.
 func Run(ctx context.Context, p component.Process) error {
