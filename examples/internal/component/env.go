@@ -206,6 +206,11 @@ func (e *Env) Upstream(name string, role Role, c Config) string {
 	return endpoint
 }
 
+// DeadLetters reads where ledgers go that cannot be used.
+func DeadLetters(e *Env) string {
+	return e.String("DEAD_LETTER_DIR", "", "folder for ledgers that cannot be read or extracted, which are left out then; unset: the first one ends the run")
+}
+
 // HostPort joins a host and a port.
 func HostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stellar/go-stellar-sdk/network"
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/deadletter"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers/backends"
 )
@@ -26,6 +27,8 @@ type ledgerConfig struct {
 	ledgersPerFile, filesPerPartition            int
 
 	rpcURL string
+
+	deadLetters string
 }
 
 func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig {
@@ -43,6 +46,7 @@ func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig 
 		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24, "layout of a data lake; 0: what the lake's manifest says"),
 		rpcURL:            e.URL("RPC_URL", "URL of the Stellar RPC server, with LEDGER_SOURCE=rpc"),
 	}
+	c.deadLetters = component.DeadLetters(e)
 	if c.end != 0 && c.end < c.start {
 		e.Reject("END_LEDGER", fmt.Sprint(c.end), fmt.Sprintf("at least START_LEDGER, which is %d", c.start))
 	}
@@ -98,6 +102,11 @@ func OpenLedgers(ctx context.Context, lookup func(string) (string, bool)) (ledge
 		return nil, err
 	}
 	src, err := c.open(ctx)
+	if err == nil && c.deadLetters != "" {
+		var folder *deadletter.Folder
+		folder, err = deadletter.Open(c.deadLetters, nil)
+		src = deadletter.Source{Source: src, Folder: folder}
+	}
 	return src, env.Redactor().Error(err)
 }
 
