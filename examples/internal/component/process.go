@@ -61,7 +61,7 @@ func ExitCode(err error) int {
 // Main runs one component as a program of its own and returns its exit status.
 // The first interrupt or SIGTERM drains, the second stops at once. -h prints
 // the environment variables that describe writes.
-func Main(name, about string, run Run, describe func(*Env)) int {
+func Main(name, about string, run Run, describe func(*Env) any) int {
 	if len(os.Args) > 1 {
 		switch arg := os.Args[1]; arg {
 		case "-h", "-help", "--help":
@@ -105,7 +105,7 @@ func Exit(name string, w io.Writer, err error) int {
 	return ExitCode(err)
 }
 
-func help(w io.Writer, name, about string, describe func(*Env)) {
+func help(w io.Writer, name, about string, describe func(*Env) any) {
 	fmt.Fprintf(w, "%s %s\n\nIt is configured by environment variables (name, default, meaning):\n\n", name, about)
 	env := NewEnv(func(string) (string, bool) { return "", false })
 	describe(env)
