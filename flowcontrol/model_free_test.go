@@ -38,7 +38,9 @@ func (r *freeRun) knob(o operation) {
 		r.cfg.Adaptive.Min = pick[int64](o[5], 0, 0, 1, 5)
 		r.cfg.Adaptive.Start = pick[int64](o[4], 0, 0, 5)
 	case 3:
-		r.cfg.Rate = Rates{pick[Rate](v, 0, 1e5, 1e6, 1e15, 1e-6), pick[Rate](o[5], 0, 1e5, 1e9), pick[Rate](o[4], 0, 1e9, 3e5)}
+		r.cfg.Rate = Rates{
+			pick[Rate](v, 0, 1e5, 1e6, 1e15, 1e-6), pick[Rate](o[5], 0, 1e5, 1e9), pick[Rate](o[4], 0, 1e9, 3e5),
+		}
 		r.cfg.Burst = Cost{pick[int64](o[3], 0, 1, 1e6, math.MaxInt64), pick[int64](o[2], 0, 7, 1e6), 0}
 	default:
 		o.knob(&r.cfg)
@@ -51,7 +53,8 @@ func (r *freeRun) wait(o operation, v verb) {
 		ctx = WithoutEarlyRejection(ctx)
 	}
 	if o[6]%8 >= 5 {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(1+int(o[7]))*pick(o[6], time.Millisecond, 100*time.Millisecond))
+		unit := pick(o[6], time.Millisecond, 100*time.Millisecond)
+		ctx, cancel = context.WithTimeout(ctx, unit*time.Duration(1+int(o[7])))
 	}
 	c := &call{cancel: cancel}
 	r.open = append(r.open, c)
@@ -228,7 +231,8 @@ func (r *freeRun) finish() error {
 // free is a play that says what does not hold.
 func free(t *testing.T, ops []operation, log *strings.Builder) (steps int, err error) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &freeRun{gate: newTest(t, Config{Seed: 1, Limit: Cost{Messages: 3}}), cfg: Config{Limit: Cost{Messages: 3}}, log: log}
+		cfg := Config{Seed: 1, Limit: Cost{Messages: 3}}
+		r := &freeRun{gate: newTest(t, cfg), cfg: cfg, log: log}
 		r.before = r.gate.Stats()
 		for _, o := range ops {
 			steps++
