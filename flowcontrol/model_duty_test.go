@@ -47,7 +47,7 @@ func (m *model) mayWork(waiting int) bool {
 func (m *model) mayWorkIn(waiting int) int64 {
 	due := int64(0)
 	if falls := m.fraction*m.possible(waiting) - float64(m.working); falls > 0 {
-		due = max(1, int64(min(math.Ceil(max(m.debt, 0)/falls), 1<<60)))
+		due = max(1, int64(min(math.Ceil(max(m.debt-1, 0)/falls), 1<<60)))
 	}
 	if len(m.paced) > 0 {
 		if end := max(1, m.paced[0]+250e6-m.now); due == 0 || end < due {

@@ -203,3 +203,18 @@ func TestAChargeThatHoldsBackOneTenantLetsOthersPass(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+func TestTheTimerOfAFractionIsSetForTheFirstMomentThatAdmits(t *testing.T) {
+	for _, f := range []float64{1e-9, 1e-6, 0.25, 0.5} {
+		after := func(d int64) duty {
+			rested := duty{debt: 100}
+			rested.advance(d, f, 1, unlimited)
+			return rested
+		}
+		now := after(0)
+		due := now.due(0, f, 1, unlimited)
+		before, then := after(due-1), after(due)
+		require.False(t, before.admits(f, 1, unlimited), "%g: a nanosecond before", f)
+		require.True(t, then.admits(f, 1, unlimited), "%g: after %v", f, time.Duration(due))
+	}
+}

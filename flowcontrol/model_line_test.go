@@ -95,14 +95,20 @@ func (m *model) next() *modelCall {
 	return nil
 }
 
+// stands says whether overload is standing: the line has not been empty for an
+// interval, or somebody waited too long within the last one.
+func (m *model) stands(now int64) bool {
+	interval := int64(m.cfg.Queue.Interval)
+	return now-m.lastEmpty > interval || m.dropped && now-m.lastDrop <= interval
+}
+
 // walk lets everybody go that may, in the order of service.
 func (m *model) walk() {
 	m.ended, m.skipped, m.bounded, m.wake = ReasonNone, nil, false, forever
 	if len(m.waiting) == 0 {
 		return
 	}
-	interval := int64(m.cfg.Queue.Interval)
-	standing := m.now-m.lastEmpty > interval || m.dropped && m.now-m.lastDrop <= interval
+	standing := m.stands(m.now)
 	if standing != m.standing {
 		m.standing = standing
 		for _, w := range m.waiting {
@@ -288,7 +294,7 @@ func (m *model) advance(to int64) bool {
 		for _, w := range m.waiting {
 			switch {
 			case w.until > min(due, to) || ends != nil && w.until > ends.until:
-			case ends != nil && w.until == ends.until, w.until == due && !m.onlyLooks(due):
+			case ends != nil && w.until == ends.until, w.until == due && !m.onlyLooks(w):
 				return false
 			default:
 				ends = w
@@ -309,10 +315,12 @@ func (m *model) advance(to int64) bool {
 	}
 }
 
-// onlyLooks says whether what is due then answers nobody.
-func (m *model) onlyLooks(at int64) bool {
-	return m.wake > at && !slices.ContainsFunc(m.waiting, func(w *modelCall) bool {
-		return w.look <= at && (w.holding == w.lookKind && m.patience(w, w.holding) != forever ||
-			m.cfg.MaxWait > 0 && at-w.since >= int64(m.cfg.MaxWait))
-	})
+// onlyLooks says whether what is due at w's deadline is a look at w that finds
+// nothing, so that it does not matter which of both comes first.
+func (m *model) onlyLooks(w *modelCall) bool {
+	at := w.until
+	drops := w.holding == w.lookKind && m.patience(w, w.holding) != forever ||
+		m.cfg.MaxWait > 0 && at-w.since >= int64(m.cfg.MaxWait)
+	return !drops && m.wake > at && m.stands(at) == m.standing &&
+		!slices.ContainsFunc(m.waiting, func(other *modelCall) bool { return other != w && other.look <= at })
 }
