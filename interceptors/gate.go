@@ -211,7 +211,7 @@ func (c *core) reject(cl *call, err error) *Error {
 	switch {
 	case fe.RetryAfter < 0:
 		e.Code, e.RetryAfter = c.codes.TooLarge, Never
-	case fe.Reason == flowcontrol.ReasonShare:
+	case fe.Reason == flowcontrol.ReasonShare, fe.Reason == flowcontrol.ReasonTenantRate:
 		e.Code, e.RetryAfter = c.codes.Quota, c.pushback.delay(fe.RetryAfter)
 	default:
 		e.RetryAfter = c.pushback.delay(fe.RetryAfter)
