@@ -114,10 +114,7 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 		Report: func() backpressure.Report {
 			s := e.gate.Stats()
 			return backpressure.Report{
-				InFlight:    s.InFlight.Messages,
-				MaxInFlight: s.Limit.Messages,
-				Load:        s.Load,
-				QueueDepth:  s.Waiting,
+				InFlight: s.InFlight.Messages, MaxInFlight: s.Limit.Messages, Load: s.Load, QueueDepth: s.Waiting,
 			}
 		},
 		Targets: []backpressure.FractionSetter{e.gate},
