@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 // A Client governs the calls that a gRPC client makes. Its methods may be
@@ -144,7 +145,7 @@ func (c *Client) unary(
 	invoker grpc.UnaryInvoker, opts []grpc.CallOption,
 ) (err error) {
 	cl := c.newCall(m, false)
-	w := weight{bytes: sizeOf(req), batch: true}
+	w := weight{bytes: payload.Size(req), batch: true}
 	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes})
 	if err != nil {
 		return err

@@ -120,10 +120,9 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 func TestStreamsAreListed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{StallTimeout: -1, Tenant: tenantOf})
-		f := interceptorstest.Start(
-			t,
-			interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second}},
-		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second},
+		})
 		ctx, cancel := context.WithCancel(as(t.Context(), "a"))
 		stream, err := f.Client.DoPut(ctx)
 		require.NoError(t, err)

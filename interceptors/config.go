@@ -55,7 +55,7 @@ type Guards struct {
 	// [Server.ServerOptions] and [Client.DialOptions].
 	MaxMessageBytes int64
 	// MaxUncompressedBytes bounds what a message claims to take when decoded: its
-	// buffers, and the window that its compressor asks for ([Payload]). Zero is
+	// buffers, and the window that its compressor asks for. Zero is
 	// 256 MiB; negative is no bound.
 	MaxUncompressedBytes int64
 	// MaxRatio bounds claimed over actual body bytes, for claims above 4 MiB.

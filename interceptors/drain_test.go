@@ -288,10 +288,9 @@ func TestDrainEndsExemptStreams(t *testing.T) {
 func TestClientWatchdogLeavesReadersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client := newClient(t, interceptors.ClientConfig{StallTimeout: time.Minute})
-		f := interceptorstest.Start(
-			t,
-			interceptorstest.Config{Client: client, Service: &interceptorstest.Service{Handle: 10 * time.Minute, Ack: 1}},
-		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Client: client, Service: &interceptorstest.Service{Handle: 10 * time.Minute, Ack: 1},
+		})
 		stream, err := f.Client.DoPut(t.Context())
 		require.NoError(t, err)
 		acks := make(chan int, 1)

@@ -88,8 +88,7 @@ func (e *enricher) DoGet(ticket *flight.Ticket, out flight.FlightService_DoGetSe
 }
 
 func (e *enricher) handle(out flight.FlightService_DoGetServer, batch *flight.FlightData) error {
-	peeked, _ := interceptors.Peek(batch)
-	permit, err := e.gate.Acquire(out.Context(), flowcontrol.Cost{Messages: 1, Rows: peeked.Rows, Bytes: peeked.Bytes})
+	permit, err := e.gate.Acquire(out.Context(), interceptors.CostOf(batch))
 	if err != nil {
 		return err
 	}
@@ -114,10 +113,7 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 		Report: func() backpressure.Report {
 			s := e.gate.Stats()
 			return backpressure.Report{
-				InFlight:    s.InFlight.Messages,
-				MaxInFlight: s.Limit.Messages,
-				Load:        s.Load,
-				QueueDepth:  s.Waiting,
+				InFlight: s.InFlight.Messages, MaxInFlight: s.Limit.Messages, Load: s.Load, QueueDepth: s.Waiting,
 			}
 		},
 		Targets: []backpressure.FractionSetter{e.gate},

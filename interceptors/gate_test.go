@@ -57,10 +57,9 @@ func TestFakesAreGates(t *testing.T) {
 			flowcontroltest.Step{Err: rejection},
 		)
 		recorder := flowcontroltest.Record(script)
-		f = interceptorstest.Start(
-			t,
-			interceptorstest.Config{Server: newServer(t, interceptors.ServerConfig{Throttler: recorder, StallTimeout: -1})},
-		)
+		f = interceptorstest.Start(t, interceptorstest.Config{
+			Server: newServer(t, interceptors.ServerConfig{Throttler: recorder, StallTimeout: -1}),
+		})
 		began := time.Now()
 		_, err = put(t.Context(), f.Client, interceptorstest.Batches(t, 1, 10))
 		require.NoError(t, err)

@@ -34,10 +34,9 @@ func as(ctx context.Context, tenant string) context.Context {
 func TestTenants(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		keys := make(chan string, 10)
-		server := newServer(
-			t,
-			interceptors.ServerConfig{Tenant: tenantOf, MaxStreamsPerTenant: 1, MaxTenants: 3, StallTimeout: -1},
-		)
+		server := newServer(t, interceptors.ServerConfig{
+			Tenant: tenantOf, MaxStreamsPerTenant: 1, MaxTenants: 3, StallTimeout: -1,
+		})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{
 			Send: interceptorstest.Batches(t, 1, 7), OnCall: func(ctx context.Context) { keys <- flowcontrol.KeyFrom(ctx) },
 		}})
@@ -105,10 +104,9 @@ func TestTapShedsBeforeAnyWork(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 2}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
-		f := interceptorstest.Start(
-			t,
-			interceptorstest.Config{Server: server, ServerOptions: []grpc.ServerOption{grpc.InTapHandle(server.TapHandle(1))}},
-		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, ServerOptions: []grpc.ServerOption{grpc.InTapHandle(server.TapHandle(1))},
+		})
 		_, err := get(t.Context(), f.Client)
 		require.NoError(t, err)
 		a, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 2})

@@ -47,10 +47,9 @@ func loaded(t testing.TB, share float64) *interceptors.Server {
 	gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 100}})
 	_, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: int64(100 * share)})
 	require.NoError(t, err)
-	return newServer(
-		t,
-		interceptors.ServerConfig{Throttler: gate, LoadReports: interceptors.LoadReportsAll, StallTimeout: -1},
-	)
+	return newServer(t, interceptors.ServerConfig{
+		Throttler: gate, LoadReports: interceptors.LoadReportsAll, StallTimeout: -1,
+	})
 }
 
 func TestLoadIsReported(t *testing.T) {

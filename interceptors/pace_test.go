@@ -100,10 +100,9 @@ func TestGateMaxWaitDoesNotEndStreams(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: time.Second})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1})
-		f := interceptorstest.Start(
-			t,
-			interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second}},
-		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second},
+		})
 		var all sync.WaitGroup
 		streams := make([]flight.FlightService_DoPutClient, 3)
 		for i := range streams {
@@ -167,10 +166,9 @@ func TestMaxMessageWaitEndsTheStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: maxWait})
-				server := newServer(
-					t,
-					interceptors.ServerConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second},
-				)
+				server := newServer(t, interceptors.ServerConfig{
+					Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second,
+				})
 				f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
 				stream, err := f.Client.DoPut(t.Context())
 				require.NoError(t, err)

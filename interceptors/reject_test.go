@@ -125,10 +125,9 @@ func TestHeadersReachTheClientOtherwise(t *testing.T) {
 			{Header: metadata.Pairs("x-set", "early")},
 			{Header: metadata.Pairs("x-set", "early"), Fail: status.Error(codes.NotFound, "gone")},
 		} {
-			f := interceptorstest.Start(
-				t,
-				interceptorstest.Config{Server: newServer(t, interceptors.ServerConfig{}), Service: service},
-			)
+			f := interceptorstest.Start(t, interceptorstest.Config{
+				Server: newServer(t, interceptors.ServerConfig{}), Service: service,
+			})
 			stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 			require.NoError(t, err)
 			_, _ = drain(stream)
@@ -245,10 +244,9 @@ func TestRetryRespectsTheDeadline(t *testing.T) {
 				Pushback:         interceptors.Pushback{Min: time.Minute, Max: time.Hour},
 			},
 		)
-		f := interceptorstest.Start(
-			t,
-			interceptorstest.Config{Server: server, Client: newClient(t, interceptors.ClientConfig{})},
-		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Client: newClient(t, interceptors.ClientConfig{}),
+		})
 		defer blocker(t, f.Client)()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
@@ -316,10 +314,9 @@ func TestRejectionOfAGateInTheHandler(t *testing.T) {
 				_, err = gate.Acquire(t.Context(), test.cost)
 				rejection := fmt.Errorf("enricher: %w", err)
 				server := newServer(t, interceptors.ServerConfig{Pushback: interceptors.Pushback{Jitter: -1}})
-				f := interceptorstest.Start(
-					t,
-					interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Fail: rejection}},
-				)
+				f := interceptorstest.Start(t, interceptorstest.Config{
+					Server: server, Service: &interceptorstest.Service{Fail: rejection},
+				})
 				var trailer metadata.MD
 				stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 				require.NoError(t, err)

@@ -161,10 +161,9 @@ func TestInFlightIsWhatIsBeingHandled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 10}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
-		f := interceptorstest.Start(
-			t,
-			interceptorstest.Config{Service: &interceptorstest.Service{Handle: time.Minute}, Server: server},
-		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Handle: time.Minute},
+		})
 		stream, err := f.Client.DoPut(t.Context())
 		require.NoError(t, err)
 		synctest.Wait()

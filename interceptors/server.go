@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 // A Server governs the calls that a gRPC server receives. Its methods may be
@@ -203,7 +204,7 @@ func (s *Server) interceptUnary(
 		_ = grpc.SetTrailer(ctx, e.trailer(ctx))
 	}
 	if err = herr; err == nil {
-		cl.send.count(&weight{bytes: sizeOf(resp)})
+		cl.send.count(&weight{bytes: payload.Size(resp)})
 	}
 	s.load.report(err)
 	return resp, err
