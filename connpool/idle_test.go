@@ -27,7 +27,7 @@ func TestIdlePoolsCostNothing(t *testing.T) {
 		})
 		require.NoError(t, err)
 		defer manager.Close()
-		before := runtime.NumGoroutine()
+		before := goroutines("synctest bubble") // not those that an earlier test left to end
 		each := func(use func(*connpool.Pool)) {
 			for i := range pools {
 				pool, err := manager.Get(fmt.Sprintf("passthrough:///endpoint-%d", i))
@@ -37,7 +37,7 @@ func TestIdlePoolsCostNothing(t *testing.T) {
 		}
 		each(func(*connpool.Pool) {})
 		synctest.Wait()
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.Equal(t, before, goroutines("synctest bubble"))
 		require.Zero(t, server.Counts().Dials)
 
 		each(func(p *connpool.Pool) { require.NoError(t, connpooltest.Call(t.Context(), p)) })
@@ -46,7 +46,7 @@ func TestIdlePoolsCostNothing(t *testing.T) {
 
 		time.Sleep(10 * time.Minute) // IdleTimeout, and a review
 		require.Zero(t, server.Counts().Open)
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.Equal(t, before, goroutines("synctest bubble"))
 		each(func(p *connpool.Pool) { require.NoError(t, connpooltest.Call(t.Context(), p)) })
 	})
 }
@@ -64,16 +64,16 @@ func TestIdleConnectionHasOneGoroutine(t *testing.T) {
 		defer pool.Close()
 		time.Sleep(time.Second)
 		require.Equal(t, connections, pool.Stats().IdleConnections)
-		stacks := make([]byte, 16<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		require.Equal(t, connections, countOurs(string(stacks)))
+		require.Equal(t, connections, goroutines("sluice/connpool.(*Pool)"))
 	})
 }
 
-// countOurs is how many goroutines of the dump were started by the pool.
-func countOurs(stacks string) (n int) {
-	for _, stack := range strings.Split(stacks, "\n\n") {
-		if strings.Contains(stack, "sluice/connpool.(*Pool)") {
+// goroutines is how many there are whose stack contains text.
+func goroutines(text string) (n int) {
+	stacks := make([]byte, 16<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, text) {
 			n++
 		}
 	}
