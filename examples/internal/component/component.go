@@ -97,7 +97,10 @@ func (c *Component) open() (err error) {
 	if c.http, err = c.listen(c.HealthPort, "HEALTH_PORT"); err != nil {
 		return err
 	}
-	if c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{Throttler: c.Gate, Logger: c.Log}); err != nil {
+	c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{
+		Throttler: c.Gate, Logger: c.Log, MaxActiveStreams: -1, // connections, and streams, bound them
+	})
+	if err != nil {
 		return err
 	}
 	if err := c.openPools(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -58,6 +59,17 @@ func ExitCode(err error) int {
 	return ExitFailed
 }
 
+// memoryGoal is what a process holds at most before its collector works harder,
+// unless GOMEMLIMIT says another: it leaves the rest of 300 MiB to garbage and to what is no heap.
+const memoryGoal = 200 << 20
+
+// BoundMemory sets the goal. It belongs to the main function of a process.
+func BoundMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
+}
+
 // Main runs one component as a program of its own and returns its exit status.
 // The first interrupt or SIGTERM drains, the second stops at once. -h prints
 // the environment variables that describe writes.
@@ -72,6 +84,7 @@ func Main(name, about string, run Run, describe func(*Env) any) int {
 			return 2
 		}
 	}
+	BoundMemory()
 	env := NewEnv(os.LookupEnv)
 	describe(env) // what it refuses, run refuses
 	Warn(os.Stderr, name, Misspelled(os.Environ(), env.Names()))
