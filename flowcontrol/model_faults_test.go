@@ -15,7 +15,7 @@ import (
 
 func TestTenantsWithARateAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Limit: Cost{Messages: 2}, MaxKeys: 1, KeyRate: Rates{Messages: 10}, KeyBurst: Cost{Messages: 10}})
+		th := newTest(t, Config{Limit: Cost{Messages: 2}, MaxKeys: 1, KeyRate: Rates{Messages: 100}})
 		time.Sleep(time.Minute)
 		p, err := th.TryAcquire(WithKey(t.Context(), "gone"), one)
 		require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestRetryAfterIsExactToTheNanosecond(t *testing.T) {
 		time.Sleep(rejected.RetryAfter - 1)
 		_, err = th.TryAcquire(t.Context(), one)
 		require.ErrorIs(t, err, ErrRejected)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		_, err = th.TryAcquire(t.Context(), one)
 		require.NoError(t, err)
 	})
@@ -188,7 +188,10 @@ func TestTheTimerFiresOnceForOneTimeout(t *testing.T) {
 
 func TestAChargeThatHoldsBackOneTenantLetsOthersPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Rate: Rates{Messages: 1}, MaxKeys: 2, KeyRate: Rates{Messages: 1}, KeyBurst: Cost{Messages: 10}})
+		th := newTest(t, Config{
+			Rate: Rates{Messages: 1}, MaxKeys: 2,
+			KeyRate: Rates{Messages: 1}, KeyBurst: Cost{Messages: 10},
+		})
 		a, b := WithKey(t.Context(), "a"), WithKey(t.Context(), "b")
 		l := &waitingLine{t: t, th: th, errs: map[string]error{}}
 		l.add(a, "the token", one, 0)
@@ -199,4 +202,19 @@ func TestAChargeThatHoldsBackOneTenantLetsOthersPass(t *testing.T) {
 		require.Equal(t, []string{"the token", "needs none"}, l.admitted())
 		time.Sleep(time.Minute)
 	})
+}
+
+func TestTheTimerOfAFractionIsSetForTheFirstMomentThatAdmits(t *testing.T) {
+	for _, f := range []float64{1e-9, 1e-6, 0.25, 0.5} {
+		after := func(d int64) duty {
+			rested := duty{debt: 100}
+			rested.advance(d, f, 1, unlimited)
+			return rested
+		}
+		now := after(0)
+		due := now.due(0, f, 1, unlimited)
+		before, then := after(due-1), after(due)
+		require.False(t, before.admits(f, 1, unlimited), "%g: a nanosecond before", f)
+		require.True(t, then.admits(f, 1, unlimited), "%g: after %v", f, time.Duration(due))
+	}
 }

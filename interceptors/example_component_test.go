@@ -88,8 +88,7 @@ func (e *enricher) DoGet(ticket *flight.Ticket, out flight.FlightService_DoGetSe
 }
 
 func (e *enricher) handle(out flight.FlightService_DoGetServer, batch *flight.FlightData) error {
-	peeked, _ := interceptors.Peek(batch)
-	permit, err := e.gate.Acquire(out.Context(), flowcontrol.Cost{Messages: 1, Rows: peeked.Rows, Bytes: peeked.Bytes})
+	permit, err := e.gate.Acquire(out.Context(), interceptors.CostOf(batch))
 	if err != nil {
 		return err
 	}
@@ -113,7 +112,9 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 		},
 		Report: func() backpressure.Report {
 			s := e.gate.Stats()
-			return backpressure.Report{InFlight: s.InFlight.Messages, MaxInFlight: s.Limit.Messages, Load: s.Load, QueueDepth: s.Waiting}
+			return backpressure.Report{
+				InFlight: s.InFlight.Messages, MaxInFlight: s.Limit.Messages, Load: s.Load, QueueDepth: s.Waiting,
+			}
 		},
 		Targets: []backpressure.FractionSetter{e.gate},
 	})
@@ -177,7 +178,8 @@ func Example_component() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	followed := make(chan error, 1)
-	go func() { followed <- e.follow(ctx, "127.0.0.1:1", e.server.Addr().String()) }() // where there is none, it decides alone
+	// Where there is no control plane it decides alone.
+	go func() { followed <- e.follow(ctx, "127.0.0.1:1", e.server.Addr().String()) }()
 
 	sink, err := connpool.New(e.server.Addr().String(), connpool.Config{Credentials: insecure.NewCredentials()})
 	if err != nil {

@@ -133,6 +133,10 @@ func (a *Alert) Quiet() bool {
 	return a.Silenced || a.Inhibited != "" || a.CausedBy != "" || a.Acknowledged != ""
 }
 
+// urgent says that the alert fires and that nothing holds it back: a report that
+// calls its pipeline healthy would contradict it.
+func (a *Alert) urgent() bool { return a.State == Firing && a.Severity != Info && !a.Silenced }
+
 // Transition is a change of one alert.
 type Transition struct {
 	Alert    Alert

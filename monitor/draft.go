@@ -137,7 +137,7 @@ func (d *Draft) Reconnections(service, reason string, n uint64) {
 // SignalsDropped adds decisions that a slow subscriber did not see.
 func (d *Draft) SignalsDropped(n uint64) { d.signals += n }
 
-// ReportsRejected adds refused reports of a closed set of reasons.
+// ReportsRejected adds rejected reports of a closed set of reasons.
 func (d *Draft) ReportsRejected(reason string, n uint64) {
 	reason = labelValue(reason)
 	for i := range d.rejected {

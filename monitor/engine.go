@@ -58,7 +58,7 @@ func newEngine(rules []Rule) *engine {
 		}
 		c := compiled{Rule: r, family: familyByName[r.Condition.Metric], over: familyByName[r.Condition.Over], active: map[[MaxLabels]string]*active{}}
 		if c.family == nil {
-			continue // refused by validate, before
+			continue // validate has rejected it
 		}
 		for _, name := range r.Condition.By {
 			c.by = append(c.by, slices.Index(c.family.Labels, name))

@@ -54,7 +54,7 @@ func (m *Monitor) health(w http.ResponseWriter, r *http.Request) {
 
 func (m *Monitor) healthDocument() HealthDocument {
 	s := m.Snapshot()
-	r := report(s, m.cfg.Thresholds, m.scaling.alerts(s.Time))
+	r := m.report(s)
 	doc := HealthDocument{
 		Status: pass, Version: m.cfg.Version, ServiceID: m.cfg.ServiceID, Description: m.cfg.Description,
 		Notes: []string{r.Summary}, Checks: map[string][]HealthCheck{},
@@ -77,8 +77,10 @@ func (m *Monitor) healthDocument() HealthDocument {
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]
-		bad := p.Total > 0 && float64(p.Healthy) < m.cfg.Thresholds.PoolHealth*float64(p.Total)
-		add("pool:connections", p.Endpoint, "component", float64(p.Healthy), "connection", bad)
+		add("pool:connections", p.Endpoint, "component", float64(p.Healthy), "connection", p.unhealthy(m.cfg.Thresholds.PoolHealth))
+	}
+	if doc.Status == pass && r.Status >= Degraded { // an alert fires, or work fails
+		doc.Status = warn
 	}
 	doc.Notes = slices.DeleteFunc(doc.Notes, func(note string) bool { return note == "" })
 	return doc

@@ -218,6 +218,9 @@ func (v *Service) sanitize() {
 	v.RejectedRatio = ratio(v.RejectedRatio)
 	v.Latency = max(0, v.Latency)
 	v.HeartbeatAge = max(0, v.HeartbeatAge)
+	if v.Heartbeats && v.HeartbeatAge > staleHeartbeat && !v.judged {
+		v.Health = Unhealthy // whatever it said last
+	}
 	v.Blocked = max(0, v.Blocked)
 	if v.Version != "" {
 		v.Version = labelValue(v.Version)

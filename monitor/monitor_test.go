@@ -217,7 +217,7 @@ func TestHostileFiguresAndIDs(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestSaturatedGateStaysVisible: while everything is refused, in flight is what
+// TestSaturatedGateStaysVisible: while everything is rejected, in flight is what
 // it is and not 0.
 func TestSaturatedGateStaysVisible(t *testing.T) {
 	throttler, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 2}})
@@ -241,9 +241,9 @@ func TestSaturatedGateStaysVisible(t *testing.T) {
 		require.Equal(t, 1.0, v.Load)
 	}
 	v := m.Snapshot().Service("sink")
-	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "refused", Reason: "in_flight", Count: 5})
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "rejected", Reason: "in_flight", Count: 5})
 	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "admitted", Reason: "none", Count: 2})
-	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "refused", Reason: "rate"}, "zero from the start")
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "rejected", Reason: "rate"}, "zero from the start")
 }
 
 func TestWatchController(t *testing.T) {

@@ -64,11 +64,13 @@ func play(r *Rule) []input {
 		switch c.Func {
 		case Value:
 			value = c.Threshold * 0.5
-			if bad {
+			if c.Compare == Equal {
+				value = c.Threshold + 1
+			}
+			if bad && c.Compare == Equal {
+				value = c.Threshold
+			} else if bad {
 				value = c.Threshold*1.1 + 0.01
-				if c.Compare == Equal {
-					value = c.Threshold
-				}
 			}
 		case Ratio:
 			value = 3
@@ -98,6 +100,8 @@ func play(r *Rule) []input {
 		calm := 0.0
 		if c.Func == Ratio {
 			calm = math.NaN() // without a divisor there is no number
+		} else if c.Compare == Equal {
+			calm = c.Threshold + 1
 		}
 		quiet.values = append(quiet.values, calm)
 	}

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -100,18 +101,15 @@ type PoolState struct {
 
 // Report returns the health report of the state now.
 func (m *Monitor) Report() Report {
-	s := m.Snapshot()
-	r := report(s, m.cfg.Thresholds, m.scaling.alerts(s.Time))
-	for _, a := range m.Alerts() {
-		if a.State == Pending || a.State == Firing {
-			r.Alerts = append(r.Alerts, a)
-		}
-	}
-	return r
+	return m.report(m.Snapshot())
+}
+
+func (m *Monitor) report(s *Snapshot) Report {
+	return report(s, m.cfg.Thresholds, m.scaling.alerts(s.Time), m.Alerts())
 }
 
 // report needs nothing but what it is given.
-func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
+func report(s *Snapshot, t Thresholds, scaling, alerts []Alert) Report {
 	r := Report{
 		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)), Pools: make(map[string]PoolState, len(s.Pools)),
 		Bottleneck: s.Bottleneck, Recommendations: []Recommendation{}, Alerts: []Alert{},
@@ -147,7 +145,15 @@ func report(s *Snapshot, t Thresholds, scaling []Alert) Report {
 			r.Status = max(r.Status, Degraded)
 		}
 	}
-	r.summarize(s)
+	for i := range alerts {
+		if a := &alerts[i]; a.State == Pending || a.State == Firing {
+			r.Alerts = append(r.Alerts, *a)
+			if a.urgent() {
+				r.Status = max(r.Status, Degraded)
+			}
+		}
+	}
+	r.summarize()
 	return r
 }
 
@@ -238,7 +244,8 @@ func (r *Report) performance(s *Snapshot, t Thresholds) {
 }
 
 // summarize says the worst in one sentence.
-func (r *Report) summarize(s *Snapshot) {
+func (r *Report) summarize() {
+	urgent := slices.IndexFunc(r.Alerts, func(a Alert) bool { return a.urgent() })
 	switch {
 	case r.Status == HealthUnknown:
 		r.Summary = "No service is known yet."
@@ -256,6 +263,8 @@ func (r *Report) summarize(s *Snapshot) {
 		r.Summary = strings.Join(down, ", ") + " not working."
 	case len(r.Recommendations) > 0:
 		r.Summary = r.Recommendations[0].Text
+	case urgent >= 0:
+		r.Summary = cmp.Or(r.Alerts[urgent].Summary, r.Alerts[urgent].Rule+" fires") + "."
 	default:
 		r.Summary = "Pipeline is " + r.Status.String() + "."
 	}

@@ -36,7 +36,7 @@ type Snapshot struct {
 	// SignalsDropped counts decisions that a slow subscriber did not see,
 	// because a newer one replaced them.
 	SignalsDropped uint64
-	// ReportsRejected counts load reports that the decider refused, by reason.
+	// ReportsRejected counts load reports that the decider rejected, by reason.
 	ReportsRejected []ReasonCount
 	// Alerts are the counts of the in-process engine's alerts.
 	Alerts []AlertCount
@@ -206,6 +206,7 @@ type Service struct {
 	reported         reported
 	hasReport        bool
 	foreign          bool // see Draft.Foreign
+	judged           bool // by a graph, which knows the service's heartbeat interval
 }
 
 // reported is what a service says of itself to somebody else. It counts where

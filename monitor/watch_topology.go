@@ -34,6 +34,7 @@ func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 				v.Version = n.Version
 			}
 			v.Health = max(v.Health, healthOf(n.Health))
+			v.judged = n.Health != topology.HealthUnknown
 			if !n.LastHeartbeat.IsZero() {
 				v.Heartbeats, v.HeartbeatAge = true, max(0, d.Time().Sub(n.LastHeartbeat))
 			}

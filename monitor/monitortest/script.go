@@ -67,7 +67,7 @@ func Pipeline(n int) monitor.Source {
 			v.AddError("Unavailable", 3)
 			v.Blocked = 5 * time.Second
 			v.AddAdmissions("admitted", "none", 1e6)
-			v.AddAdmissions("refused", "in_flight", 7)
+			v.AddAdmissions("rejected", "in_flight", 7)
 			v.RejectedRatio = 0.01
 			v.AddRejections("get", "streams", 7)
 			v.AddTenantRejections("tenant-1", 7)

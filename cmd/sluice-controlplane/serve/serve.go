@@ -102,6 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		web := &http.Server{
 			Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			ErrorLog:    slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 			BaseContext: func(net.Listener) context.Context { return ctx },
 		}
 		running.Go(func() {

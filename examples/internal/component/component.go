@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
@@ -51,6 +52,7 @@ type Component struct {
 	pools        pools
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
+	series       *prometheus.Registry
 	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
@@ -60,7 +62,7 @@ type Component struct {
 // Open listens on both ports and serves /livez at once. Close frees everything,
 // also after an error of Serve.
 func Open(cfg Config, p Process) (*Component, error) {
-	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux()}
+	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux(), series: prometheus.NewRegistry()}
 	if err := c.open(); err != nil {
 		c.Close()
 		return nil, err
@@ -95,7 +97,10 @@ func (c *Component) open() (err error) {
 	if c.http, err = c.listen(c.HealthPort, "HEALTH_PORT"); err != nil {
 		return err
 	}
-	if c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{Throttler: c.Gate, Logger: c.Log}); err != nil {
+	c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{
+		Throttler: c.Gate, Logger: c.Log, MaxActiveStreams: -1, // connections, and streams, bound them
+	})
+	if err != nil {
 		return err
 	}
 	if err := c.openPools(); err != nil {

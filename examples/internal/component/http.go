@@ -9,7 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/examples/internal/deadletter"
 	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 )
@@ -27,7 +31,8 @@ func (c *Component) serveHTTP() error {
 		}
 		return nil
 	})
-	metrics, err := prommonitor.NewHandler(c.monitor, prommonitor.HandlerConfig{})
+	c.series.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics, err := prommonitor.NewHandler(c.monitor, prommonitor.HandlerConfig{Registry: c.series})
 	if err != nil {
 		return err
 	}
@@ -46,6 +51,33 @@ func (c *Component) serveHTTP() error {
 		}
 	})
 	return nil
+}
+
+// Gauge adds a series of the component's own to its metrics. Value is asked at each
+// scrape, from any goroutine.
+func (c *Component) Gauge(name, help string, value func() float64) {
+	c.series.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// Counter is [Component.Gauge] for what only grows.
+func (c *Component) Counter(name, help string, value func() float64) {
+	c.series.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+// DeadLetters opens the folder for ledgers that cannot be used, and counts them in
+// a series. It returns nil for the empty name.
+func (c *Component) DeadLetters(dir string) (*deadletter.Folder, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	folder, err := deadletter.Open(dir, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	c.Counter("stellar_ledgers_set_aside_total", "Ledgers that could not be used and went to the dead-letter folder.", func() float64 {
+		return float64(folder.Count())
+	})
+	return folder, nil
 }
 
 // watch shows the monitor everything that the component has.

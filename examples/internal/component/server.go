@@ -38,7 +38,7 @@ func (c *Component) newServer(s Service) (*server, error) {
 const (
 	maxRequestBytes  = 64 << 10
 	maxHeaderBytes   = 16 << 10
-	maxCallsOfAConn  = 32
+	maxCallsOfAConn  = 16
 	handshakeTimeout = 10 * time.Second
 	idleTimeout      = 5 * time.Minute
 )

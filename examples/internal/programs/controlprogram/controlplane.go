@@ -11,8 +11,8 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
-// Describe reads the control plane's variables.
-func Describe(e *component.Env) { component.ReadConfig(e, component.RoleControlPlane) }
+// Describe reads the control plane's variables and returns what they say.
+func Describe(e *component.Env) any { return component.ReadConfig(e, component.RoleControlPlane) }
 
 // Run is the same control plane as the program sluice-controlplane.
 func Run(ctx context.Context, p component.Process) error {

@@ -1,4 +1,4 @@
-package interceptors_test
+package payload_test
 
 import (
 	"encoding/binary"
@@ -11,8 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/require"
 
-	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 func dictionaryRecord(t testing.TB) (*arrow.Schema, arrow.RecordBatch) {
@@ -32,11 +32,11 @@ func TestPeekReadsWhatArrowWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sent := interceptorstest.Batches(t, 2, 1000, opts...)
 			require.Len(t, sent, 3)
-			p, ok := interceptors.Peek(sent[0])
+			p, ok := payload.Peek(sent[0])
 			require.True(t, ok)
-			require.Equal(t, interceptors.KindSchema, p.Kind)
-			p, _ = interceptors.Peek(sent[2])
-			require.Equal(t, interceptors.KindRecordBatch, p.Kind)
+			require.Equal(t, payload.Schema, p.Kind)
+			p, _ = payload.Peek(sent[2])
+			require.Equal(t, payload.RecordBatch, p.Kind)
 			require.EqualValues(t, 1000, p.Rows)
 			require.Equal(t, len(opts) > 0, p.Compressed)
 			require.False(t, p.Malformed)
@@ -48,36 +48,36 @@ func TestPeekReadsWhatArrowWrites(t *testing.T) {
 
 func TestPeekCountsDictionariesAsNoBatch(t *testing.T) {
 	schema, record := dictionaryRecord(t)
-	var kinds []interceptors.Kind
+	var kinds []payload.Kind
 	for _, m := range interceptorstest.Encode(t, schema, 2, record) {
-		p, _ := interceptors.Peek(m)
+		p, _ := payload.Peek(m)
 		kinds = append(kinds, p.Kind)
-		if p.Kind == interceptors.KindDictionary {
+		if p.Kind == payload.Dictionary {
 			require.Zero(t, p.Rows)
 		}
 	}
-	require.Equal(t, []interceptors.Kind{interceptors.KindSchema, interceptors.KindDictionary, interceptors.KindRecordBatch, interceptors.KindRecordBatch}, kinds)
+	require.Equal(t, []payload.Kind{payload.Schema, payload.Dictionary, payload.RecordBatch, payload.RecordBatch}, kinds)
 }
 
 func TestPeekOfWhatIsNoFlightData(t *testing.T) {
-	_, ok := interceptors.Peek(&flight.Ticket{})
+	_, ok := payload.Peek(&flight.Ticket{})
 	require.False(t, ok)
-	p, ok := interceptors.Peek(&flight.FlightData{AppMetadata: []byte("checkpoint")})
+	p, ok := payload.Peek(&flight.FlightData{AppMetadata: []byte("checkpoint")})
 	require.True(t, ok)
-	require.Equal(t, interceptors.Payload{Kind: interceptors.KindNone, Bytes: 10}, p)
+	require.Equal(t, payload.Payload{Kind: payload.None, Bytes: 10}, p)
 }
 
 func TestPeekAllocatesNothing(t *testing.T) {
 	sent := interceptorstest.Batches(t, 1, 1000, ipc.WithZstd())
-	require.Zero(t, testing.AllocsPerRun(100, func() { interceptors.Peek(sent[1]) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { payload.Peek(sent[1]) }))
 }
 
 func TestPeekClampsHostileClaims(t *testing.T) {
 	m := interceptorstest.Batches(t, 1, 1000, ipc.WithZstd())[1]
-	claim := func(v int64) interceptors.Payload {
+	claim := func(v int64) payload.Payload {
 		// The values' buffer is the only one with bytes, and starts the body.
 		binary.LittleEndian.PutUint64(m.DataBody, uint64(v))
-		p, _ := interceptors.Peek(m)
+		p, _ := payload.Peek(m)
 		return p
 	}
 	require.EqualValues(t, 1<<50, claim(1<<50).Uncompressed)
@@ -106,7 +106,7 @@ func TestPeekSurvivesTruncationAndMutation(t *testing.T) {
 }
 
 func sane(t testing.TB, header, body []byte) {
-	p, ok := interceptors.Peek(&flight.FlightData{DataHeader: header, DataBody: body})
+	p, ok := payload.Peek(&flight.FlightData{DataHeader: header, DataBody: body})
 	if !ok || p.Rows < 0 || p.Uncompressed < 0 || p.Bytes != int64(len(header)+len(body)) {
 		t.Fatalf("insane: %+v", p)
 	}

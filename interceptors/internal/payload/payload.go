@@ -1,4 +1,4 @@
-package interceptors
+package payload
 
 import (
 	"encoding/binary"
@@ -9,26 +9,17 @@ import (
 type Kind uint8
 
 const (
-	// KindNone is a message without a data header: metadata alone, or no FlightData at all.
-	KindNone Kind = iota
-	// KindSchema opens a stream.
-	KindSchema
-	// KindDictionary carries dictionary values. A batch may need several, so they are no batches.
-	KindDictionary
-	// KindRecordBatch is the only kind that is counted as a message in flight.
-	KindRecordBatch
-	// KindOther is a tensor or anything later than this code.
-	KindOther
+	// None is a message without a data header: metadata alone, or no FlightData at all.
+	None Kind = iota
+	// Schema opens a stream.
+	Schema
+	// Dictionary carries dictionary values. A batch may need several, so they are no batches.
+	Dictionary
+	// RecordBatch is the only kind that is counted as a message in flight.
+	RecordBatch
+	// Other is a tensor or anything later than this code.
+	Other
 )
-
-var kindNames = [...]string{"none", "schema", "dictionary", "record_batch", "other"}
-
-func (k Kind) String() string {
-	if int(k) < len(kindNames) {
-		return kindNames[k]
-	}
-	return "invalid"
-}
 
 // maxRows is the longest array that Arrow's format recommends. A batch of null
 // columns has rows without bytes, so a claim cannot be told from the truth; this
@@ -40,8 +31,9 @@ type Payload struct {
 	Kind Kind
 	// Rows is the batch's own claim, never negative, and 2^31-1 where it claims more.
 	Rows int64
-	// Bytes is what is there: header, body and application metadata.
-	Bytes int64
+	// Bytes is what is there: header, body and application metadata; Body is the
+	// body alone.
+	Bytes, Body int64
 	// Uncompressed is what the body says that it takes when it is decoded, a
 	// claim of the sender: a decoder that trusts it allocates this much. Where
 	// nothing is compressed it is the body's length.
@@ -58,10 +50,10 @@ type Payload struct {
 	Malformed bool
 }
 
-// flightData is how a FlightData is seen: by its getters. An interface instead
+// FlightData is how a FlightData is seen: by its getters. An interface instead
 // of arrow-go's type, so that every generation of the Flight protocol's code
 // works, and so that this package links no Arrow.
-type flightData interface {
+type FlightData interface {
 	GetDataHeader() []byte
 	GetDataBody() []byte
 	GetAppMetadata() []byte
@@ -71,25 +63,27 @@ type flightData interface {
 // decoding it, without allocating, and without believing it: every offset is
 // checked against the header's end. It reports false when m is no FlightData.
 func Peek(m any) (Payload, bool) {
-	fd, ok := m.(flightData)
+	fd, ok := m.(FlightData)
 	if !ok {
 		return Payload{}, false
 	}
 	var p Payload
-	p.read(fd.GetDataHeader(), fd.GetDataBody(), len(fd.GetAppMetadata()))
+	p.Read(fd)
 	return p, true
 }
 
+// Read fills in p, which is zero, where it stands: as a result it would be copied.
+//
 // The layout is Message.fbs of the Arrow format: a Message has header_type in
 // field 1 and the header in field 2. A RecordBatch has length in field 0,
 // buffers in field 2 and compression in field 3. A DictionaryBatch has its
 // RecordBatch in field 1. Offsets are plain ints into one slice, and every one
 // is checked where it is used: this runs for each message, so it makes no
-// objects of tables, and fills in p, which is zero, where it stands: as a result
-// it would be copied.
-func (p *Payload) read(header, body []byte, metadata int) {
-	p.Bytes = int64(len(header)) + int64(len(body)) + int64(metadata)
-	p.Uncompressed = int64(len(body))
+// objects of tables.
+func (p *Payload) Read(fd FlightData) {
+	header, body := fd.GetDataHeader(), fd.GetDataBody()
+	p.Bytes = int64(len(header)) + int64(len(body)) + int64(len(fd.GetAppMetadata()))
+	p.Body, p.Uncompressed = int64(len(body)), int64(len(body))
 	if len(header) < 4 {
 		p.Malformed = len(header) > 0
 		return
@@ -97,29 +91,29 @@ func (p *Payload) read(header, body []byte, metadata int) {
 	message := int(binary.LittleEndian.Uint32(header))
 	vtable := vtableOf(header, message)
 	if vtable == nil {
-		p.Malformed, p.Kind = true, KindOther
+		p.Malformed, p.Kind = true, Other
 		return
 	}
 	at := message + fieldOf(vtable, 1)
 	if at == message || at >= len(header) {
-		p.Kind = KindOther
+		p.Kind = Other
 		return
 	}
 	switch header[at] {
 	case 1:
-		p.Kind = KindSchema
+		p.Kind = Schema
 		return
 	case 2:
-		p.Kind = KindDictionary
+		p.Kind = Dictionary
 	case 3:
-		p.Kind = KindRecordBatch
+		p.Kind = RecordBatch
 	default:
-		p.Kind = KindOther
+		p.Kind = Other
 		return
 	}
 	batch := childOf(header, message, fieldOf(vtable, 2))
 	vtable = vtableOf(header, batch)
-	if p.Kind == KindDictionary && vtable != nil {
+	if p.Kind == Dictionary && vtable != nil {
 		batch = childOf(header, batch, fieldOf(vtable, 1))
 		vtable = vtableOf(header, batch)
 	}
@@ -136,7 +130,7 @@ func (p *Payload) read(header, body []byte, metadata int) {
 		switch {
 		case rows < 0:
 			p.Malformed = true
-		case p.Kind == KindRecordBatch:
+		case p.Kind == RecordBatch:
 			p.Rows = min(rows, maxRows)
 		}
 	}

@@ -1,7 +1,8 @@
-package interceptors
+package payload
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"testing"
 
@@ -65,7 +66,14 @@ func lz4(flags, block byte, fields []byte, content []byte) []byte {
 	return append(append(frame, content...), 0, 0, 0, 0)
 }
 
-// What a decoder would believe and allocate is rejected before it is decoded,
+// What the fields of a bomb say: that it breaks the format, or what it takes.
+const (
+	malformed = "malformed"
+	large     = "more than 4 MiB"
+	huge      = "more than 256 MiB"
+)
+
+// What a decoder would believe and allocate is found before it is decoded,
 // whichever field says it.
 func TestBombsInEveryField(t *testing.T) {
 	values := make([]byte, 800)
@@ -74,52 +82,75 @@ func TestBombsInEveryField(t *testing.T) {
 	lz := encodeColumn(t, make([]int64, 100), ipc.WithLZ4())
 	honest := zstd(0, []byte{13 << 3}, values)
 	for name, test := range map[string]struct {
-		m      *flight.FlightData
-		reason Reason // "" passes
+		m    *flight.FlightData
+		want string // "" passes
 	}{
-		"honest zstd":                   {withFrame(t, zs, 800, honest), ""},
-		"honest zstd, content size":     {withFrame(t, zs, 800, zstd(2<<6|1<<5, []byte{0x20, 3, 0, 0}, values)), ""},
-		"honest zstd, padded":           {withFrame(t, zs, 800, append(slices.Clone(honest), make([]byte, 7)...)), ""},
-		"two zstd frames":               {withFrame(t, zs, 800, append(zstd(0, []byte{13 << 3}, values[:400]), zstd(0, []byte{13 << 3}, values[:400])...)), ""},
-		"zstd after a skippable frame":  {withFrame(t, zs, 800, append([]byte{0x5a, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9}, honest...)), ""},
-		"zstd, 512 MiB window":          {withFrame(t, zs, 800, zstd(0, []byte{19 << 3}, values)), ReasonUncompressedBytes},
-		"zstd, largest window":          {withFrame(t, zs, 800, zstd(0, []byte{0xff}, values)), ReasonUncompressedBytes},
-		"zstd, 128 MiB window":          {withFrame(t, zs, 800, zstd(0, []byte{17 << 3}, values)), ReasonRatio},
-		"zstd, window of a later frame": {withFrame(t, zs, 800, append(slices.Clone(honest), zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes},
-		"zstd, window after a skip":     {withFrame(t, zs, 800, append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, zstd(0, []byte{19 << 3}, values)...)), ReasonUncompressedBytes},
-		"zstd, window, nothing claimed": {withFrame(t, zs, 0, zstd(0, []byte{19 << 3}, nil)), ReasonUncompressedBytes},
-		"zstd, content size":            {withFrame(t, zs, 800, zstd(3<<6|1<<5, eight(512<<20), values)), ReasonMalformed},
-		"zstd, content size and window": {withFrame(t, zs, 800, zstd(3<<6, append([]byte{13 << 3}, eight(1<<62)...), values)), ReasonMalformed},
-		"zstd, dictionary":              {withFrame(t, zs, 800, zstd(1, []byte{13 << 3, 7}, values)), ReasonMalformed},
-		"zstd, reserved bit":            {withFrame(t, zs, 800, zstd(1<<3, []byte{13 << 3}, values)), ReasonMalformed},
-		"zstd, block too large":         {withFrame(t, zs, 800, zstd(0, []byte{13 << 3}, make([]byte, 128<<10+1))), ReasonMalformed},
-		"zstd, cut off":                 {withFrame(t, zs, 800, honest[:len(honest)-1]), ReasonMalformed},
-		"zstd, no frame":                {withFrame(t, zs, 800, values), ReasonMalformed},
-		"zstd, skip past the end":       {withFrame(t, zs, 800, []byte{0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff}), ReasonMalformed},
-		"honest LZ4":                    {withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, values)), ""},
-		"honest LZ4, content size":      {withFrame(t, lz, 800, lz4(1<<6|1<<3, 7<<4, eight(800), values)), ""},
-		"LZ4, content size":             {withFrame(t, lz, 800, lz4(1<<6|1<<3, 4<<4, eight(1<<40), values)), ReasonMalformed},
-		"LZ4, dictionary":               {withFrame(t, lz, 800, lz4(1<<6|1, 4<<4, []byte{1, 2, 3, 4}, values)), ReasonMalformed},
-		"LZ4, block size":               {withFrame(t, lz, 800, lz4(1<<6, 3<<4, nil, values)), ReasonMalformed},
-		"LZ4, block too large":          {withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, make([]byte, 64<<10+1))), ReasonMalformed},
-		"LZ4, legacy":                   {withFrame(t, lz, 800, append([]byte{0x02, 0x21, 0x4c, 0x18}, values...)), ReasonMalformed},
-		"LZ4 that is zstd":              {withFrame(t, lz, 800, honest), ReasonMalformed},
+		"honest zstd":               {withFrame(t, zs, 800, honest), ""},
+		"honest zstd, content size": {withFrame(t, zs, 800, zstd(2<<6|1<<5, []byte{0x20, 3, 0, 0}, values)), ""},
+		"honest zstd, padded":       {withFrame(t, zs, 800, append(slices.Clone(honest), make([]byte, 7)...)), ""},
+		"two zstd frames": {
+			withFrame(t, zs, 800, append(zstd(0, []byte{13 << 3}, values[:400]), zstd(0, []byte{13 << 3}, values[:400])...)), "",
+		},
+		"zstd after a skippable frame": {
+			withFrame(t, zs, 800, append([]byte{0x5a, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9}, honest...)), "",
+		},
+		"zstd, 512 MiB window": {withFrame(t, zs, 800, zstd(0, []byte{19 << 3}, values)), huge},
+		"zstd, largest window": {withFrame(t, zs, 800, zstd(0, []byte{0xff}, values)), huge},
+		"zstd, 128 MiB window": {withFrame(t, zs, 800, zstd(0, []byte{17 << 3}, values)), large},
+		"zstd, window of a later frame": {
+			withFrame(t, zs, 800, append(slices.Clone(honest), zstd(0, []byte{19 << 3}, values)...)), huge,
+		},
+		"zstd, window after a skip": {
+			withFrame(t, zs, 800, append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, zstd(0, []byte{19 << 3}, values)...)),
+			huge,
+		},
+		"zstd, window, nothing claimed": {withFrame(t, zs, 0, zstd(0, []byte{19 << 3}, nil)), huge},
+		"zstd, content size":            {withFrame(t, zs, 800, zstd(3<<6|1<<5, eight(512<<20), values)), malformed},
+		"zstd, content size and window": {
+			withFrame(t, zs, 800, zstd(3<<6, append([]byte{13 << 3}, eight(1<<62)...), values)), malformed,
+		},
+		"zstd, dictionary":   {withFrame(t, zs, 800, zstd(1, []byte{13 << 3, 7}, values)), malformed},
+		"zstd, reserved bit": {withFrame(t, zs, 800, zstd(1<<3, []byte{13 << 3}, values)), malformed},
+		"zstd, block too large": {
+			withFrame(t, zs, 800, zstd(0, []byte{13 << 3}, make([]byte, 128<<10+1))), malformed,
+		},
+		"zstd, cut off":  {withFrame(t, zs, 800, honest[:len(honest)-1]), malformed},
+		"zstd, no frame": {withFrame(t, zs, 800, values), malformed},
+		"zstd, skip past the end": {
+			withFrame(t, zs, 800, []byte{0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff}), malformed,
+		},
+		"honest LZ4":               {withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, values)), ""},
+		"honest LZ4, content size": {withFrame(t, lz, 800, lz4(1<<6|1<<3, 7<<4, eight(800), values)), ""},
+		"LZ4, content size":        {withFrame(t, lz, 800, lz4(1<<6|1<<3, 4<<4, eight(1<<40), values)), malformed},
+		"LZ4, dictionary": {
+			withFrame(t, lz, 800, lz4(1<<6|1, 4<<4, []byte{1, 2, 3, 4}, values)), malformed,
+		},
+		"LZ4, block size": {withFrame(t, lz, 800, lz4(1<<6, 3<<4, nil, values)), malformed},
+		"LZ4, block too large": {
+			withFrame(t, lz, 800, lz4(1<<6, 4<<4, nil, make([]byte, 64<<10+1))), malformed,
+		},
+		"LZ4, legacy": {
+			withFrame(t, lz, 800, append([]byte{0x02, 0x21, 0x4c, 0x18}, values...)), malformed,
+		},
+		"LZ4 that is zstd": {withFrame(t, lz, 800, honest), malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := NewServer(ServerConfig{})
-			require.NoError(t, err)
-			cl := s.newCall(s.method(flightService+"DoPut", true, true), true)
-			var w weight
-			e := s.weigh(cl, test.m, true, &w)
-			if test.reason == "" {
-				p, _ := Peek(test.m)
-				require.Nil(t, e, "%+v", p)
+			p, ok := Peek(test.m)
+			require.True(t, ok)
+			needs := p.Uncompressed + min(p.Excess, math.MaxInt64-p.Uncompressed)
+			got := ""
+			switch {
+			case needs > 256<<20:
+				got = huge
+			case p.Malformed:
+				got = malformed
+			case needs > 4<<20:
+				got = large
+			default:
 				require.EqualValues(t, 800, p.Uncompressed)
 				require.Zero(t, p.Excess)
-				return
 			}
-			require.NotNil(t, e)
-			require.Equal(t, test.reason, e.Reason, e)
+			require.Equal(t, test.want, got, "%+v", p)
 		})
 	}
 }

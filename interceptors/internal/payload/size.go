@@ -1,4 +1,4 @@
-package interceptors
+package payload
 
 import (
 	"reflect"
@@ -7,17 +7,11 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 )
 
-// sizeOf returns the size of a message that is no FlightData. The small messages
-// of Flight are read by their getters, any other protobuf is measured, and what a
-// codec of a proxy passes on, its frames, is as long as it says or as its bytes are.
-func sizeOf(m any) int64 {
+// Size returns the size of a message that is no FlightData. A protobuf is
+// measured, all of its fields; what a codec of a proxy passes on, its frames, is as
+// long as it says or as its bytes are.
+func Size(m any) int64 {
 	switch m := m.(type) {
-	case interface{ GetBody() []byte }:
-		return int64(len(m.GetBody()))
-	case ticket:
-		return int64(len(m.GetTicket()))
-	case interface{ GetAppMetadata() []byte }:
-		return int64(len(m.GetAppMetadata()))
 	case proto.Message:
 		return int64(proto.Size(m))
 	case interface{ Size() int }:

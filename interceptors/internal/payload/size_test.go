@@ -1,8 +1,9 @@
-package interceptors
+package payload
 
 import (
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -37,23 +38,12 @@ func TestSizeOfWhatIsNoProtobuf(t *testing.T) {
 		"Size":            {sized(7), 7},
 		"negative Size":   {sized(-7), 0},
 		"protobuf":        {wrapperspb.Bytes(kilobyte), 1003},
+		"all its fields":  {&flight.Action{Type: string(kilobyte), Body: []byte("four")}, 1009},
 		"a number":        {3, 0},
 	} {
-		require.Equal(t, test.want, sizeOf(test.m), name)
+		require.Equal(t, test.want, Size(test.m), name)
 	}
 	loop := &rawFrame{payload: kilobyte}
 	loop.next = loop
-	require.Positive(t, sizeOf(loop))
-}
-
-// A frame of a transparent proxy passes no guard by being no protobuf.
-func TestFramesAreGuarded(t *testing.T) {
-	s, err := NewServer(ServerConfig{Guards: Guards{MaxMessageBytes: 1000}})
-	require.NoError(t, err)
-	cl := s.newCall(s.method("/any.Service/Method", true, true), true)
-	var w weight
-	require.Nil(t, s.weigh(cl, &rawFrame{payload: make([]byte, 1000)}, true, &w))
-	require.EqualValues(t, 1000, s.cost(&w).Bytes)
-	e := s.weigh(cl, &rawFrame{payload: make([]byte, 1001)}, true, &w)
-	require.Equal(t, ReasonMessageBytes, e.Reason)
+	require.Positive(t, Size(loop))
 }

@@ -1,4 +1,4 @@
-package interceptors
+package payload
 
 import "encoding/binary"
 
