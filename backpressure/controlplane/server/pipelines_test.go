@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,5 +189,29 @@ func TestEachPipelineHasItsSettings(t *testing.T) {
 		require.NoError(t, c.unregister("a-source"))
 		c.in("a", "a-source", source)
 		require.Equal(t, 0.9, activation("a"), "also when its last component comes back")
+	})
+}
+
+// Without a folder, too, a pipeline keeps its settings while it has no component, and
+// one that has none leaves nothing behind.
+func TestAPipelineThatIsEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, server.Config{AdminToken: "root"})
+		c := newCaller(t, p)
+		c.in("kept", "source", source)
+		ctx := metadata.AppendToOutgoingContext(c.ctx, "authorization", "Bearer root", controlplane.PipelineKey, "kept")
+		_, err := c.own.UpdateSettings(ctx, &sluicepb.Settings{Activation: new(0.9)})
+		require.NoError(t, err)
+		require.NoError(t, c.unregister("source"))
+		require.Equal(t, 0.9, p.server.Pipeline("kept").Config().Activation)
+
+		before := runtime.NumGoroutine()
+		for i := range 100 {
+			c.in(fmt.Sprint("short", i), "source", source)
+			require.NoError(t, c.unregister("source"))
+		}
+		time.Sleep(time.Second)
+		require.Less(t, runtime.NumGoroutine(), before+50)
+		require.Equal(t, []string{"", "kept"}, p.server.Pipelines())
 	})
 }

@@ -227,6 +227,22 @@ func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
 	})
 }
 
+// Stock components are those that beat without an agent, while they do.
+func TestStockComponentsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, server.Config{})
+		c := newCaller(t, p)
+		startPart(t, p, controlplane.Component{ID: "agent"})
+		require.NoError(t, c.register("sdk"))
+		time.Sleep(time.Second)
+		require.Equal(t, []string{"sdk"}, p.server.Stock())
+		time.Sleep(31 * time.Second)
+		require.Empty(t, p.server.Stock(), "what it last said is no figure of now")
+		require.NoError(t, c.beat("sdk", nil))
+		require.Equal(t, []string{"sdk"}, p.server.Stock())
+	})
+}
+
 // Against a stock control plane, too, a full sink of another pipeline moves nothing,
 // whatever it declares.
 func TestAgainstAStockControlPlaneOtherPipelinesDoNotCount(t *testing.T) {
