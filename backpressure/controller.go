@@ -50,6 +50,7 @@ type Controller struct {
 	active      bool    // on any path
 	activeSince time.Duration
 	activeTime  time.Duration // before activeSince
+	activations uint64        // of all paths, also of those that are gone
 }
 
 // New returns a controller that knows no service and admits everything. It
