@@ -18,6 +18,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 )
 
 // maxBatchBytes is the largest message that is read from an upstream. Our own
@@ -51,6 +52,7 @@ type Component struct {
 	pools        pools
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
+	health       *health.Health
 	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
@@ -175,7 +177,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	}
 	c.setStatus(s)
 	if s.Healthy != nil {
-		c.monitor.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
+		c.health.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
 	}
 	c.ready.Store(true)
 	c.Log.Info("serving", "flight", c.Addresses().Flight, "http", c.Addresses().HTTP)

@@ -1,10 +1,10 @@
-package monitor
+package alert
 
-import "time"
+import (
+	"time"
 
-// staleHeartbeat is the age of a last heartbeat beyond which a service counts as
-// not working, whatever it said before.
-const staleHeartbeat = 30 * time.Second
+	"github.com/withobsrvr/sluice/monitor"
+)
 
 // DefaultRules returns the alert rules that ship: three under the names of the
 // system that this library implements, and those beside them that say something
@@ -90,7 +90,7 @@ func DefaultRules() []Rule {
 		},
 		{
 			Name: "FlowctlHeartbeatStale", Severity: Critical, For: 15 * time.Second,
-			Condition:   Condition{Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"}, Threshold: staleHeartbeat.Seconds()},
+			Condition:   Condition{Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"}, Threshold: monitor.StaleHeartbeat.Seconds()},
 			Summary:     "Service {{ $labels.service_id }} is silent",
 			Description: "Its last heartbeat came {{ $value | humanizeDuration }} ago.",
 			Inhibits:    []string{"FlowctlServiceUnhealthy"}, InhibitEqual: []string{"service_id"},

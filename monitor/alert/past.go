@@ -1,9 +1,11 @@
-package monitor
+package alert
 
 import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
 )
 
 // past holds what the rules' rates are made of: the counters that they name, at
@@ -13,7 +15,7 @@ type past struct {
 	keep   time.Duration
 	times  []time.Time
 	first  int // the number of the evaluation times[0]
-	series map[*Family]*kept
+	series map[*monitor.Family]*kept
 	// closed counts a sample exactly Window old as inside, as Prometheus did
 	// before version 3.
 	closed bool
@@ -22,7 +24,7 @@ type past struct {
 // kept are the series of one family, as far back as its rules look.
 type kept struct {
 	window time.Duration
-	series map[[MaxLabels]string]*series
+	series map[[monitor.MaxLabels]string]*series
 }
 
 type series struct {
@@ -54,7 +56,7 @@ func (p *past) record(now time.Time, read reader) {
 		for first < current && now.Sub(p.times[first-p.first]) > k.window {
 			first++
 		}
-		read(family, func(labels [MaxLabels]string, value float64) {
+		read(family, func(labels [monitor.MaxLabels]string, value float64) {
 			s := all[labels]
 			if s == nil {
 				s = &series{}

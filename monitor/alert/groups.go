@@ -1,18 +1,20 @@
-package monitor
+package alert
 
 import (
 	"slices"
 	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
 )
 
 // groups are what a condition makes of its family's samples: a number for each
 // combination of the values of its By labels.
-type groups map[[MaxLabels]string]float64
+type groups map[[monitor.MaxLabels]string]float64
 
 // gather puts the number of each group that has one into the empty groups.
 func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 	c := &r.Condition
-	add := func(labels [MaxLabels]string, value float64) {
+	add := func(labels [monitor.MaxLabels]string, value float64) {
 		group := r.group(labels)
 		old, ok := groups[group]
 		switch {
@@ -28,7 +30,7 @@ func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 	}
 	switch c.Func {
 	case Value, Absent:
-		read(r.family, func(labels [MaxLabels]string, value float64) {
+		read(r.family, func(labels [monitor.MaxLabels]string, value float64) {
 			if r.matches(labels) {
 				add(labels, value)
 			}
@@ -37,13 +39,13 @@ func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 			present := len(groups) > 0
 			clear(groups)
 			if !present {
-				groups[[MaxLabels]string{}] = 1
+				groups[[monitor.MaxLabels]string{}] = 1
 			}
 		}
 	case Ratio:
-		divisors := map[[MaxLabels]string]float64{}
-		read(r.over, func(labels [MaxLabels]string, value float64) { divisors[labels] = value })
-		read(r.family, func(labels [MaxLabels]string, value float64) {
+		divisors := map[[monitor.MaxLabels]string]float64{}
+		read(r.over, func(labels [monitor.MaxLabels]string, value float64) { divisors[labels] = value })
+		read(r.family, func(labels [monitor.MaxLabels]string, value float64) {
 			if divisor := divisors[labels]; divisor > 0 && r.matches(labels) {
 				add(labels, value/divisor)
 			}
@@ -63,14 +65,14 @@ func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 	}
 }
 
-func (r *compiled) group(labels [MaxLabels]string) (group [MaxLabels]string) {
+func (r *compiled) group(labels [monitor.MaxLabels]string) (group [monitor.MaxLabels]string) {
 	for i, position := range r.by {
 		group[i] = labels[position]
 	}
 	return group
 }
 
-func (r *compiled) matches(labels [MaxLabels]string) bool {
+func (r *compiled) matches(labels [monitor.MaxLabels]string) bool {
 	for _, m := range r.match {
 		if labels[m.position] != m.value {
 			return false
@@ -79,4 +81,4 @@ func (r *compiled) matches(labels [MaxLabels]string) bool {
 	return true
 }
 
-func compareGroups(a, b [MaxLabels]string) int { return slices.Compare(a[:], b[:]) }
+func compareGroups(a, b [monitor.MaxLabels]string) int { return slices.Compare(a[:], b[:]) }
