@@ -199,6 +199,21 @@ func TestDefaultRulesDoNotFireTwice(t *testing.T) {
 	})
 }
 
+// TestTextsDoNotRunAhead of the clock: a pending alert is listed with its texts
+// too, and "for 5 minutes" would then be said after seconds.
+func TestTextsDoNotRunAhead(t *testing.T) {
+	for _, r := range alert.DefaultRules() {
+		if r.For == 0 {
+			continue
+		}
+		for _, text := range []string{r.Summary, r.Description} {
+			for _, claim := range []string{"for 2 minutes", "for 5 minutes", "for 30 seconds", "for 15 seconds", "for a minute", "for 1 minute"} {
+				require.NotContains(t, text, claim, r.Name)
+			}
+		}
+	}
+}
+
 func TestRulesAreChecked(t *testing.T) {
 	bad := []alert.Rule{
 		{Name: "lower", Severity: "loud", Condition: alert.Condition{Metric: "flowctl_nothing"}, For: -1},

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -18,10 +19,11 @@ func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 		group := r.group(labels)
 		old, ok := groups[group]
 		switch {
-		case !ok:
+		case !ok || c.Aggregate != Sum && math.IsNaN(old): // any number is more, and less, than none
 			groups[group] = value
 		case c.Aggregate == Sum:
 			groups[group] = old + value
+		case math.IsNaN(value):
 		case c.Aggregate == Min:
 			groups[group] = min(old, value)
 		default:
@@ -55,10 +57,11 @@ func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 			if !r.matches(labels) {
 				continue
 			}
-			if growth, ok := p.increase(s, now, c.Window); ok {
-				if c.Func == Rate {
-					growth /= c.Window.Seconds()
-				}
+			per := 1.0
+			if c.Func == Rate {
+				per = seconds(c.Window)
+			}
+			if growth, ok := p.increase(s, now, c.Window, per); ok {
 				add(labels, growth)
 			}
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/withobsrvr/sluice/internal/testenv"
 	"github.com/withobsrvr/sluice/monitor"
 )
 
@@ -160,10 +159,7 @@ func alertsNow(e *Engine, now time.Time) (lines []string, firing []Alert) {
 // unit test of the generated rules, and lets promtool judge. So the same series
 // give the same states at the same times, and the same texts.
 func TestEngineAgreesWithPromtool(t *testing.T) {
-	promtool := testenv.Require(t, "promtool", "prometheus")
-	version, err := exec.Command(promtool, "--version").CombinedOutput()
-	require.NoError(t, err)
-	old := strings.Contains(string(version), "version 2.")
+	judge, follow := promtool(t)
 	rules, err := filepath.Abs("../mixin/alerts.yaml")
 	require.NoError(t, err)
 
@@ -174,7 +170,7 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 		r := &all[i]
 		series := play(r)
 		e := newEngine(all)
-		e.past.closed = old
+		follow(e)
 		fmt.Fprintf(&b, "  - name: %s\n    interval: 15s\n    input_series:\n", r.Name)
 		for _, in := range series {
 			if !slices.ContainsFunc(in.values, func(v float64) bool { return !math.IsNaN(v) }) {
@@ -225,7 +221,7 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "alerts_test.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(b.String()), 0o600))
-	out, err := exec.Command(promtool, "test", "rules", file).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), judge, "test", "rules", file).CombinedOutput()
 	require.NoError(t, err, "%s", tail(string(out)))
 }
 
