@@ -181,7 +181,7 @@ func TestRandomSeriesAgainstPromtool(t *testing.T) {
 			}
 		}
 	}
-	require.Greater(t, len(seen), 40, "rules that fire at some time")
+	require.Greater(t, len(seen), 25, "rules that fire at some time")
 	name := filepath.Join(dir, "tests.yaml")
 	require.NoError(t, os.WriteFile(name, []byte(b.String()), 0o600))
 	out, err := exec.CommandContext(t.Context(), judge, "test", "rules", name).CombinedOutput()
