@@ -154,10 +154,14 @@ func (bs *buckets) most(c Cost) Cost {
 }
 
 func (bs *buckets) take(c Cost, now int64) {
-	for w := range Weight(weights) {
-		if n := c.Of(w); bs[w].rate > 0 && n > 0 {
-			bs[w].take(n, now)
-		}
+	if c.Messages > 0 && bs[Messages].rate > 0 {
+		bs[Messages].take(c.Messages, now)
+	}
+	if c.Rows > 0 && bs[Rows].rate > 0 {
+		bs[Rows].take(c.Rows, now)
+	}
+	if c.Bytes > 0 && bs[Bytes].rate > 0 {
+		bs[Bytes].take(c.Bytes, now)
 	}
 }
 

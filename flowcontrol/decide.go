@@ -197,13 +197,14 @@ func (t *Throttler) release(p Permit, o Outcome) {
 }
 
 func (t *Throttler) releaseLocked(r *record, o Outcome) {
-	pressed := t.line.length > 0 || float64(t.inFlight.Messages) >= 0.9*float64(t.bound.Messages)
+	held := t.inFlight.Messages
 	t.giveBackLocked(r)
 	t.completed++
 	t.ended[o]++
 	ends := float64(t.completed - r.ends)
 	if t.learner.needsClock(o) {
 		now, service := t.nowLocked(), int64(0)
+		pressed := t.line.length > 0 || float64(held) >= 0.9*float64(t.bound.Messages)
 		if r.start != 0 {
 			service = now - r.start
 		}

@@ -27,7 +27,7 @@ func (t *Throttler) rejectLocked(q *request, v verdict) Error {
 func (t *Throttler) rejectAndUnlock(q *request, v verdict) *Error {
 	switch v.reason {
 	case ReasonRate:
-		v.after, v.weight = t.tokensInLocked(q, levels-1)
+		v.after, v.weight, _ = t.tokensInLocked(q, levels-1)
 	case ReasonOversized:
 		v.after = int64(Never)
 	case ReasonTenantRate, ReasonDeadline, ReasonMaxWait:

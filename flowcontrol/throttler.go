@@ -339,7 +339,7 @@ func (t *Throttler) tooLateLocked(w *waiter) verdict {
 	if !t.enforcesLocked() || !t.tokensEnforcedLocked() {
 		return verdict{}
 	}
-	need, weight := t.tokensInLocked(&w.request, w.level)
+	need, weight, own := t.tokensInLocked(&w.request, w.level)
 	v := verdict{weight: weight, after: need}
 	switch {
 	case need > w.until-t.nowLocked():
@@ -349,14 +349,18 @@ func (t *Throttler) tooLateLocked(w *waiter) verdict {
 	default:
 		return verdict{}
 	}
+	if own {
+		v.reason = ReasonTenantRate // which no other server, and no other tenant, would help with
+	}
 	return v
 }
 
 // tokensInLocked is how long it takes, in nanoseconds, until the tokens for q are
-// there, after those of everybody that waits at its level or above.
-func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight Weight) {
+// there, after those of everybody that waits at its level or above. own says that
+// it waits for its tenant's tokens, and no longer for the common ones.
+func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight Weight, own bool) {
 	if !t.rated && (q.tenant == nil || !q.tenant.rates.any()) {
-		return 0, Messages
+		return 0, Messages, false
 	}
 	now := bucketTime(t.nowLocked())
 	var before Cost
@@ -366,10 +370,10 @@ func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight W
 	need, weight := t.buckets.waitBehind(before, q.cost, now)
 	if q.tenant != nil && t.cfg.MaxKeys > 0 {
 		if d, w := q.tenant.rates.wait(q.cost, now); d > need {
-			need, weight = d, w
+			need, weight, own = d, w, true
 		}
 	}
-	return nanoseconds(need), weight
+	return nanoseconds(need), weight, own
 }
 
 // cancel takes w out of the line; false means that it has its answer.

@@ -12,17 +12,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 )
 
-// MaxMessageBytes is the largest gRPC message that the components take. Their
-// own batches stay below gRPC's default of 4 MiB; other peers' may not.
-const MaxMessageBytes = 64 << 20
+// maxBatchBytes is the largest message that is read from an upstream. Our own
+// stay below gRPC's default of 4 MiB; those of others may not.
+const maxBatchBytes = 16 << 20
 
 // drainGrace bounds how long open streams may go on after a component was asked
 // to end. What they did not get, their readers ask for again elsewhere.
@@ -51,6 +53,8 @@ type Component struct {
 	pools        pools
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
+	series       *prometheus.Registry
+	health       *health.Health
 	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
@@ -60,7 +64,7 @@ type Component struct {
 // Open listens on both ports and serves /livez at once. Close frees everything,
 // also after an error of Serve.
 func Open(cfg Config, p Process) (*Component, error) {
-	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux()}
+	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux(), series: prometheus.NewRegistry()}
 	if err := c.open(); err != nil {
 		c.Close()
 		return nil, err
@@ -69,6 +73,7 @@ func Open(cfg Config, p Process) (*Component, error) {
 }
 
 func (c *Component) open() (err error) {
+	c.Security.Warn(c.Log, c.Host)
 	limits := flowcontrol.Config{
 		Name:  c.ID,
 		Limit: flowcontrol.Cost{Messages: c.MaxMessages, Bytes: c.MaxBytes},
@@ -94,7 +99,10 @@ func (c *Component) open() (err error) {
 	if c.http, err = c.listen(c.HealthPort, "HEALTH_PORT"); err != nil {
 		return err
 	}
-	if c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{Throttler: c.Gate, Logger: c.Log}); err != nil {
+	c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{
+		Throttler: c.Gate, Logger: c.Log, MaxActiveStreams: -1, // connections, and streams, bound them
+	})
+	if err != nil {
 		return err
 	}
 	if err := c.openPools(); err != nil {
@@ -111,7 +119,7 @@ func (c *Component) listen(port int, variable string) (net.Listener, error) {
 		return nil, fmt.Errorf("port %d is not free; %s chooses another, 0 any free one: %w", port, variable, err)
 	}
 	c.closers = append(c.closers, func() { listener.Close() })
-	return listener, nil
+	return LimitConnections(listener, MaxConnections), nil
 }
 
 // Go runs f until Close, which ends its context and waits for it.
@@ -174,7 +182,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	}
 	c.setStatus(s)
 	if s.Healthy != nil {
-		c.monitor.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
+		c.health.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
 	}
 	c.ready.Store(true)
 	c.Log.Info("serving", "flight", c.Addresses().Flight, "http", c.Addresses().HTTP)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
@@ -50,9 +49,10 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 	}
 	at := c.Addresses()
 	member, err := agent.New(agent.Config{
-		Endpoint: c.FlowctlEndpoint,
+		Endpoint:    c.FlowctlEndpoint,
+		DialOptions: c.Security.DialOptions(), // in place of the agent's own, so that certificates can change
 		Component: controlplane.Component{
-			ID: c.ID, Name: string(c.Role), Version: Version(), Kind: kinds[c.Role], Endpoint: at.Flight, HealthEndpoint: "http://" + at.HTTP + "/health",
+			ID: c.ID, Name: string(c.Role), Version: Version(), Kind: kinds[c.Role], Endpoint: at.Flight, HealthEndpoint: c.Security.Scheme() + "://" + at.HTTP + "/health",
 			InputEventTypes: s.Inputs, OutputEventTypes: s.Outputs, Upstreams: s.Upstreams, MaxInFlight: c.MaxMessages,
 		},
 		HeartbeatInterval: c.HeartbeatInterval,
@@ -142,7 +142,7 @@ func (c *Component) Upstream(ctx context.Context, variable, configured string, r
 	if !c.Flowctl {
 		return "", "", &UsageError{fmt.Errorf("%s is %w", variable, errNoUpstream)}
 	}
-	conn, err := grpc.NewClient(c.FlowctlEndpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(c.FlowctlEndpoint, c.Security.DialOptions()...)
 	if err != nil {
 		return "", "", err
 	}

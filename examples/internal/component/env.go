@@ -22,7 +22,7 @@ import (
 type Env struct {
 	lookup func(string) (string, bool)
 	errs   []error
-	docs   []variable
+	docs   []Variable
 	hidden Redactor
 }
 
@@ -36,7 +36,14 @@ func (e *EnvError) Error() string {
 	return fmt.Sprintf("%s=%q is not accepted: want %s", e.Name, clip(e.Value, maxValue), e.Accepted)
 }
 
-type variable struct{ name, fallback, accepted, help string }
+// A Variable is what one setting is: its default, what is accepted, and what it
+// does, in words.
+type Variable struct{ Name, Default, Accepted, Help string }
+
+// Free says whether any text is accepted.
+func (v Variable) Free() bool { return v.Accepted == anyText }
+
+const anyText = "text"
 
 // maxValue bounds what an error repeats of a variable's value.
 const maxValue = 128
@@ -72,22 +79,25 @@ func (e *Env) Reject(name, value, accepted string) {
 func (e *Env) WriteHelp(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, v := range e.docs {
-		fmt.Fprintf(t, "  %s\t%s\t%s (%s)\n", v.name, v.fallback, v.help, v.accepted)
+		fmt.Fprintf(t, "  %s\t%s\t%s (%s)\n", v.Name, v.Default, v.Help, v.Accepted)
 	}
 	return t.Flush()
 }
 
+// Variables lists what was read so far.
+func (e *Env) Variables() []Variable { return e.docs }
+
 // Names lists every variable read so far.
 func (e *Env) Names() (names []string) {
 	for _, v := range e.docs {
-		names = append(names, v.name)
+		names = append(names, v.Name)
 	}
 	return names
 }
 
 // String reads free text.
 func (e *Env) String(name, fallback, help string) string {
-	return read(e, name, fallback, "text", help, fallback, func(s string) (string, bool) { return s, true })
+	return read(e, name, fallback, anyText, help, fallback, func(s string) (string, bool) { return s, true })
 }
 
 // OneOf reads one of a closed set of words.
@@ -155,11 +165,11 @@ func (e *Env) Share(name string, fallback float64, help string) float64 {
 	})
 }
 
-// Secret reads text that appears nowhere again.
-func (e *Env) Secret(name, help string) string {
-	value := e.String(name, "", help)
-	e.hidden.Add(value)
-	return value
+// permits rejects an endpoint that may not be dialled.
+func (e *Env) permits(s Security, name, endpoint string) {
+	if err := s.Permits(endpoint); err != nil {
+		e.Reject(name, endpoint, "a loopback address, or TLS_CERTIFICATE and TLS_KEY, or ALLOW_PLAINTEXT=true")
+	}
 }
 
 // URL reads an http or https URL, of which nothing but scheme and host appears
@@ -186,13 +196,19 @@ func (e *Env) Endpoint(name, fallback, help string) string {
 
 // Upstream reads the endpoint of a server that is read: without a control plane
 // to ask, its default is the role's documented port on this machine.
-func (e *Env) Upstream(name string, role Role, flowctl bool) string {
+func (e *Env) Upstream(name string, role Role, c Config) string {
 	endpoint := e.Endpoint(name, "", "Flight server to read; unset: found through the control plane, or on its usual port here")
-	if endpoint == "" && !flowctl {
+	if endpoint == "" && !c.Flowctl {
 		port, _ := role.DefaultPorts()
 		endpoint = HostPort("localhost", port)
 	}
+	e.permits(c.Security, name, endpoint)
 	return endpoint
+}
+
+// DeadLetters reads where ledgers go that cannot be used.
+func DeadLetters(e *Env) string {
+	return e.String("DEAD_LETTER_DIR", "", "folder for ledgers that cannot be read or extracted, which are left out then; unset: the first one ends the run")
 }
 
 // HostPort joins a host and a port.
@@ -200,7 +216,7 @@ func HostPort(host string, port int) string { return net.JoinHostPort(host, strc
 
 // read is every getter: parse reports whether it accepts the text.
 func read[T any](e *Env, name, shown, accepted, help string, fallback T, parse func(string) (T, bool)) T {
-	e.docs = append(e.docs, variable{name, shown, accepted, help})
+	e.docs = append(e.docs, Variable{name, shown, accepted, help})
 	text, ok := e.lookup(name)
 	text = strings.TrimSpace(text)
 	if !ok || text == "" {

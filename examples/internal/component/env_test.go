@@ -22,6 +22,8 @@ func TestConfigDefaults(t *testing.T) {
 	env := environment(nil)
 	c := component.ReadConfig(env, component.RoleProcessor)
 	require.NoError(t, env.Err())
+	require.Same(t, env.Redactor(), c.Secrets)
+	c.Secrets = nil
 	require.Equal(t, component.Config{
 		Role: component.RoleProcessor, ID: "ttp-arrow-processor",
 		FlowctlEndpoint: "localhost:8080", HeartbeatInterval: 10 * time.Second,
@@ -38,7 +40,7 @@ func TestConfigReadsTheHandoffsVariables(t *testing.T) {
 		"CONNECTION_POOL_MAX_CONNECTIONS": "20", "CONNECTION_POOL_MIN_CONNECTIONS": "5", "CONNECTION_POOL_IDLE_TIMEOUT": "10m",
 		"CONNECTION_POOL_HEALTH_CHECK_INTERVAL": "60s", "CONNECTION_POOL_LOAD_BALANCING": "false",
 		"FLOW_CONTROL_BACKPRESSURE_THRESHOLD": "0.75", "FLOW_CONTROL_RECOVERY_THRESHOLD": "0.5", "MONITORING_INTERVAL": "3s",
-		"FLIGHT_PORT": "9817", "HEALTH_PORT": "9090", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": " json ", "LISTEN_HOST": "",
+		"ALLOW_PLAINTEXT": "true", "FLIGHT_PORT": "9817", "HEALTH_PORT": "9090", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": " json ", "LISTEN_HOST": "",
 	})
 	c := component.ReadConfig(env, component.RoleSink)
 	require.NoError(t, env.Err())

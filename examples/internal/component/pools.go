@@ -1,10 +1,12 @@
 package component
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/connpool"
@@ -29,11 +31,12 @@ func (c *Component) openPools() error {
 	}
 	manager, err := connpool.NewManager(connpool.Config{
 		MaxConnections: c.Pool.Max, MinConnections: c.Pool.Min, IdleTimeout: c.Pool.IdleTimeout, HealthCheckInterval: c.Pool.HealthCheckInterval,
-		Picker: picker, Credentials: insecure.NewCredentials(),
-		DialOptions: append(client.DialOptions(),
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
-			// Windows of a fixed size: see newServer.
-			grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(4*windowBytes)),
+		Picker: picker, Credentials: c.Security.credentials(), Keepalive: keepaliveInterval,
+		DialOptions: slices.Concat(client.DialOptions(), c.Security.perCall(), []grpc.DialOption{
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBatchBytes)),
+			// Windows of a fixed size: see guards.
+			grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(4 * windowBytes),
+		}),
 		Logger: c.Log,
 	})
 	if err != nil {
@@ -47,6 +50,9 @@ func (c *Component) openPools() error {
 // Dial returns the pool of connections to an endpoint. It belongs to the
 // component.
 func (c *Component) Dial(endpoint string) (grpc.ClientConnInterface, error) {
+	if err := c.Security.Permits(endpoint); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
 	pool, err := c.pools.manager.Get(endpoint)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -58,10 +59,21 @@ func ExitCode(err error) int {
 	return ExitFailed
 }
 
+// memoryGoal is what a process holds at most before its collector works harder,
+// unless GOMEMLIMIT says another: it leaves the rest of 300 MiB to garbage and to what is no heap.
+const memoryGoal = 200 << 20
+
+// BoundMemory sets the goal. It belongs to the main function of a process.
+func BoundMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
+}
+
 // Main runs one component as a program of its own and returns its exit status.
 // The first interrupt or SIGTERM drains, the second stops at once. -h prints
 // the environment variables that describe writes.
-func Main(name, about string, run Run, describe func(*Env)) int {
+func Main(name, about string, run Run, describe func(*Env) any) int {
 	if len(os.Args) > 1 {
 		switch arg := os.Args[1]; arg {
 		case "-h", "-help", "--help":
@@ -72,6 +84,7 @@ func Main(name, about string, run Run, describe func(*Env)) int {
 			return 2
 		}
 	}
+	BoundMemory()
 	env := NewEnv(os.LookupEnv)
 	describe(env) // what it refuses, run refuses
 	Warn(os.Stderr, name, Misspelled(os.Environ(), env.Names()))
@@ -86,7 +99,7 @@ func Main(name, about string, run Run, describe func(*Env)) int {
 		<-signals
 		stop()
 	}()
-	return Exit(name, os.Stderr, run(ctx, Process{Lookup: os.LookupEnv, Log: os.Stderr, Drain: drain}))
+	return Exit(name, os.Stderr, env.Redactor().Error(run(ctx, Process{Lookup: os.LookupEnv, Log: os.Stderr, Drain: drain})))
 }
 
 // Warn writes sentences that do not keep the program from running.
@@ -105,7 +118,7 @@ func Exit(name string, w io.Writer, err error) int {
 	return ExitCode(err)
 }
 
-func help(w io.Writer, name, about string, describe func(*Env)) {
+func help(w io.Writer, name, about string, describe func(*Env) any) {
 	fmt.Fprintf(w, "%s %s\n\nIt is configured by environment variables (name, default, meaning):\n\n", name, about)
 	env := NewEnv(func(string) (string, bool) { return "", false })
 	describe(env)
@@ -119,7 +132,7 @@ func (c Config) NewLogger(w io.Writer) *slog.Logger {
 	}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.LogLevel)) // ReadConfig checked it
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: c.Secrets.attr}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options)).With("program", c.ID)
 	}

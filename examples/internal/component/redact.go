@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+
+	"google.golang.org/grpc/status"
 )
 
 // maxText bounds one text of a log line or an error, whatever a client sent.
@@ -65,6 +67,9 @@ func (r *Redactor) AddURL(text string) {
 
 // Replace returns text without secrets.
 func (r *Redactor) Replace(text string) string {
+	if r == nil {
+		return text
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, secret := range r.secrets {
@@ -97,6 +102,20 @@ func (e *redactedError) Error() string { return e.text }
 
 // Unwrap returns the error with its own text.
 func (e *redactedError) Unwrap() error { return e.error }
+
+// status is [Redactor.Error] for what a call ends with; its text is bounded, too.
+func (r *Redactor) status(err error) error {
+	if err == nil {
+		return nil
+	}
+	s, ok := status.FromError(err)
+	if !ok || r.Text(s.Message()) == s.Message() {
+		return err
+	}
+	clean := s.Proto()
+	clean.Message = r.Text(clean.GetMessage())
+	return status.ErrorProto(clean)
+}
 
 // attr is a slog.HandlerOptions.ReplaceAttr.
 func (r *Redactor) attr(_ []string, a slog.Attr) slog.Attr {

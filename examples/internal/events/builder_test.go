@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 )
 
 // The schema is a promise to whoever reads the files; a change here is a change
@@ -49,7 +51,7 @@ func TestBatchesKeepEveryField(t *testing.T) {
 	defer mem.AssertSize(t, 0)
 	b := events.NewBuilder(mem)
 	defer b.Release()
-	for _, out := range extract(t, 2) {
+	for _, out := range sample(t, 2) {
 		for i := range out.Events {
 			require.NoError(t, b.Append(&out.Events[i]))
 		}
@@ -138,4 +140,35 @@ func TestBatchInfo(t *testing.T) {
 		_, err := events.ParseBatchInfo([]byte(bad))
 		require.ErrorContains(t, err, "events: batch metadata", bad)
 	}
+}
+
+// What the events of one ledger cost to put into a batch.
+func BenchmarkBuild(b *testing.B) {
+	rows := sample(b, 2)[1].Events
+	builder := events.NewBuilder(nil)
+	defer builder.Release()
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range rows {
+			if err := builder.Append(&rows[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		builder.NewRecordBatch().Release()
+	}
+	b.ReportMetric(float64(b.N*len(rows))/b.Elapsed().Seconds(), "events/s")
+}
+
+// sample extracts the sample's first n ledgers.
+func sample(t testing.TB, n uint32) (all []events.Extracted) {
+	t.Helper()
+	src, err := ledgers.NewSample(n)
+	require.NoError(t, err)
+	bounds, err := src.Bounds(t.Context())
+	require.NoError(t, err)
+	for out, err := range extract.Direct(t.Context(), src, bounds) {
+		require.NoError(t, err)
+		all = append(all, out)
+	}
+	return all
 }

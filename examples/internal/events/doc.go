@@ -1,23 +1,18 @@
-// Package events turns ledgers into token-transfer events and events into
-// Arrow record batches.
+// Package events is the token-transfer events and their form as Arrow record
+// batches. Package extract below it gets them from ledgers.
 //
-// The events are those of the Stellar SDK's token_transfer processor, field by
-// field; nothing is parsed by hand. One event is one row, an [Event], and its
-// id is the same in every run.
+// One event is one row, an [Event], and its id is the same in every run.
 //
 // # Concurrency
 //
-// An [Extractor] is safe for concurrent use. A [Builder] belongs to one
-// goroutine.
+// A [Builder] belongs to one goroutine.
 //
 // # Errors
 //
-// A ledger that does not decode, or of which the SDK's processor reports an
-// error or panics, is an [*Error] that names the ledger and matches
-// [ErrExtract]. No event and no ledger is ever skipped.
+// A ledger whose events cannot be extracted is an [*Error] that names it and
+// matches [ErrExtract].
 //
 // # Testing
 //
-// [Direct] runs the extraction without Flight in between: it is what a
-// pipeline's output is compared with.
+// extract.Direct gives tests the events of the shipped sample.
 package events

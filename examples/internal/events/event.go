@@ -1,13 +1,9 @@
 package events
 
 import (
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
-
-	"github.com/stellar/go-stellar-sdk/asset"
-	"github.com/stellar/go-stellar-sdk/processors/token_transfer"
 )
 
 // FlightName is the name of the Flight that carries events.
@@ -35,6 +31,9 @@ type Event struct {
 	ToMuxed        string    `json:"to_muxed,omitempty"` // written as ToMuxedType says
 }
 
+// feeEvent is the Type of fees.
+const feeEvent = "fee"
+
 // The asset types. The first three are Stellar's own names.
 const (
 	AssetNative   = "native"
@@ -55,7 +54,7 @@ const (
 // IsTransactionFee says whether e is the fee that every transaction pays once,
 // so that counting these counts transactions. A refund is no such event.
 func (e *Event) IsTransactionFee() bool {
-	return e.Type == token_transfer.FeeEvent && e.OpIndex == 0 && e.Ordinal == 0
+	return e.Type == feeEvent && e.OpIndex == 0 && e.Ordinal == 0
 }
 
 // EventID returns the id of an event: its four coordinates, padded so that ids
@@ -64,66 +63,27 @@ func EventID(ledger, txIndex, opIndex, ordinal uint32) string {
 	return fmt.Sprintf("%010d-%010d-%010d-%010d", ledger, txIndex, opIndex, ordinal)
 }
 
-// fromSDK converts one event of the SDK's processor. Its ordinal and id are
-// left to the caller, which sees its neighbours.
-func fromSDK(in *token_transfer.TokenTransferEvent) (Event, error) {
-	meta := in.GetMeta()
-	out := Event{
-		LedgerSequence: meta.GetLedgerSequence(),
-		ClosedAt:       meta.GetClosedAt().AsTime(),
-		TxHash:         meta.GetTxHash(),
-		TxIndex:        meta.GetTransactionIndex(),
-		OpIndex:        meta.GetOperationIndex(),
-		Type:           in.GetEventType(),
-		Contract:       meta.GetContractAddress(),
-	}
-	var token *asset.Asset
-	switch body := in.GetEvent().(type) {
-	case *token_transfer.TokenTransferEvent_Transfer:
-		token, out.Amount = body.Transfer.GetAsset(), body.Transfer.GetAmount()
-		out.From, out.To = body.Transfer.GetFrom(), body.Transfer.GetTo()
-	case *token_transfer.TokenTransferEvent_Mint:
-		token, out.Amount, out.To = body.Mint.GetAsset(), body.Mint.GetAmount(), body.Mint.GetTo()
-	case *token_transfer.TokenTransferEvent_Burn:
-		token, out.Amount, out.From = body.Burn.GetAsset(), body.Burn.GetAmount(), body.Burn.GetFrom()
-	case *token_transfer.TokenTransferEvent_Clawback:
-		token, out.Amount, out.From = body.Clawback.GetAsset(), body.Clawback.GetAmount(), body.Clawback.GetFrom()
-	case *token_transfer.TokenTransferEvent_Fee:
-		token, out.Amount, out.From = body.Fee.GetAsset(), body.Fee.GetAmount(), body.Fee.GetFrom()
-	default:
-		return Event{}, fmt.Errorf("event of unknown type %T", body)
-	}
-	out.AssetType, out.AssetCode, out.AssetIssuer = assetFields(token)
-	out.ToMuxedType, out.ToMuxed = muxedFields(meta.GetToMuxedInfo())
-	return out, nil
+// ErrExtract is what every [*Error] matches.
+var ErrExtract = errors.New("events cannot be extracted")
+
+// Error is a ledger whose events could not be extracted.
+type Error struct {
+	Ledger uint32
+	Err    error
 }
 
-func assetFields(token *asset.Asset) (kind, code, issuer string) {
-	issued := token.GetIssuedAsset()
-	switch {
-	case token.GetNative():
-		return AssetNative, "", ""
-	case issued == nil:
-		return AssetContract, "", ""
-	case len(issued.GetAssetCode()) <= 4:
-		return AssetCredit4, issued.GetAssetCode(), issued.GetIssuer()
-	default:
-		return AssetCredit12, issued.GetAssetCode(), issued.GetIssuer()
-	}
+// Error names the ledger.
+func (e *Error) Error() string {
+	return fmt.Sprintf("ledger %d: %v: %v", e.Ledger, ErrExtract, e.Err)
 }
 
-func muxedFields(info *token_transfer.MuxedInfo) (kind, value string) {
-	switch content := info.GetContent().(type) {
-	case *token_transfer.MuxedInfo_Id:
-		return MuxedID, fmt.Sprint(content.Id)
-	case *token_transfer.MuxedInfo_Text:
-		if utf8.ValidString(content.Text) {
-			return MuxedText, content.Text
-		}
-		return MuxedTextHex, hex.EncodeToString([]byte(content.Text))
-	case *token_transfer.MuxedInfo_Hash:
-		return MuxedHash, hex.EncodeToString(content.Hash)
-	default:
-		return "", ""
-	}
+// Unwrap returns ErrExtract and the cause.
+func (e *Error) Unwrap() []error { return []error{ErrExtract, e.Err} }
+
+// Extracted is what one ledger holds.
+type Extracted struct {
+	Sequence     uint32
+	ClosedAt     time.Time
+	Transactions int
+	Events       []Event // in the order in which they happened
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/flights"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers/ledgerstest"
@@ -41,7 +42,7 @@ func stage(t testing.TB, limit flowcontrol.Cost) *flowcontrol.Throttler {
 func same(t *testing.T, src ledgers.Source, r ledgers.Range, got []batch, maxRows int) {
 	t.Helper()
 	i := 0
-	for want, err := range events.Direct(t.Context(), src, r) {
+	for want, err := range extract.Direct(t.Context(), src, r) {
 		require.NoError(t, err)
 		var rows []events.Event
 		for last := false; !last; i++ {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/source"
 	"github.com/withobsrvr/sluice/flowcontrol"
@@ -55,7 +56,7 @@ type pipe struct {
 	readErr error // set before ordered is closed
 
 	// Set before the first job.
-	extractor *events.Extractor
+	extractor *extract.Extractor
 	from      events.Origin
 }
 
@@ -131,7 +132,8 @@ func (p *pipe) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.extractor, p.from = events.NewExtractor(passphrase), events.OriginOf(in.Schema())
+	p.extractor, p.from = extract.New(passphrase), events.OriginOf(in.Schema())
+	p.extractor.Poisoned = p.cfg.Poisoned
 
 	asm := assembler{pipe: p, next: uint64(p.r.First)}
 	for {

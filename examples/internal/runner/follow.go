@@ -23,14 +23,18 @@ type picture struct {
 	sink     sink.Status
 }
 
-// A follower asks the components how they are.
+// askTimeout bounds one question to a component.
+const askTimeout = 2 * time.Second
+
+// A follower asks the components how they are. Its client is set before the first
+// question.
 type follower struct {
-	client http.Client
+	client *http.Client
 	urls   map[component.Role]string
 }
 
 func newFollower() *follower {
-	return &follower{client: http.Client{Timeout: 2 * time.Second}, urls: map[component.Role]string{}}
+	return &follower{urls: map[component.Role]string{}}
 }
 
 // look asks every component at once. One that does not answer keeps what it

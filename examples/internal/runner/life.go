@@ -21,7 +21,7 @@ func (p *pipeline) start(ctx context.Context, drain <-chan struct{}) error {
 		return err
 	}
 	p.env = append(p.env, "FLOWCTL_ENDPOINT="+control.Flight)
-	p.console.say("control plane at %s, live topology at http://%s/", control.Flight, control.HTTP)
+	p.console.say("control plane at %s, live topology at %s://%s/", control.Flight, p.security.Scheme(), control.HTTP)
 	for _, role := range component.Roles[1:] {
 		if err := p.launch(role); err != nil {
 			return err
@@ -32,7 +32,7 @@ func (p *pipeline) start(ctx context.Context, drain <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		p.console.say("%s at %s, metrics at http://%s/metrics", role, at.Flight, at.HTTP)
+		p.console.say("%s at %s, metrics at %s://%s/metrics", role, at.Flight, p.security.Scheme(), at.HTTP)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (p *pipeline) collect() {
 				continue // seen already, or it ended
 			}
 			p.addresses[role] = at
-			p.follow.urls[role] = "http://" + at.HTTP
+			p.follow.urls[role] = p.security.Scheme() + "://" + at.HTTP
 			p.pin(shortNames[role], at.Flight)
 			p.pin(shortNames[role]+httpSuffix, at.HTTP)
 			if role == component.RoleSink && p.up.IsZero() {

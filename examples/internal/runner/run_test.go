@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/programs"
@@ -182,7 +183,7 @@ func TestPipelineEndToEnd(t *testing.T) {
 			tr := start(t, t.TempDir(), programs.All(), nil, append(flags, "-ledgers=2")...)
 			s := tr.wait(t)
 			requireTruthOfTwo(t, s, 1)
-			require.Contains(t, tr.output(t), "sequences rewritten", "a replay says so")
+			require.Contains(t, tr.output(t), "chain of hashes rewritten", "a replay says so")
 			files, err := sink.Files(tr.dir(t))
 			require.NoError(t, err)
 			require.Len(t, files, s.Files)
@@ -235,11 +236,14 @@ func TestSecondInterruptStopsAtOnce(t *testing.T) {
 // A slow sink shows as load, the control plane throttles the source, and when
 // the sink is fast again everything recovers. Nothing is lost.
 func TestBackpressureComesAndGoes(t *testing.T) {
-	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8"}, "-inprocess", "-ledgers=40", forever, "-serve")
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("right-to-change"), 0o600))
+	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8", "AUTH_ADMIN_TOKEN_FILE=" + token}, "-inprocess", "-ledgers=40", forever, "-serve")
 	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
 	client := tr.flight(t, "arrow-analytics-sink")
 	tr.until(t, "the source is throttled", func() bool { return tr.status(t, at).Fraction < 1 })
-	stream, err := client.DoAction(t.Context(), &flight.Action{Type: sink.ActionSetDelay, Body: []byte("0s")})
+	right := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer right-to-change")
+	stream, err := client.DoAction(right, &flight.Action{Type: sink.ActionSetDelay, Body: []byte("0s")})
 	require.NoError(t, err)
 	before, err := stream.Recv()
 	require.NoError(t, err)

@@ -25,11 +25,15 @@ const (
 // concurrent use.
 type Server struct {
 	flight.BaseFlightServer
-	sink *Sink
+	sink      *Sink
+	mayChange func(context.Context) error
 }
 
-// NewServer returns the Flight server of s.
-func NewServer(s *Sink) *Server { return &Server{sink: s} }
+// NewServer returns the Flight server of s. mayChange says why the caller of an
+// action that changes something has no right to it; nil: everybody has.
+func NewServer(s *Sink, mayChange func(context.Context) error) *Server {
+	return &Server{sink: s, mayChange: mayChange}
+}
 
 // ListFlights lists the totals.
 func (s *Server) ListFlights(_ *flight.Criteria, stream flight.FlightService_ListFlightsServer) error {
@@ -104,6 +108,11 @@ func (s *Server) DoAction(a *flight.Action, stream flight.FlightService_DoAction
 		}
 		return stream.Send(&flight.Result{Body: body})
 	case ActionSetDelay:
+		if s.mayChange != nil {
+			if err := s.mayChange(stream.Context()); err != nil {
+				return err
+			}
+		}
 		delay, err := ParseDelay(string(a.GetBody()))
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())

@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/sink"
 )
@@ -48,7 +49,7 @@ func CompareFiles(ctx context.Context, files []sink.File, src ledgers.Source, r 
 	defer written.close()
 
 	result := Result{ByType: map[string]int64{}}
-	for want, err := range ahead(ctx, events.Direct(ctx, src, r)) {
+	for want, err := range ahead(ctx, extract.Direct(ctx, src, r)) {
 		if err != nil {
 			return result, fmt.Errorf("verify: %w", err)
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/events"
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/processor"
 	"github.com/withobsrvr/sluice/examples/internal/programs"
@@ -139,7 +140,7 @@ func TestAnIndependentReaderSeesTheSameRows(t *testing.T) {
 		return &s
 	}
 	var want []row
-	for ledger, err := range events.Direct(t.Context(), src, asked) {
+	for ledger, err := range extract.Direct(t.Context(), src, asked) {
 		require.NoError(t, err)
 		for _, e := range ledger.Events {
 			r := row{

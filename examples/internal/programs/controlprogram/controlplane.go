@@ -11,8 +11,8 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
-// Describe reads the control plane's variables.
-func Describe(e *component.Env) { component.ReadConfig(e, component.RoleControlPlane) }
+// Describe reads the control plane's variables and returns what they say.
+func Describe(e *component.Env) any { return component.ReadConfig(e, component.RoleControlPlane) }
 
 // Run is the same control plane as the program sluice-controlplane.
 func Run(ctx context.Context, p component.Process) error {
@@ -30,6 +30,8 @@ func Run(ctx context.Context, p component.Process) error {
 		grpcListener.Close()
 		return err
 	}
+	secure, log := cfg.Security, cfg.NewLogger(p.Log)
+	secure.Warn(log, cfg.Host)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -40,14 +42,17 @@ func Run(ctx context.Context, p component.Process) error {
 		}
 	}()
 	return serve.Run(ctx, serve.Config{
-		GRPC: grpcListener,
-		HTTP: httpListener,
+		GRPC: component.LimitConnections(grpcListener, maxComponents),
+		HTTP: secure.ListenHTTP(component.LimitConnections(httpListener, component.MaxConnections)),
+		TLS:  secure.ServerTLS(),
 		Server: server.Config{
 			Decision: backpressure.Config{Activation: cfg.BackpressureThreshold, Recovery: cfg.RecoveryThreshold},
+			Token:    secure.Token, AdminToken: secure.AdminToken, Admins: secure.Admins,
 		},
-		Version:  component.Version(),
-		Interval: cfg.MonitoringInterval,
-		Logger:   cfg.NewLogger(p.Log),
+		Middleware: secure.Guard,
+		Version:    component.Version(),
+		Interval:   cfg.MonitoringInterval,
+		Logger:     log,
 		Ready: func(*server.Server) {
 			if p.Ready != nil {
 				p.Ready(component.Addresses{
@@ -58,3 +63,7 @@ func Run(ctx context.Context, p component.Process) error {
 		},
 	})
 }
+
+// maxComponents is how many connections the control plane has at most: one for
+// each component, and those of tools.
+const maxComponents = 1024
