@@ -373,11 +373,11 @@ func (t *Throttler) patienceLocked(w *waiter, k kind) int64 {
 }
 
 // setLookLocked puts into the heap when w's time may be up. What waits for
-// tokens is looked at again too: it may come to wait for room.
+// tokens is looked at now and then too: it may come to wait for room.
 func (t *Throttler) setLookLocked(w *waiter) {
 	look := t.patienceLocked(w, w.lookKind)
-	if look == forever {
-		look = t.patienceLocked(w, forRoom)
+	if look == forever && w.hurried() {
+		look = max((w.until-w.lookSince)/8, int64(time.Millisecond))
 	}
 	if look != forever {
 		look += w.lookSince

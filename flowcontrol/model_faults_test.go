@@ -218,3 +218,17 @@ func TestTheTimerOfAFractionIsSetForTheFirstMomentThatAdmits(t *testing.T) {
 		require.True(t, then.admits(f, 1, unlimited), "%g: after %v", f, time.Duration(due))
 	}
 }
+
+func TestAWaitForTokensIsNotPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Rate: Rates{Messages: 0.1}, Burst: one})
+		_, err := th.TryAcquire(t.Context(), one)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
+		defer cancel()
+		before := th.line.walks
+		_, err = th.Acquire(ctx, one)
+		require.NoError(t, err)
+		require.Less(t, th.line.walks-before, uint64(50), "in a wait of ten seconds")
+	})
+}
