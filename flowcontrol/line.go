@@ -465,7 +465,6 @@ func (t *Throttler) tick() {
 }
 
 // rebuildLocked lines everybody up anew, under new settings, in the old order.
-// What no longer has a place in the queue is rejected.
 func (t *Throttler) rebuildLocked() {
 	l := &t.line
 	if l.length == 0 {
@@ -486,7 +485,11 @@ func (t *Throttler) rebuildLocked() {
 		t.setLookLocked(w)
 	}
 	l.lastEmpty = lastEmpty
-	for l.length > max(0, t.cfg.Queue.Length) {
+}
+
+// shortenLocked rejects those for which the queue has no place any more.
+func (t *Throttler) shortenLocked() {
+	for l := &t.line; l.length > max(0, t.cfg.Queue.Length); {
 		t.rejectWaiterLocked(l.newest(0, func(*waiter) bool { return true }), verdict{reason: ReasonQueueFull})
 	}
 }

@@ -232,3 +232,17 @@ func TestAWaitForTokensIsNotPolled(t *testing.T) {
 		require.Less(t, th.line.walks-before, uint64(50), "in a wait of ten seconds")
 	})
 }
+
+func TestAShorterQueueRejectsNobodyThatMayGo(t *testing.T) {
+	for _, cfg := range []Config{{Limit: Cost{Messages: 2}}, {Mode: Observe}, {Mode: Off}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLine(t, Config{Limit: one})
+			l.add(t.Context(), "first", one, time.Minute)
+			l.add(t.Context(), "second", one, time.Minute)
+			cfg.Queue.Length = -1
+			require.NoError(t, l.th.Reconfigure(cfg))
+			require.Equal(t, []string{"first", "second"}, l.admitted())
+			time.Sleep(time.Hour)
+		})
+	}
+}

@@ -554,16 +554,17 @@ func (m *model) reconfigure(cfg Config) {
 		m.classify(w)
 		m.setLook(w)
 	}
-	for len(m.waiting) > max(0, m.cfg.Queue.Length) {
-		victim := m.newest(0, func(*modelCall) bool { return true })
-		m.leave(victim)
-		m.answer(victim, verdict{reason: ReasonQueueFull})
-	}
 	m.setRates()
 	if m.cfg.MaxKeys > 0 {
 		for _, t := range m.known {
 			t.seen = true
 		}
+	}
+	m.walk()
+	for len(m.waiting) > max(0, m.cfg.Queue.Length) {
+		victim := m.newest(0, func(*modelCall) bool { return true })
+		m.leave(victim)
+		m.answer(victim, verdict{reason: ReasonQueueFull})
 	}
 	m.settle()
 }

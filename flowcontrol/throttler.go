@@ -522,6 +522,8 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 		rest.rates.set(s.KeyRate, s.KeyBurst, bucketTime(t.nowLocked()))
 		rest.version = t.version
 	}
+	t.passLocked() // before the queue is shortened: some may go now
+	t.shortenLocked()
 	t.settleLocked()
 	return nil
 }

@@ -8,7 +8,8 @@ var mutants = []mutant{
 	},
 	{
 		"walk: none after Reconfigure", "throttler.go",
-		"	t.settleLocked()\n	return nil\n", "	return nil\n",
+		"	t.passLocked() // before the queue is shortened: some may go now\n	t.shortenLocked()\n	t.settleLocked()\n",
+		"	t.shortenLocked()\n",
 	},
 	{
 		"walk: none after SetFraction", "throttler.go",
@@ -188,7 +189,7 @@ var mutants = []mutant{
 	},
 	{
 		"queue: those for which a shorter one has no place stay", "line.go",
-		"	for l.length > max(0, t.cfg.Queue.Length) {\n", "	for l.length > max(1, t.cfg.Queue.Length) {\n",
+		"l.length > max(0, t.cfg.Queue.Length)", "l.length > max(1, t.cfg.Queue.Length)",
 	},
 
 	// Tenants.
