@@ -246,3 +246,26 @@ func TestAShorterQueueRejectsNobodyThatMayGo(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatNeverFitsDoesNotWaitToBeToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: Cost{Messages: 1, Rows: 10}, RejectOversized: true})
+		l.add(t.Context(), "running", one, time.Minute)
+		l.add(t.Context(), "waiting", one, time.Minute)
+		oversized := func() {
+			t.Helper()
+			began := time.Now()
+			_, err := l.th.Acquire(t.Context(), Cost{1, 11, 0})
+			rejected, _ := errors.AsType[*Error](err)
+			require.Equal(t, ReasonOversized, rejected.Reason)
+			require.Zero(t, time.Since(began))
+		}
+		oversized()
+		l.th.SetFraction(0)
+		oversized()
+		l.th.SetFraction(1)
+		time.Sleep(time.Hour)
+		l.th.SetFraction(0)
+		oversized()
+	})
+}

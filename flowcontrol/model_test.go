@@ -156,12 +156,6 @@ func (m *model) shed() bool {
 
 // decide is the decision on q now; waiting is how many wait, q included.
 func (m *model) decide(q *modelCall, waiting int) verdict {
-	if q.verb != try && m.fraction < 1 && m.cfg.Mode != Observe {
-		m.integrate()
-		if !m.mayWork(waiting) {
-			return verdict{reason: ReasonFraction, after: m.mayWorkIn(waiting), all: true}
-		}
-	}
 	if m.cfg.RejectOversized {
 		for w := range Weight(weights) {
 			n := q.cost.Of(w)
@@ -169,6 +163,12 @@ func (m *model) decide(q *modelCall, waiting int) verdict {
 				q.tenant != nil && q.tenant.tokens[w].rate > 0 && n > q.tenant.tokens[w].burst {
 				return verdict{reason: ReasonOversized, weight: w}
 			}
+		}
+	}
+	if q.verb != try && m.fraction < 1 && m.cfg.Mode != Observe {
+		m.integrate()
+		if !m.mayWork(waiting) {
+			return verdict{reason: ReasonFraction, after: m.mayWorkIn(waiting), all: true}
 		}
 	}
 	if q.verb != pace && q.cost.Messages > 0 && m.inFlight.Messages >= m.limit(Messages) {
@@ -447,17 +447,15 @@ func (m *model) wait(q *modelCall, over bool) {
 		m.observe(q)
 		return
 	}
-	if len(m.waiting) == 0 {
-		v := m.decide(q, 1)
-		switch v.reason {
-		case ReasonNone:
-			m.admit(q)
-			m.answer(q, v)
-			return
-		case ReasonOversized:
-			m.refuse(q, v)
-			return
-		}
+	v := m.decide(q, len(m.waiting)+1)
+	switch {
+	case v.reason == ReasonOversized:
+		m.refuse(q, v)
+		return
+	case v.reason == ReasonNone && len(m.waiting) == 0:
+		m.admit(q)
+		m.answer(q, v)
+		return
 	}
 	q.since, q.lookSince = m.now, m.now
 	q.tenant = m.tenant(q.key) // others may have been forgotten meanwhile
