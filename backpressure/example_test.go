@@ -21,7 +21,8 @@ func Example() {
 	defer controller.Bind(printGate{})()
 
 	for _, inFlight := range []int64{700, 810, 700, 590} {
-		if err := controller.Report(backpressure.Report{ServiceID: "analytics-sink", InFlight: inFlight, MaxInFlight: 1000}); err != nil {
+		report := backpressure.Report{ServiceID: "analytics-sink", InFlight: inFlight, MaxInFlight: 1000}
+		if err := controller.Report(report); err != nil {
 			panic(err)
 		}
 	}

@@ -19,7 +19,7 @@ func held(t *testing.T, tick time.Duration) *backpressure.Controller {
 		time.Sleep(100 * time.Millisecond)
 	}
 	for range 100 {
-		require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", InFlight: 70, MaxInFlight: 100}))
+		require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", InFlight: 80, MaxInFlight: 100}))
 		time.Sleep(100 * time.Millisecond)
 	}
 	return c

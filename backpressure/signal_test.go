@@ -25,7 +25,7 @@ func TestASignalFromOutsideCapsAgesAndGoes(t *testing.T) {
 		time.Sleep(1600 * time.Millisecond)
 		require.InDelta(t, 0.35, c.Fraction(), 0.03, "then on its way")
 		time.Sleep(2 * time.Second)
-		require.Equal(t, backpressure.DefaultSafeFraction, c.Fraction(), "to the safe fraction")
+		require.Equal(t, c.Config().SafeFraction, c.Fraction(), "to the safe fraction")
 		time.Sleep(6 * time.Second)
 		require.Equal(t, 1.0, c.Fraction(), "and gone")
 		require.False(t, c.Active())
@@ -64,8 +64,30 @@ func TestARestartedDeciderLearnsBeforeItDecides(t *testing.T) {
 		for range 5 {
 			// The pipeline stands at 0.3, one component has just started.
 			require.NoError(t, c.Report(backpressure.Report{ServiceID: "source", InFlight: 1, MaxInFlight: 100, Fraction: 0.3}))
-			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", InFlight: 70, MaxInFlight: 100, Fraction: 0.3, Upstreams: []string{"source"}}))
-			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink2", InFlight: 70, MaxInFlight: 100, Fraction: 1, Upstreams: []string{"source"}}))
+			require.NoError(
+				t,
+				c.Report(
+					backpressure.Report{
+						ServiceID:   "sink",
+						InFlight:    70,
+						MaxInFlight: 100,
+						Fraction:    0.3,
+						Upstreams:   []string{"source"},
+					},
+				),
+			)
+			require.NoError(
+				t,
+				c.Report(
+					backpressure.Report{
+						ServiceID:   "sink2",
+						InFlight:    70,
+						MaxInFlight: 100,
+						Fraction:    1,
+						Upstreams:   []string{"source"},
+					},
+				),
+			)
 			require.InDelta(t, 0.3, c.FractionFor("source"), 0.01, "neither released nor slammed")
 			time.Sleep(300 * time.Millisecond)
 		}
@@ -141,19 +163,27 @@ func FuzzReport(f *testing.F) {
 	f.Add("sink", int64(90), int64(100), 0.5, 1.0, int64(1), 0.1, "source", "SOURCE")
 	f.Add("\x00", int64(-1), int64(math.MaxInt64), math.NaN(), math.Inf(1), int64(math.MinInt64), -1.0, "\xff", "CONTROL")
 	c := newController(f, backpressure.Config{Tick: -1, MaxServices: 100})
-	f.Fuzz(func(t *testing.T, id string, inFlight, most int64, load, throughput float64, latency int64, errorRate float64, upstream, kind string) {
-		before := c.Snapshot()
-		err := c.Report(backpressure.Report{
-			ServiceID: id, InFlight: inFlight, MaxInFlight: most, Load: load, Throughput: throughput,
-			Latency: time.Duration(latency), ErrorRate: errorRate, Upstreams: []string{upstream}, Kind: topology.Kind(kind),
-		})
-		after := c.Snapshot()
-		if err != nil && (after.InFlight != before.InFlight || after.ServiceLimits != before.ServiceLimits || len(after.Services) != len(before.Services)) {
-			t.Fatalf("refused with %v, and changed the sums", err)
-		}
-		if math.IsNaN(after.Load) || !(after.Fraction >= backpressure.DefaultFloor && after.Fraction <= 1) || len(after.Services) > 100 {
-			t.Fatalf("load %v, fraction %v, %d services", after.Load, after.Fraction, len(after.Services))
-		}
-		c.Metrics()
-	})
+	f.Fuzz(
+		func(
+			t *testing.T, id string, inFlight, most int64, load, throughput float64, latency int64, errorRate float64,
+			upstream, kind string,
+		) {
+			before := c.Snapshot()
+			err := c.Report(backpressure.Report{
+				ServiceID: id, InFlight: inFlight, MaxInFlight: most, Load: load, Throughput: throughput,
+				Latency: time.Duration(latency), ErrorRate: errorRate, Upstreams: []string{upstream}, Kind: topology.Kind(kind),
+			})
+			after := c.Snapshot()
+			if err != nil &&
+				(after.InFlight != before.InFlight || after.ServiceLimits != before.ServiceLimits ||
+					len(after.Services) != len(before.Services)) {
+				t.Fatalf("refused with %v, and changed the sums", err)
+			}
+			if math.IsNaN(after.Load) || !(after.Fraction >= 0.05 && after.Fraction <= 1) ||
+				len(after.Services) > 100 {
+				t.Fatalf("load %v, fraction %v, %d services", after.Load, after.Fraction, len(after.Services))
+			}
+			c.Metrics()
+		},
+	)
 }

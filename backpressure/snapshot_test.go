@@ -45,7 +45,8 @@ func TestWhatIsReadOfAServiceIsOneReport(t *testing.T) {
 				snap := c.Snapshot()
 				for _, s := range snap.Services {
 					n := s.InFlight
-					if s.QueueDepth != n || s.Throughput != float64(n) || int64(s.Latency) != n || s.Load != float64(n)/(2*rounds) || s.Time.Sub(c.base) != time.Duration(n) {
+					if s.QueueDepth != n || s.Throughput != float64(n) || int64(s.Latency) != n || s.Load != float64(n)/(2*rounds) ||
+						s.Time.Sub(c.base) != time.Duration(n) {
 						t.Errorf("mixed: %+v", s)
 						return
 					}

@@ -83,9 +83,19 @@ func TestKindsAreTheOrderWhereNoUpstreamIsNamed(t *testing.T) {
 		throughput float64
 		latency    time.Duration
 	}{
-		"none":       {nil, 0, 0},
-		"all":        {[]ServiceState{state("a", topology.KindSource, 1, 5), state("b", topology.KindSource, 2, 7), state("c", topology.KindProcessor, 4, 20), state("d", topology.KindSink, 8, 100)}, 8, 127},
-		"no sink":    {[]ServiceState{state("a", topology.KindSource, 1, 5), state("c", topology.KindProcessor, 4, 20), state("d", topology.KindProcessor, 8, 10)}, 12, 25},
+		"none": {nil, 0, 0},
+		"all": {
+			[]ServiceState{
+				state("a", topology.KindSource, 1, 5), state("b", topology.KindSource, 2, 7),
+				state("c", topology.KindProcessor, 4, 20), state("d", topology.KindSink, 8, 100),
+			}, 8, 127,
+		},
+		"no sink": {
+			[]ServiceState{
+				state("a", topology.KindSource, 1, 5), state("c", topology.KindProcessor, 4, 20),
+				state("d", topology.KindProcessor, 8, 10),
+			}, 12, 25,
+		},
 		"sources":    {[]ServiceState{state("a", topology.KindSource, 1, 5), state("b", topology.KindSource, 2, 7)}, 3, 7},
 		"no kind":    {[]ServiceState{state("a", topology.KindUnknown, 1, 50), state("b", topology.KindSource, 2, 7)}, 3, 50},
 		"sink alone": {[]ServiceState{state("a", topology.KindUnknown, 1, 50), state("b", topology.KindSink, 2, 7)}, 2, 50},

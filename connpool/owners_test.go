@@ -10,68 +10,116 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/connpool/connpooltest"
+	"github.com/withobsrvr/sluice/flowcontrol/flowcontroltest"
 	"github.com/withobsrvr/sluice/interceptors"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// With all three configured, the pool, gRPC's service config and
-// interceptors.Client, a call that the server fails goes out at most three times:
-// a failure on the way is gRPC's to retry, a rejection with RetryInfo is the
-// interceptors', and the pool retries nothing that a server has seen.
+// Three machines could retry a call: the pool, gRPC's service config and
+// interceptors.Client. With all of them on, a call that fails goes out three
+// times, as with any one of them.
 func TestRetriesHaveOneOwner(t *testing.T) {
-	transport := status.New(codes.Unavailable, "the proxy lost its upstream")
-	rejection, err := status.New(codes.Unavailable, "full").WithDetails(
+	hinted, err := status.New(codes.Unavailable, "full").WithDetails(
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 	require.NoError(t, err)
-	for name, failure := range map[string]*status.Status{"transport": transport, "rejection": rejection} {
+	governor, err := interceptors.NewServer(interceptors.ServerConfig{
+		Throttler: flowcontroltest.AlwaysRejects{RetryAfter: time.Second},
+	})
+	require.NoError(t, err)
+	for name, answer := range map[string][]grpc.ServerOption{
+		"a transport failed":        always(status.Error(codes.Unavailable, "the proxy lost its upstream")),
+		"another server is full":    always(hinted.Err()),
+		"a governed server is full": governor.ServerOptions(),
+	} {
 		for _, kind := range []string{"unary", "stream"} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var attempts atomic.Int64
-					fail := func(set func(metadata.MD)) error {
-						attempts.Add(1)
-						if failure == rejection { // tells gRPC to leave it to the interceptors
-							set(metadata.Pairs("grpc-retry-pushback-ms", "-1"))
-						}
-						return failure.Err()
-					}
-					client, err := interceptors.NewClient(interceptors.ClientConfig{})
-					require.NoError(t, err)
-					_, pool := start(t, connpooltest.Behavior{NoHealth: true, Options: []grpc.ServerOption{
-						grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-							return nil, fail(func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
-						}),
-						grpc.StreamInterceptor(func(_ any, s grpc.ServerStream, _ *grpc.StreamServerInfo, _ grpc.StreamHandler) error {
-							return fail(s.SetTrailer)
-						}),
-					}}, func(c *connpool.Config) {
-						c.MaxRetries = 3
-						c.HealthCheckInterval = -1
-						c.ServiceConfig = interceptors.ServiceConfig(interceptors.ServiceConfigOptions{
-							MaxAttempts: 3, Services: []string{"sluice.test.Pool"},
-						})
-						c.DialOptions = append(c.DialOptions, client.DialOptions()...)
-					})
-					if kind == "unary" {
-						err = connpooltest.Call(t.Context(), pool)
-					} else {
-						s, opened := connpooltest.OpenServerStream(t.Context(), pool)
-						require.NoError(t, opened)
-						_, err = connpooltest.ReadAll(s)
-					}
-					require.Equal(t, codes.Unavailable, status.Code(err))
+					pool, attempts := triplyRetried(t, answer)
+					require.Equal(t, codes.Unavailable, status.Code(callOnce(t, pool, kind)))
 					require.EqualValues(t, 3, attempts.Load())
 					require.Zero(t, pool.Stats().Moved)
 				})
 			})
 		}
 	}
+}
+
+// Retries have a budget, whoever owns them: against a server that fails every
+// call, most calls go out once.
+func TestRetriesHaveABudget(t *testing.T) {
+	const calls = 100
+	governor, err := interceptors.NewServer(interceptors.ServerConfig{
+		Throttler: flowcontroltest.AlwaysRejects{RetryAfter: time.Second},
+	})
+	require.NoError(t, err)
+	for name, answer := range map[string][]grpc.ServerOption{
+		"failed":   always(status.Error(codes.Unavailable, "the proxy lost its upstream")),
+		"rejected": governor.ServerOptions(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool, attempts := triplyRetried(t, answer)
+				for range calls {
+					require.Error(t, connpooltest.Call(t.Context(), pool))
+				}
+				require.Less(t, attempts.Load(), int64(calls+calls/5))
+				require.Zero(t, pool.Stats().Moved)
+			})
+		})
+	}
+}
+
+// triplyRetried is a pool with every kind of retry on, and the number of
+// attempts that reach its server.
+func triplyRetried(t *testing.T, answer []grpc.ServerOption) (*connpool.Pool, *atomic.Int64) {
+	attempts := new(atomic.Int64)
+	client, err := interceptors.NewClient(interceptors.ClientConfig{})
+	require.NoError(t, err)
+	_, pool := start(t, connpooltest.Behavior{NoHealth: true, Options: append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(
+			func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+				attempts.Add(1)
+				return next(ctx, req)
+			}),
+		grpc.ChainStreamInterceptor(
+			func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+				attempts.Add(1)
+				return next(srv, s)
+			}),
+	}, answer...)}, func(c *connpool.Config) {
+		c.MaxRetries = 3
+		c.HealthCheckInterval = -1
+		c.ServiceConfig = interceptors.ServiceConfig(interceptors.ServiceConfigOptions{
+			MaxAttempts: 3, Services: []string{"sluice.test.Pool"},
+		})
+		c.DialOptions = append(c.DialOptions, client.DialOptions()...)
+	})
+	return pool, attempts
+}
+
+// always answers every call with err.
+func always(err error) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(
+			func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { return nil, err }),
+		grpc.ChainStreamInterceptor(
+			func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error { return err }),
+	}
+}
+
+func callOnce(t *testing.T, pool *connpool.Pool, kind string) error {
+	if kind == "unary" {
+		return connpooltest.Call(t.Context(), pool)
+	}
+	s, err := connpooltest.OpenServerStream(t.Context(), pool)
+	require.NoError(t, err)
+	_, err = connpooltest.ReadAll(s)
+	return err
 }
 
 // What the server has seen is never sent again by the pool.
@@ -116,20 +164,6 @@ func (b brokenTokens) GetRequestMetadata(context.Context, ...string) (map[string
 }
 
 func (brokenTokens) RequireTransportSecurity() bool { return false }
-
-// A pool without a minimum costs nothing while nobody uses it.
-func TestNoMinimum(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) { c.MinConnections = -1 })
-		time.Sleep(time.Minute)
-		require.Zero(t, server.Counts().Dials)
-		require.NoError(t, connpooltest.Call(t.Context(), pool))
-		require.Equal(t, 1, server.Counts().Open)
-		time.Sleep(10 * time.Minute)
-		require.Zero(t, server.Counts().Open)
-		require.NoError(t, connpooltest.Call(t.Context(), pool))
-	})
-}
 
 // The limit is read behind the handshake, of whatever credentials.
 func TestSharedConfigIsNotChanged(t *testing.T) {

@@ -78,6 +78,7 @@ func adapted(t *testing.T, cfg AdaptiveConfig, seed uint64, c int, mean time.Dur
 }
 
 func TestAdaptiveLimitHoldsGoodputAndLatency(t *testing.T) {
+	simulation(t)
 	for _, row := range []struct {
 		name         string
 		c            int
@@ -108,6 +109,7 @@ func TestAdaptiveLimitHoldsGoodputAndLatency(t *testing.T) {
 }
 
 func TestAdaptiveLimitDoesNotDriftOverHalfAnHourOfOverload(t *testing.T) {
+	simulation(t)
 	synctest.Test(t, func(t *testing.T) {
 		_, _, _, limits := adapted(t, AdaptiveConfig{}, 3, 8, 50*time.Millisecond, 0.4, 1.5, time.Minute, 29*time.Minute, 1)
 		average := func(l []int64) float64 {

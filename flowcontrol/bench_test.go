@@ -2,6 +2,8 @@ package flowcontrol
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"testing"
 )
 
@@ -29,7 +31,7 @@ func BenchmarkHotLimitTokensFraction(b *testing.B) {
 	benchTry(b, Config{Rate: Rates{Messages: 1e9}}, 0.999999)
 }
 
-func BenchmarkHotLimitTokensNoLease(b *testing.B) {
+func BenchmarkHotLimitTokensByTheClock(b *testing.B) {
 	benchTry(b, Config{Rate: Rates{Messages: 99_999}, Burst: Cost{Messages: 1 << 50}}, 0.999999)
 }
 
@@ -48,7 +50,7 @@ func BenchmarkHotAdaptive(b *testing.B) {
 
 func BenchmarkHotOff(b *testing.B) { benchTry(b, Config{Mode: Off}, 1) }
 
-func BenchmarkHotRefusal(b *testing.B) {
+func BenchmarkHotRejection(b *testing.B) {
 	th := newTest(b, Config{Limit: one})
 	_, _ = th.TryAcquire(context.Background(), one)
 	b.ReportAllocs()
@@ -57,4 +59,42 @@ func BenchmarkHotRefusal(b *testing.B) {
 		_, _ = th.TryAcquire(context.Background(), one)
 	}
 	cpu.report(b)
+}
+
+// BenchmarkRelease is one release and the admission that follows it, while so
+// many calls wait that it has to be independent of their number.
+func BenchmarkRelease(b *testing.B) {
+	for _, waiting := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprint(waiting), func(b *testing.B) {
+			th := newTest(b, Config{Limit: one, Queue: QueueConfig{Length: waiting}})
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			p, err := th.TryAcquire(ctx, one)
+			if err != nil {
+				b.Fatal(err)
+			}
+			turns := make(chan Permit)
+			for range waiting {
+				go func() {
+					for {
+						p, err := th.Acquire(ctx, one)
+						if err != nil {
+							return
+						}
+						turns <- p
+					}
+				}()
+			}
+			for th.Stats().Waiting < int64(waiting) {
+				runtime.Gosched()
+			}
+			b.ReportAllocs()
+			cpu := startCPU()
+			for b.Loop() {
+				p.Release(Success)
+				p = <-turns
+			}
+			cpu.report(b)
+		})
+	}
 }

@@ -12,6 +12,9 @@ const bucketShift = 6
 
 func bucketTime(ns int64) int64 { return ns << bucketShift }
 
+// nanoseconds is a span of bucket time, rounded up.
+func nanoseconds(span int64) int64 { return (span + 1<<bucketShift - 1) >> bucketShift }
+
 // longest bounds every span of bucket time, to 52 days, so that no sum of a few
 // of them overflows.
 const longest = int64(1) << 58
@@ -123,16 +126,15 @@ func (bs *buckets) covered(c Cost) bool {
 // wait returns how long it takes until the tokens of every weight can be taken,
 // in bucket time, and the weight that takes longest.
 func (bs *buckets) wait(c Cost, now int64) (longest int64, weight Weight) {
-	return bs.waitFor(c, c, now)
+	return bs.waitBehind(Cost{}, c, now)
 }
 
-// waitFor is wait for c, which comes last of all that is asked for together.
-func (bs *buckets) waitFor(together, c Cost, now int64) (longest int64, weight Weight) {
+// waitBehind is wait for c after what is taken before it.
+func (bs *buckets) waitBehind(before, c Cost, now int64) (longest int64, weight Weight) {
 	for w := range Weight(weights) {
 		b := &bs[w]
-		if n := c.Of(w); b.rate > 0 && n > 0 && together.Of(w) > b.prepaid {
-			before := toTime(float64(together.Of(w)-n) * b.price)
-			if d := b.wait(n, now) + before; d > longest {
+		if n := c.Of(w); b.rate > 0 && n > 0 && n > b.prepaid-before.Of(w) {
+			if d := b.wait(n, now) + toTime(float64(before.Of(w))*b.price); d > longest {
 				longest, weight = d, w
 			}
 		}
@@ -140,11 +142,26 @@ func (bs *buckets) waitFor(together, c Cost, now int64) (longest int64, weight W
 	return longest, weight
 }
 
-func (bs *buckets) take(c Cost, now int64) {
-	for w := range Weight(weights) {
-		if n := c.Of(w); bs[w].rate > 0 && n > 0 {
-			bs[w].take(n, now)
+// most is what c can take: the debt is bounded. Sums of it do not overflow.
+func (bs *buckets) most(c Cost) Cost {
+	most := func(w Weight) int64 {
+		if bs[w].rate == 0 {
+			return 0
 		}
+		return min(c.Of(w), 3*min(bs[w].burst, 1<<40))
+	}
+	return Cost{most(Messages), most(Rows), most(Bytes)}
+}
+
+func (bs *buckets) take(c Cost, now int64) {
+	if c.Messages > 0 && bs[Messages].rate > 0 {
+		bs[Messages].take(c.Messages, now)
+	}
+	if c.Rows > 0 && bs[Rows].rate > 0 {
+		bs[Rows].take(c.Rows, now)
+	}
+	if c.Bytes > 0 && bs[Bytes].rate > 0 {
+		bs[Bytes].take(c.Bytes, now)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestRefusedAndCancelledCallsSpendNoTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newTest(t, Config{Limit: one, Rate: Rates{Messages: 10, Rows: 10}, Burst: Cost{Messages: 5, Rows: 5}})
 		level := func() (m, r float64) {
-			now := bucketTime(th.now())
+			now := bucketTime(int64(time.Since(th.base)))
 			return th.buckets[Messages].level(now), th.buckets[Rows].level(now)
 		}
 		p, err := th.TryAcquire(t.Context(), Cost{1, 3, 0})

@@ -197,7 +197,7 @@ type AdaptiveConfig struct {
 	// negative means 100 ms; it may be 10 s at most.
 	Window time.Duration
 	// Tolerance is by how much queueing may lengthen the service time. Zero
-	// means 1.5; it must lie in 1..2, because a tolerance of 2 with the probe
+	// means 1.4; it must lie in 1..2, because a tolerance of 2 with the probe
 	// that halves the limit has no stable point.
 	Tolerance float64
 	// MaxHealthy is a service time that is always too long, whatever was
@@ -221,7 +221,7 @@ func (a AdaptiveConfig) withDefaults(limit int64) AdaptiveConfig {
 	if a.Window <= 0 {
 		a.Window = 100 * time.Millisecond
 	}
-	a.Tolerance = cmp.Or(a.Tolerance, 1.5)
+	a.Tolerance = cmp.Or(a.Tolerance, 1.4)
 	return a
 }
 

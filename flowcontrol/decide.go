@@ -61,7 +61,7 @@ func (t *Throttler) decideLocked(q *request, waiting int) verdict {
 	if q.tenant != nil && cfg.MaxKeys > 0 {
 		if q.tenant.rates.any() && t.tokensEnforcedLocked() {
 			if d, w := q.tenant.rates.wait(q.cost, bucketTime(t.nowLocked())); d > 0 {
-				return verdict{reason: ReasonTenantRate, weight: w, after: d>>bucketShift + 1}
+				return verdict{reason: ReasonTenantRate, weight: w, after: nanoseconds(d)}
 			}
 		}
 		if holds && t.overShareLocked(q.tenant, fit) {
@@ -71,9 +71,12 @@ func (t *Throttler) decideLocked(q *request, waiting int) verdict {
 	if t.rated && !t.buckets.covered(q.cost) && t.tokensEnforcedLocked() {
 		now := bucketTime(t.nowLocked())
 		if d, w := t.buckets.wait(q.cost, now); d > 0 {
-			all := q.cost.Messages > 0 && t.buckets[Messages].rate > 0 &&
-				t.buckets[Messages].prepaid == 0 && t.buckets[Messages].wait(1, now) > 0
-			return verdict{reason: ReasonRate, weight: w, after: d>>bucketShift + 1, all: all}
+			b := &t.buckets[Messages]
+			all := q.cost.Messages > 0 && b.rate > 0 && b.prepaid == 0 && b.wait(1, now) > 0
+			if all { // a smaller one may go before
+				d = b.wait(1, now)
+			}
+			return verdict{reason: ReasonRate, weight: w, after: nanoseconds(d), all: all}
 		}
 	}
 	switch {
@@ -148,6 +151,7 @@ func (t *Throttler) admitLocked(q *request) Permit {
 	}
 	if q.verb == pace {
 		if !t.sampler.open() {
+			t.advanceLocked()
 			t.duty.working++
 			t.duty.unheld = append(t.duty.unheld, t.nowLocked())
 		}
@@ -185,27 +189,30 @@ func (t *Throttler) admitLocked(q *request) Permit {
 
 // release is Permit.Release.
 func (t *Throttler) release(p Permit, o Outcome) {
-	t.lock(0)
-	defer t.mu.Unlock()
-	r := p.record
-	if !r.held || r.generation != p.generation {
-		return
+	t.lock()
+	if r := p.record; r.held && r.generation == p.generation {
+		t.releaseLocked(r, min(o, outcomes-1))
 	}
-	pressed := t.line.length > 0 || float64(t.inFlight.Messages) >= 0.9*float64(t.bound.Messages)
+	t.mu.Unlock()
+}
+
+func (t *Throttler) releaseLocked(r *record, o Outcome) {
+	held := t.inFlight.Messages
 	t.giveBackLocked(r)
 	t.completed++
-	o = min(o, outcomes-1)
 	t.ended[o]++
+	ends := float64(t.completed - r.ends)
 	if t.learner.needsClock(o) {
-		service, weight := int64(0), float64(t.completed-r.ends)
+		now, service := t.nowLocked(), int64(0)
+		pressed := t.line.length > 0 || float64(held) >= 0.9*float64(t.bound.Messages)
 		if r.start != 0 {
-			service = t.nowLocked() - r.start
+			service = now - r.start
 		}
-		if t.learner.finished(t.nowLocked(), service, weight, o, r.tenant, pressed) {
+		if t.learner.finished(now, service, ends, o, r.tenant, pressed) {
 			t.setBoundLocked()
 		}
 	} else if o == Success {
-		t.learner.passed(float64(t.completed - r.ends))
+		t.learner.passed(ends)
 	}
 	t.freeRecordLocked(r)
 	if t.line.length > 0 {

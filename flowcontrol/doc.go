@@ -12,12 +12,12 @@
 //	         SetFraction:                  fixed, or learned
 //	         the pipeline shapes           from service times: it protects
 //
-// There are three verbs. [Throttler.TryAcquire] never blocks: it admits or
-// refuses, and an admitted fraction f sheds 1-f of the calls. [Throttler.Acquire]
-// waits, and a fraction f slows saturated work to f times its unthrottled
-// throughput; most streams want it, because a wait travels upstream by HTTP/2
-// flow control and loses nothing. [Throttler.Charge] books work whose size
-// became known only after it was done.
+// [Throttler.TryAcquire] never blocks: it admits or rejects, and a fraction f
+// sheds 1-f of the calls. [Throttler.Acquire] waits, and a fraction f slows
+// saturated work to f times its unthrottled throughput; most streams want it,
+// because a wait travels upstream by HTTP/2 flow control and loses nothing.
+// [Throttler.Pace] waits for fraction and tokens, and holds nothing.
+// [Throttler.Charge] books work whose size became known only after it was done.
 //
 // The in-flight limit stands under every fraction and in every enforcing mode:
 // a fraction shapes the load, the limit protects the process. Set
@@ -29,16 +29,17 @@
 //
 // # Concurrency
 //
-// All methods of [Throttler] and [Permit] are safe for concurrent use. No
-// method calls user code and none holds a lock while it blocks. Waiting costs
-// no goroutine beyond the caller's own.
+// All methods of [Throttler] and [Permit] are safe for concurrent use. One lock
+// guards a gate; no method holds it while it blocks or runs the caller's code,
+// of which there is one piece, [Config].KeyRateOf. Waiting costs no goroutine
+// beyond the caller's own.
 //
 // # Errors
 //
-// A refusal is an [*Error] and matches [ErrRefused] with errors.Is; it carries
+// A rejection is an [*Error] and matches [ErrRejected] with errors.Is; it carries
 // the reason, the gate, the limit and what was in flight, and, where it is
 // known, exactly when to come back. A call that ended with its context returns
-// the context's error. A refused or cancelled call changes nothing: no token
+// the context's error. A rejected or cancelled call changes nothing: no token
 // is spent, nothing stays in flight. [New] and [Throttler.Reconfigure] return
 // one error that joins every problem of a [Config].
 //

@@ -20,7 +20,7 @@ const (
 	ReasonInFlight            // the in-flight limit is reached
 	ReasonShare               // the gate is hot and the tenant holds its share
 	ReasonRate                // the token bucket is empty
-	ReasonTenantRate          // the tenant's own token bucket is empty
+	ReasonTenantRate          // the tenant's own token bucket is empty, or fills too late
 	ReasonOversized           // the cost can never fit, and Config.RejectOversized is set
 	ReasonQueueFull           // too many calls wait already, or a more important one took the place
 	ReasonQueueTimeout        // waited longer for room than the queue allows

@@ -40,7 +40,7 @@ func Example() {
 	// in flight: 0 messages, 0 rows, 0 bytes
 }
 
-// A request is better refused than late; the refusal says why and when to
+// A request is better rejected than late; the rejection says why and when to
 // come back.
 func ExampleThrottler_TryAcquire() {
 	throttler, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}})
@@ -142,4 +142,39 @@ func ExampleNew_bad() {
 	// Output:
 	// flowcontrol: Config.PressureLoad is 3, want above 0, at most 1, or negative for off
 	// flowcontrol: Config.Queue.Target is 1s, want at most Queue.Interval (100ms)
+}
+
+// Each tenant has a rate of its own, and some have a higher one.
+func ExampleConfig_tenants() {
+	throttler, err := flowcontrol.New(flowcontrol.Config{
+		MaxKeys: 100,
+		KeyRate: flowcontrol.Rates{Rows: 10_000}, // a burst of a tenth of a second
+		KeyRateOf: func(key string) (flowcontrol.Rates, flowcontrol.Cost) {
+			if key == "gold" {
+				return flowcontrol.Rates{Rows: 100_000}, flowcontrol.Cost{}
+			}
+			return flowcontrol.Rates{Rows: 10_000}, flowcontrol.Cost{}
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, key := range []string{"gold", "plain"} {
+		ctx := flowcontrol.WithKey(context.Background(), key)
+		for range 2 {
+			permit, err := throttler.TryAcquire(ctx, flowcontrol.Cost{Messages: 1, Rows: 1000})
+			if rejected, ok := errors.AsType[*flowcontrol.Error](err); ok {
+				fmt.Println(key, "is rejected:", rejected.Reason)
+				continue
+			}
+			fmt.Println(key, "is admitted")
+			permit.Release(flowcontrol.Success)
+		}
+	}
+	// Output:
+	// gold is admitted
+	// gold is admitted
+	// plain is admitted
+	// plain is rejected: tenant_rate
 }

@@ -107,8 +107,8 @@ func TestCopiesReleasedTogetherCountOnce(t *testing.T) {
 	}
 	st := th.Stats()
 	require.Zero(t, st.Permits)
-	require.Equal(t, uint64(rounds*(4)), st.Succeeded)
-	require.Equal(t, uint64(rounds*(4)), st.Ignored)
+	require.Equal(t, uint64(rounds*4), st.Succeeded)
+	require.Equal(t, uint64(rounds*4), st.Ignored)
 	require.Zero(t, th.tenants.of("k", 3).inFlight)
 }
 

@@ -29,10 +29,10 @@ const (
 
 // A learner sets the message limit in force, from the ends of work. In the mode
 // AdaptiveGuard only dropped work counts, in AdaptiveOn the service times do
-// too: each window gives one sample, the median service time, and one step: the
-// limit follows the ratio of the best sample of the last 30 seconds to this one,
-// plus the square root of itself as room to grow, after Netflix's Gradient2
-// (github.com/Netflix/concurrency-limits). The baseline is a windowed minimum,
+// too: each window gives one sample, the mean service time without the tenth at
+// either end, and one step: the limit follows the ratio of the best sample of the
+// last 30 seconds to this one, plus the square root of itself as room to grow,
+// after Netflix's Gradient2 (github.com/Netflix/concurrency-limits). The baseline is a windowed minimum,
 // never an average: an average learns the overload itself as normal.
 //
 // It is guarded by the gate's lock.

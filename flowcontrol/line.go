@@ -33,6 +33,7 @@ type waiter struct {
 	patient  bool  // it is not to be rejected early
 	level    int
 	class    int
+	tokens   Cost   // in line.ahead
 	passes   int    // how many have overtaken it
 	holding  Reason // why it did not go, when the walk of that number looked
 	walk     uint64
@@ -70,154 +71,13 @@ func (r Reason) kind() kind {
 	return forRoom
 }
 
-// A lane is the waiting calls of one tenant in one class of one priority, in
-// order of arrival: a walk passes a tenant that may not go in one step.
-type lane struct {
-	waiters list.List // of *waiter
-	next    *list.Element
-	index   int // in its queue's heap; -1 = not there
-	touched bool
-	// holding is why the walk of that number passed all of it.
-	holding Reason
-	walk    uint64
-}
-
-// A queue is the lanes of one class of one priority, as a heap by the arrival
-// of their next waiters: the oldest on top, or the newest.
-type queue struct {
-	lanes   []*lane // those with a next waiter
-	newest  bool
-	touched []*lane // by this walk
-}
-
-func (q *queue) Len() int { return len(q.lanes) }
-func (q *queue) Less(i, j int) bool {
-	a, b := q.lanes[i].next.Value.(*waiter).seq, q.lanes[j].next.Value.(*waiter).seq
-	return a < b != q.newest
-}
-
-func (q *queue) Swap(i, j int) {
-	q.lanes[i], q.lanes[j] = q.lanes[j], q.lanes[i]
-	q.lanes[i].index, q.lanes[j].index = i, j
-}
-
-func (q *queue) Push(x any) {
-	l := x.(*lane)
-	l.index = len(q.lanes)
-	q.lanes = append(q.lanes, l)
-}
-
-func (q *queue) Pop() any {
-	l := q.lanes[len(q.lanes)-1]
-	q.lanes = q.lanes[:len(q.lanes)-1]
-	l.index = -1
-	return l
-}
-
-// peek returns the next waiter, or nil.
-func (q *queue) peek() *waiter {
-	if len(q.lanes) == 0 {
-		return nil
-	}
-	return q.lanes[0].next.Value.(*waiter)
-}
-
-// first is the element of the lane that is served first.
-func (q *queue) first(l *lane) *list.Element {
-	if q.newest {
-		return l.waiters.Back()
-	}
-	return l.waiters.Front()
-}
-
-func (q *queue) after(e *list.Element) *list.Element {
-	if q.newest {
-		return e.Prev()
-	}
-	return e.Next()
-}
-
-// move sets where the lane goes on, and keeps the heap.
-func (q *queue) move(l *lane, next *list.Element) {
-	l.next = next
-	switch {
-	case next == nil && l.index >= 0:
-		heap.Remove(q, l.index)
-	case next != nil && l.index < 0:
-		heap.Push(q, l)
-	case next != nil:
-		heap.Fix(q, l.index)
-	}
-}
-
-// skip goes past w in this walk, and skipLane past all of its lane.
-func (q *queue) skip(w *waiter) { q.leaveFor(w.lane, q.after(w.element)) }
-
-func (q *queue) skipLane(w *waiter) {
-	w.lane.holding, w.lane.walk = w.holding, w.walk
-	q.leaveFor(w.lane, nil)
-}
-
-func (q *queue) leaveFor(l *lane, next *list.Element) {
-	if !l.touched {
-		l.touched = true
-		q.touched = append(q.touched, l)
-	}
-	q.move(l, next)
-}
-
-// restart ends a walk: each lane begins at its first waiter again.
-func (q *queue) restart() {
-	for _, l := range q.touched {
-		l.touched = false
-		q.move(l, q.first(l))
-	}
-	q.touched = q.touched[:0]
-}
-
-// turnAround serves the newest first, or the oldest.
-func (q *queue) turnAround(newest bool) {
-	if q.newest == newest {
-		return
-	}
-	q.newest = newest
-	for _, l := range q.lanes {
-		l.next = q.first(l)
-	}
-	heap.Init(q)
-}
-
-// looks is a heap of the waiters whose time ends, by when.
-type looks []*waiter
-
-func (h looks) Len() int           { return len(h) }
-func (h looks) Less(i, j int) bool { return h[i].look < h[j].look }
-func (h looks) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].lookIndex, h[j].lookIndex = i, j
-}
-
-func (h *looks) Push(x any) {
-	w := x.(*waiter)
-	w.lookIndex = len(*h)
-	*h = append(*h, w)
-}
-
-func (h *looks) Pop() any {
-	old := *h
-	w := old[len(old)-1]
-	*h = old[:len(old)-1]
-	w.lookIndex = -1
-	return w
-}
-
 // A line holds every call that waits, in the order of service: by priority, and
 // within one by arrival. There is no goroutine: whatever changes the gate walks
 // the line, and one timer does so when time alone changes something.
 type line struct {
 	length    int
 	queues    [levels][classes]queue
-	ahead     [levels]Cost // what the waiters of each level ask for together
+	ahead     [levels]Cost // the tokens that the waiters of each level will take
 	arrivals  uint64
 	turn      int // the class that was served last under standing overload
 	lastEmpty int64
@@ -230,20 +90,23 @@ type line struct {
 	walks   uint64
 	ended   Reason    // why it came no further; ReasonNone = it saw everything
 	skipped []*waiter // those that it has gone past for their size
-	seen    int       // how many it looked at and left where they were
-	paced   int       // how many of these wait for the fraction or for tokens
 	wakeAt  int64     // when time alone lets somebody go
 
 	timer *time.Timer // made when first needed, so that a gate at rest has none
 	armed int64       // when it fires; forever = it is stopped
 }
 
-// pacing is how many wait for the fraction or for tokens.
-func (l *line) pacing() int {
-	if l.ended != ReasonNone && l.ended.kind() != forRoom {
-		return l.paced + l.length - l.seen
+// each calls f with every waiter.
+func (l *line) each(f func(*waiter)) {
+	for level := range l.queues {
+		for class := range l.queues[level] {
+			for _, lane := range l.queues[level][class].lanes {
+				for e := lane.waiters.Front(); e != nil; e = e.Next() {
+					f(e.Value.(*waiter))
+				}
+			}
+		}
 	}
-	return l.paced
 }
 
 // barred reports whether somebody of that level or above may not be overtaken.
@@ -309,7 +172,8 @@ func (t *Throttler) joinLocked(w *waiter) {
 		l.arrivals++
 		w.seq = l.arrivals
 	}
-	l.ahead[w.level] = l.ahead[w.level].Add(w.cost)
+	w.tokens = t.buckets.most(w.cost)
+	l.ahead[w.level] = l.ahead[w.level].Add(w.tokens)
 	w.class = ordered
 	if w.hurried() && !t.cfg.Queue.InOrder {
 		w.class = codel
@@ -348,13 +212,12 @@ func (t *Throttler) leaveLocked(w *waiter) {
 		w.tenant.waiting--
 	}
 	ahead := &l.ahead[w.level]
-	*ahead = Cost{ahead.Messages - w.cost.Messages, ahead.Rows - w.cost.Rows, ahead.Bytes - w.cost.Bytes}
+	*ahead = Cost{ahead.Messages - w.tokens.Messages, ahead.Rows - w.tokens.Rows, ahead.Bytes - w.tokens.Bytes}
 	if w.lookIndex >= 0 {
 		heap.Remove(&l.looks, w.lookIndex)
 	}
 	if l.length--; l.length == 0 {
 		l.lastEmpty = t.nowLocked()
-		l.ahead = [levels]Cost{} // costs of MaxInt64 have saturated the sums
 	}
 }
 
@@ -380,14 +243,20 @@ func (t *Throttler) answerLocked(w *waiter) {
 	w.ready <- struct{}{}
 }
 
-// walkLocked admits every waiter that may go, in the order of service. It ends
-// at what holds everything back, where somebody has been overtaken often enough,
-// and after lookahead waiters that do not fit. It is called after every change
-// that may let somebody go.
+// walkLocked admits every waiter that may go, and sets the timer. It is called
+// after every change.
 func (t *Throttler) walkLocked() {
+	t.passLocked()
+	t.armLocked()
+}
+
+// passLocked goes along the line once, in the order of service. It ends at what
+// holds everything back, where somebody has been overtaken often enough, and
+// after lookahead waiters that do not fit.
+func (t *Throttler) passLocked() {
 	l := &t.line
 	l.walks++
-	l.skipped, l.wakeAt, l.ended, l.seen, l.paced = l.skipped[:0], forever, ReasonNone, 0, 0
+	l.skipped, l.wakeAt, l.ended = l.skipped[:0], forever, ReasonNone
 	if l.length > 0 {
 		t.standingLocked()
 		for w := l.next(); w != nil && l.ended == ReasonNone; w = l.next() {
@@ -398,7 +267,6 @@ func (t *Throttler) walkLocked() {
 			l.queues[level][codel].restart()
 		}
 	}
-	t.armLocked()
 }
 
 // walkToLocked admits w, or goes past it, or ends the walk there.
@@ -423,10 +291,6 @@ func (t *Throttler) walkToLocked(w *waiter) {
 		return
 	}
 	w.holding, w.walk = v.reason, l.walks
-	l.seen++
-	if v.reason.kind() != forRoom {
-		l.paced++
-	}
 	if v.after > 0 {
 		l.wakeAt = min(l.wakeAt, t.nowLocked()+v.after)
 	}
@@ -562,9 +426,9 @@ func (t *Throttler) dropLocked() (dropped bool) {
 // settleLocked admits those that may go, rejects those whose time is up, and
 // again while that changes anything.
 func (t *Throttler) settleLocked() {
-	t.walkLocked()
+	t.passLocked()
 	for t.dropLocked() {
-		t.walkLocked()
+		t.passLocked()
 	}
 	t.armLocked()
 }
@@ -593,7 +457,7 @@ func (t *Throttler) armLocked() {
 
 // tick is the timer's.
 func (t *Throttler) tick() {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	t.line.armed = forever
 	t.advanceLocked()
@@ -608,15 +472,7 @@ func (t *Throttler) rebuildLocked() {
 		return
 	}
 	var all []*waiter
-	for level := range l.queues {
-		for class := range l.queues[level] {
-			for _, lane := range l.queues[level][class].lanes {
-				for e := lane.waiters.Front(); e != nil; e = e.Next() {
-					all = append(all, e.Value.(*waiter))
-				}
-			}
-		}
-	}
+	l.each(func(w *waiter) { all = append(all, w) })
 	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.seq, b.seq) })
 	lastEmpty := l.lastEmpty
 	for _, w := range all {

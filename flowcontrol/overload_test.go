@@ -140,6 +140,7 @@ var advised = Config{Adaptive: AdaptiveConfig{Mode: AdaptiveOn}}
 
 // The bars are for the medians of three seeds.
 func TestOverloadKeepsGoodputAndLatency(t *testing.T) {
+	simulation(t)
 	for _, verb := range []string{"try", "acquire"} {
 		for _, load := range []float64{0.5, 1, 1.5, 2, 4} {
 			t.Run(fmt.Sprint(verb, load), func(t *testing.T) {
@@ -212,6 +213,7 @@ func TestOverloadEndsWithTheBurst(t *testing.T) {
 }
 
 func TestOverloadByOneGreedyClientIsFair(t *testing.T) {
+	simulation(t)
 	for _, verb := range []string{"try", "acquire"} {
 		for seed := range uint64(3) {
 			synctest.Test(t, func(t *testing.T) {
@@ -245,6 +247,7 @@ func TestOverloadByOneGreedyClientIsFair(t *testing.T) {
 // Settings that are wrong by an order of magnitude and more, and that the
 // configuration accepts: the service stays up.
 func TestOverloadCollapsesAtNoSetting(t *testing.T) {
+	simulation(t)
 	for name, cfg := range map[string]Config{
 		"limit of 16 times the slots": {Limit: Cost{Messages: 128}},
 		"no useful limit at all":      {Limit: Cost{Messages: 100_000}},

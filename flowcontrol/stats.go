@@ -27,7 +27,7 @@ func (t *Throttler) rejectLocked(q *request, v verdict) Error {
 func (t *Throttler) rejectAndUnlock(q *request, v verdict) *Error {
 	switch v.reason {
 	case ReasonRate:
-		v.after, v.weight = t.tokensInLocked(q, levels-1)
+		v.after, v.weight, _ = t.tokensInLocked(q, levels-1)
 	case ReasonOversized:
 		v.after = int64(Never)
 	case ReasonTenantRate, ReasonDeadline, ReasonMaxWait:
@@ -163,7 +163,7 @@ type Stats struct {
 // start, so that an admission needs no clock: it needs snapshots at regular
 // times, as a monitor takes them.
 func (t *Throttler) Stats() Stats {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	now := t.nowLocked()
 	st := Stats{
@@ -172,10 +172,16 @@ func (t *Throttler) Stats() Stats {
 		Permits: t.permits, Completed: t.completed, Admitted: t.completed + uint64(t.permits),
 		Succeeded: t.ended[Success], Ignored: t.ended[Ignored], Dropped: t.ended[Dropped],
 		Rejected: t.rejected, WouldReject: t.would,
-		Pacing: int64(t.line.pacing()), Waits: t.waits.began, WaitBuckets: t.waits.counts,
+		Waits: t.waits.began, WaitBuckets: t.waits.counts,
 		WaitTotal: time.Duration(t.waits.sum + t.waits.active*now), Keys: len(t.tenants.known),
 	}
-	st.Waiting = int64(t.line.length) - st.Pacing
+	t.line.each(func(w *waiter) {
+		if t.kindLocked(w) == forRoom {
+			st.Waiting++
+		} else {
+			st.Pacing++
+		}
+	})
 	if age := int64(t.cfg.WatchdogAge); age > 0 && t.permits > 0 {
 		st.Overdue, st.Oldest = t.overdueLocked(now, age)
 	}

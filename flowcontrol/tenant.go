@@ -60,7 +60,7 @@ func (ts *tenants) count(now int64) int64 {
 		switch {
 		case t.present():
 			ts.active++
-		case t.rates.idle(now):
+		case t.rates.idle(bucketTime(now)):
 			delete(ts.known, key)
 		}
 	}

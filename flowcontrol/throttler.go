@@ -19,7 +19,7 @@ import (
 // setting outlives a wait. The lock is never held while anything blocks, and no
 // user code runs under it.
 type Throttler struct {
-	settings atomic.Pointer[settings] // also read without the lock
+	settings atomic.Pointer[Config] // with its defaults; also read without the lock
 	base     time.Time
 
 	reconfigure sync.Mutex // serializes Reconfigure, which may let go of mu
@@ -28,7 +28,6 @@ type Throttler struct {
 	cfg     *Config // of settings
 	version uint64  // of cfg
 	at      int64   // the clock, as the holder of the lock has read it; 0 = not yet
-	latest  int64   // the largest at so far: the gate's time never goes back
 
 	bound    Cost // the limits in force; unlimited = none
 	inFlight Cost
@@ -50,12 +49,6 @@ type Throttler struct {
 	counters
 }
 
-// settings are a Config with its defaults.
-type settings struct {
-	Config
-	clocked bool // every admission needs the clock
-}
-
 // New returns a Throttler, or one error that joins every problem of cfg.
 func New(cfg Config) (*Throttler, error) {
 	s, err := newSettings(cfg)
@@ -69,29 +62,21 @@ func New(cfg Config) (*Throttler, error) {
 		t.sampler.state = rand.NewPCG(cfg.Seed, golden).Uint64() // neighbouring seeds start far apart
 	}
 	t.line.armed = forever
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	t.adoptLocked(s)
 	return t, nil
 }
 
-func newSettings(cfg Config) (*settings, error) {
+func newSettings(cfg Config) (*Config, error) {
 	cfg = cfg.withDefaults()
-	if err := cfg.validate(); err != nil {
-		return nil, err
-	}
-	s := &settings{Config: cfg}
-	s.clocked = cfg.Adaptive.Mode == AdaptiveOn
-	for w := range Weight(weights) {
-		s.clocked = s.clocked || cfg.Rate.of(w) > 0 && cfg.Rate.of(w) < prepayFrom
-	}
-	return s, nil
+	return &cfg, cfg.validate()
 }
 
 // adoptLocked puts settings in force.
-func (t *Throttler) adoptLocked(s *settings) {
+func (t *Throttler) adoptLocked(s *Config) {
 	t.version++
-	t.cfg = &s.Config
+	t.cfg = s
 	t.settings.Store(s)
 	t.buckets.set(s.Rate, s.Burst, bucketTime(t.nowLocked()))
 	t.rated = t.buckets.any()
@@ -103,24 +88,18 @@ func (t *Throttler) adoptLocked(s *settings) {
 	t.setBoundLocked()
 }
 
-// lock takes the lock. now is the clock if the caller has read it, or 0.
-func (t *Throttler) lock(now int64) {
+// lock takes the lock, before anything has read the clock.
+func (t *Throttler) lock() {
 	t.mu.Lock()
-	if t.at = 0; now != 0 {
-		t.latest = max(t.latest, now)
-		t.at = t.latest
-	}
+	t.at = 0
 }
 
-// now reads the gate's monotonic clock, in nanoseconds, at least 1.
-func (t *Throttler) now() int64 { return max(int64(time.Since(t.base)), 0) + 1 }
-
-// nowLocked is the time of this holder of the lock. The clock is read when it
-// is first needed, and once: what is decided together happens at one moment.
+// nowLocked is the time of this holder of the lock, in nanoseconds since New, at
+// least 1. The clock is read when it is first needed, and once: what is decided
+// together happens at one moment.
 func (t *Throttler) nowLocked() int64 {
 	if t.at == 0 {
-		t.latest = max(t.latest, t.now())
-		t.at = t.latest
+		t.at = int64(time.Since(t.base)) + 1
 	}
 	return t.at
 }
@@ -134,19 +113,14 @@ func (t *Throttler) advanceLocked() {
 }
 
 // begin takes the lock for a call, and finds its tenant.
-func (t *Throttler) begin(ctx context.Context, s *settings, q *request) (key string) {
-	if s.MaxKeys > 0 {
-		key = KeyFrom(ctx)
+func (t *Throttler) begin(ctx context.Context, s *Config, q *request) {
+	if s.MaxKeys == 0 {
+		t.lock()
+		return
 	}
-	var now int64
-	if s.clocked {
-		now = t.now()
-	}
-	t.lock(now)
-	if s.MaxKeys > 0 {
-		q.tenant = t.tenantLocked(key)
-	}
-	return key
+	key := KeyFrom(ctx)
+	t.lock()
+	q.tenant = t.tenantLocked(key)
 }
 
 // tenantLocked returns the tenant of the key, or nil where tenants are not told
@@ -163,7 +137,7 @@ func (t *Throttler) tenantLocked(key string) *tenant {
 			t.mu.Unlock()
 			rates, burst = of(key)
 			rates, burst = rates.orNone(burst)
-			t.lock(0)
+			t.lock()
 			if version != t.version {
 				continue
 			}
@@ -194,7 +168,10 @@ func (t *Throttler) TryAcquire(ctx context.Context, c Cost) (Permit, error) {
 		v = t.decideLocked(&q, t.line.length+1)
 	}
 	if v.reason == ReasonNone && t.line.length > 0 {
-		v = t.decideBehindLineLocked(&q, PriorityFrom(ctx).level())
+		level := PriorityFrom(ctx).level()
+		if v = t.decideBehindLineLocked(&q, level); v.reason == ReasonNone {
+			t.line.overtake(level)
+		}
 	}
 	if v.reason == ReasonNone {
 		p := t.admitLocked(&q)
@@ -214,11 +191,7 @@ func (t *Throttler) decideBehindLineLocked(q *request, level int) verdict {
 	if whole || l.barred(level, t.cfg.Queue.Passes) {
 		return verdict{reason: ReasonInFlight}
 	}
-	v := t.decideLocked(q, l.length+1)
-	if v.reason == ReasonNone {
-		l.overtake(level)
-	}
-	return v
+	return t.decideLocked(q, l.length+1)
 }
 
 // observeAndUnlock admits q whatever the gate says, and counts what it would
@@ -263,20 +236,21 @@ func (t *Throttler) wait(ctx context.Context, q request) (Permit, error) {
 		return Permit{}, nil
 	}
 	if err := ctx.Err(); err != nil {
-		t.lock(0)
+		t.lock()
 		defer t.mu.Unlock()
 		t.rejected[ReasonCanceled]++
 		return Permit{}, err
 	}
 	t.begin(ctx, s, &q)
-	if !t.enforcesLocked() {
-		return t.observeAndUnlock(&q)
-	}
 	if q.verb == pace && len(t.duty.unheld) > 0 {
 		t.advanceLocked()
 		if len(t.duty.unheld) > 0 {
 			t.duty.endUnheld()
+			t.walkLocked() // q may be rejected, and leave its share to others
 		}
+	}
+	if !t.enforcesLocked() {
+		return t.observeAndUnlock(&q)
 	}
 	if t.line.length == 0 {
 		v := t.decideLocked(&q, 1)
@@ -301,11 +275,12 @@ func (t *Throttler) waitInLine(ctx context.Context, w *waiter) (Permit, error) {
 	w.patient = !hurried
 	deadline, bounded := ctx.Deadline()
 
-	t.lock(t.now())
+	t.lock()
+	now := t.nowLocked()
 	if bounded {
-		w.until = t.at + max(0, int64(time.Until(deadline)))
+		w.until = now + max(0, int64(time.Until(deadline)))
 	}
-	w.since, w.lookSince = t.at, t.at
+	w.since, w.lookSince = now, now
 	if w.tenant != nil {
 		w.tenant = t.tenantLocked(w.key) // it may have been forgotten
 	}
@@ -341,6 +316,7 @@ func (t *Throttler) enterLocked(w *waiter) verdict {
 		if v.reason != ReasonNone || t.line.ended != ReasonNone {
 			return verdict{reason: ReasonQueueFull, weight: v.weight}
 		}
+		t.line.overtake(w.level)
 		w.permit = t.admitLocked(&w.request)
 		w.ready <- struct{}{}
 		return verdict{}
@@ -363,7 +339,7 @@ func (t *Throttler) tooLateLocked(w *waiter) verdict {
 	if !t.enforcesLocked() || !t.tokensEnforcedLocked() {
 		return verdict{}
 	}
-	need, weight := t.tokensInLocked(&w.request, w.level)
+	need, weight, own := t.tokensInLocked(&w.request, w.level)
 	v := verdict{weight: weight, after: need}
 	switch {
 	case need > w.until-t.nowLocked():
@@ -373,35 +349,36 @@ func (t *Throttler) tooLateLocked(w *waiter) verdict {
 	default:
 		return verdict{}
 	}
+	if own {
+		v.reason = ReasonTenantRate // which no other server, and no other tenant, would help with
+	}
 	return v
 }
 
 // tokensInLocked is how long it takes, in nanoseconds, until the tokens for q are
-// there, after those of everybody that waits at its level or above.
-func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight Weight) {
+// there, after those of everybody that waits at its level or above. own says that
+// it waits for its tenant's tokens, and no longer for the common ones.
+func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight Weight, own bool) {
 	if !t.rated && (q.tenant == nil || !q.tenant.rates.any()) {
-		return 0, Messages
+		return 0, Messages, false
 	}
 	now := bucketTime(t.nowLocked())
-	cost := q.cost
+	var before Cost
 	for i := range level + 1 {
-		cost = cost.Add(t.line.ahead[i])
+		before = before.Add(t.line.ahead[i])
 	}
-	need, weight := t.buckets.waitFor(cost, q.cost, now)
+	need, weight := t.buckets.waitBehind(before, q.cost, now)
 	if q.tenant != nil && t.cfg.MaxKeys > 0 {
 		if d, w := q.tenant.rates.wait(q.cost, now); d > need {
-			need, weight = d, w
+			need, weight, own = d, w, true
 		}
 	}
-	if need <= 0 {
-		return 0, weight
-	}
-	return need>>bucketShift + 1, weight
+	return nanoseconds(need), weight, own
 }
 
 // cancel takes w out of the line; false means that it has its answer.
 func (t *Throttler) cancel(w *waiter) bool {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	if w.element == nil {
 		return false
@@ -432,6 +409,9 @@ func (t *Throttler) Charge(ctx context.Context, c Cost) {
 	if q.tenant != nil {
 		q.tenant.rates.take(q.cost, now)
 	}
+	if t.line.length > 0 {
+		t.walkLocked()
+	}
 }
 
 // SetFraction sets the share of the work that is admitted, 0..1. Values
@@ -444,7 +424,7 @@ func (t *Throttler) SetFraction(f float64) {
 	if f = min(f, 1); f < leastFraction {
 		f = 0
 	}
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	if t.sampler.open() {
 		t.duty.start(t.nowLocked())
@@ -459,7 +439,7 @@ func (t *Throttler) SetFraction(f float64) {
 
 // Fraction returns the admitted fraction, 1 at first.
 func (t *Throttler) Fraction() float64 {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	return t.sampler.fraction
 }
@@ -467,7 +447,7 @@ func (t *Throttler) Fraction() float64 {
 // SetPressure says, for [EnforceUnderPressure], that there is pressure of a
 // kind that the Throttler cannot see, for example of memory.
 func (t *Throttler) SetPressure(on bool) {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	t.pressed = on
 	t.walkLocked()
@@ -475,14 +455,14 @@ func (t *Throttler) SetPressure(on bool) {
 
 // InFlight returns what is admitted and not yet released.
 func (t *Throttler) InFlight() Cost {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	return t.inFlight
 }
 
 // Limit returns the in-flight limit in force; a negative weight has none.
 func (t *Throttler) Limit() Cost {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	return t.limitLocked()
 }
@@ -500,7 +480,7 @@ func (t *Throttler) limitLocked() Cost {
 // Load returns the largest of in flight / limit over the weights that have a
 // limit. It can exceed 1 after a limit was lowered, and while observing.
 func (t *Throttler) Load() float64 {
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	return t.loadLocked()
 }
@@ -516,7 +496,7 @@ func (t *Throttler) loadLocked() float64 {
 }
 
 // Config returns the configuration in force, with its defaults filled in.
-func (t *Throttler) Config() Config { return t.settings.Load().Config }
+func (t *Throttler) Config() Config { return *t.settings.Load() }
 
 // Reconfigure replaces the configuration, for those that wait too. What is in
 // flight, who waits, the fraction, the tokens in the buckets and what the
@@ -530,13 +510,17 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 	}
 	t.reconfigure.Lock()
 	defer t.reconfigure.Unlock()
-	t.lock(0)
+	t.lock()
 	defer t.mu.Unlock()
 	t.advanceLocked()
 	t.adoptLocked(s)
 	t.rebuildLocked()
 	for _, key := range slices.Collect(maps.Keys(t.tenants.known)) {
 		t.tenantLocked(key)
+	}
+	if rest := &t.tenants.rest; s.MaxKeys > 0 { // nobody may call for it, but some may wait
+		rest.rates.set(s.KeyRate, s.KeyBurst, bucketTime(t.nowLocked()))
+		rest.version = t.version
 	}
 	t.settleLocked()
 	return nil

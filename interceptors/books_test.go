@@ -91,7 +91,11 @@ func TestMessagesAreCountedWhole(t *testing.T) {
 		var sum Traffic
 		h.addTo(&sum, 0)
 		require.GreaterOrEqual(t, sum.Messages, seen)
-		require.Equal(t, Traffic{Messages: sum.Messages, Rows: 7 * sum.Messages, Bytes: 7 * sum.Messages, Uncompressed: 7 * sum.Messages}, sum)
+		require.Equal(
+			t,
+			Traffic{Messages: sum.Messages, Rows: 7 * sum.Messages, Bytes: 7 * sum.Messages, Uncompressed: 7 * sum.Messages},
+			sum,
+		)
 		seen = sum.Messages
 	}
 	wg.Wait()
@@ -142,7 +146,7 @@ func TestSlotHints(t *testing.T) {
 	s.release(0, 10*time.Second, true)
 	require.Equal(t, 7*time.Second, s.hint(5*time.Second, time.Minute))
 	require.Equal(t, 28*time.Second, s.hint(30*time.Second, time.Minute))
-	s.take(4*time.Second)
+	s.take(4 * time.Second)
 	s.release(4*time.Second, 4*time.Second, false)
 	s.release(2*time.Second, 4*time.Second, true)
 	require.Equal(t, 9*time.Second, s.hold)

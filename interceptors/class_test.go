@@ -18,7 +18,9 @@ import (
 
 // sqlCommand is a serialized Any with the type URL of a Flight SQL command.
 func sqlCommand(t testing.TB, name string) []byte {
-	b, err := proto.Marshal(&anypb.Any{TypeUrl: "type.googleapis.com/arrow.flight.protocol.sql." + name, Value: []byte{1, 2}})
+	b, err := proto.Marshal(
+		&anypb.Any{TypeUrl: "type.googleapis.com/arrow.flight.protocol.sql." + name, Value: []byte{1, 2}},
+	)
 	require.NoError(t, err)
 	return b
 }
@@ -29,7 +31,8 @@ func TestClassIsReadFromTheCommand(t *testing.T) {
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Client: client})
 		for command, class := range map[string]interceptors.Class{
 			"CommandGetTables": interceptors.ClassGetMetadata, "CommandGetSqlInfo": interceptors.ClassGetMetadata,
-			"TicketStatementQuery": interceptors.ClassGet, "CommandPreparedStatementQuery": interceptors.ClassGet, "": interceptors.ClassGet,
+			"TicketStatementQuery": interceptors.ClassGet, "CommandPreparedStatementQuery": interceptors.ClassGet,
+			"": interceptors.ClassGet,
 		} {
 			ticket := []byte("free text")
 			if command != "" {
@@ -76,10 +79,16 @@ func TestExempt(t *testing.T) {
 		f := interceptorstest.Start(t, interceptorstest.Config{
 			Server: server, Client: client,
 			Register: func(r grpc.ServiceRegistrar) { grpc_health_v1.RegisterHealthServer(r, health.NewServer()) },
-			DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn, inv grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				conn = cc
-				return inv(ctx, m, req, reply, cc, opts...)
-			})},
+			DialOptions: []grpc.DialOption{
+				grpc.WithUnaryInterceptor(
+					func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn,
+						inv grpc.UnaryInvoker, opts ...grpc.CallOption,
+					) error {
+						conn = cc
+						return inv(ctx, m, req, reply, cc, opts...)
+					},
+				),
+			},
 		})
 		_, err := f.Client.GetFlightInfo(t.Context(), &flight.FlightDescriptor{})
 		require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 // A Client governs the calls that a gRPC client makes. Its methods may be
@@ -118,7 +119,10 @@ func (c *Client) enter(ctx context.Context, cl *call, cost flowcontrol.Cost) (fl
 	return permit, statusOf(ctx, err)
 }
 
-func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (c *Client) interceptUnary(
+	ctx context.Context, name string, req, reply any, cc *grpc.ClientConn,
+	invoker grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
 	m := c.method(name, false, false)
 	if m.exempt {
 		return invoker(ctx, name, req, reply, cc, opts...)
@@ -136,9 +140,12 @@ func (c *Client) interceptUnary(ctx context.Context, name string, req, reply any
 	}
 }
 
-func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) (err error) {
+func (c *Client) unary(
+	ctx context.Context, m *method, req, reply any, cc *grpc.ClientConn,
+	invoker grpc.UnaryInvoker, opts []grpc.CallOption,
+) (err error) {
 	cl := c.newCall(m, false)
-	w := weight{bytes: sizeOf(req), batch: true}
+	w := weight{bytes: payload.Size(req), batch: true}
 	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes})
 	if err != nil {
 		return err
@@ -164,7 +171,10 @@ func (c *Client) unary(ctx context.Context, m *method, req, reply any, cc *grpc.
 	return nil
 }
 
-func (c *Client) interceptStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, name string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *Client) interceptStream(
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, name string,
+	streamer grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	m := c.method(name, desc.ClientStreams, desc.ServerStreams)
 	if m.exempt {
 		return streamer(ctx, desc, cc, name, opts...)

@@ -27,7 +27,9 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 		call  func(t *testing.T, ctx context.Context, c flight.Client)
 	}{
 		"below fails after it made the stream": {
-			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+				streamer grpc.Streamer, opts ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				_, err := streamer(ctx, desc, cc, m, opts...)
 				return nil, errors.Join(broken, err)
 			},
@@ -37,7 +39,9 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 			},
 		},
 		"below rejects": {
-			func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+			func(
+				context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				return nil, broken
 			},
 			func(t *testing.T, ctx context.Context, c flight.Client) {
@@ -46,7 +50,9 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 			},
 		},
 		"below drops the options, read to the end": {
-			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string, streamer grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+				streamer grpc.Streamer, _ ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				return streamer(ctx, desc, cc, m)
 			},
 			func(t *testing.T, ctx context.Context, c flight.Client) {
@@ -55,7 +61,9 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 			},
 		},
 		"below drops the options, cancelled": {
-			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string, streamer grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+				streamer grpc.Streamer, _ ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
 				return streamer(ctx, desc, cc, m)
 			},
 			func(t *testing.T, ctx context.Context, c flight.Client) {
@@ -90,8 +98,13 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 2}})
-				client, server := newClient(t, interceptors.ClientConfig{Throttler: gate}), newServer(t, interceptors.ServerConfig{})
-				cfg := interceptorstest.Config{Client: client, Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 3, 10)}}
+				client := newClient(t, interceptors.ClientConfig{Throttler: gate})
+				server := newServer(t, interceptors.ServerConfig{})
+				cfg := interceptorstest.Config{
+					Client:  client,
+					Server:  server,
+					Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 3, 10)},
+				}
 				if test.below != nil {
 					cfg.Client = nil
 					cfg.DialOptions = append(client.DialOptions(), grpc.WithChainStreamInterceptor(test.below))
@@ -107,7 +120,9 @@ func TestClientCountsUntilTheRealEnd(t *testing.T) {
 func TestStreamsAreListed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{StallTimeout: -1, Tenant: tenantOf})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second}})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second},
+		})
 		ctx, cancel := context.WithCancel(as(t.Context(), "a"))
 		stream, err := f.Client.DoPut(ctx)
 		require.NoError(t, err)

@@ -52,8 +52,13 @@ type current struct {
 	closing atomic.Bool // CloseSend was called
 }
 
-func (c *Client) newClientStream(ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt) *clientStream {
-	s := &clientStream{client: c, method: m, ctx: ctx, connect: connect, opts: opts, current: &current{}, turn: make(chan struct{}, 1)}
+func (c *Client) newClientStream(
+	ctx context.Context, m *method, connect connector, opts []grpc.CallOption, a *attempt,
+) *clientStream {
+	s := &clientStream{
+		client: c, method: m, ctx: ctx, connect: connect, opts: opts,
+		current: &current{}, turn: make(chan struct{}, 1),
+	}
 	s.paced.Store(c.paces(a.call))
 	s.patient = flowcontrol.WithoutEarlyRejection(ctx)
 	s.current.a.Store(a)

@@ -13,7 +13,9 @@ import (
 
 // A ticket comes from outside: whatever is in it, it gets a class of its method.
 func FuzzClassify(f *testing.F) {
-	for _, url := range []string{"", "x", "type.googleapis.com/arrow.flight.protocol.sql.CommandGetTables", "/arrow.flight.protocol.sql."} {
+	for _, url := range []string{
+		"", "x", "type.googleapis.com/arrow.flight.protocol.sql.CommandGetTables", "/arrow.flight.protocol.sql.",
+	} {
 		b, err := proto.Marshal(&anypb.Any{TypeUrl: url, Value: []byte{1}})
 		if err != nil {
 			f.Fatal(err)
@@ -25,7 +27,8 @@ func FuzzClassify(f *testing.F) {
 		if c := classify(get, &flight.Ticket{Ticket: b}); c != ClassGet && c != ClassGetMetadata {
 			t.Fatalf("a DoGet of class %v", c)
 		}
-		if c := classify(put, &flight.FlightData{FlightDescriptor: &flight.FlightDescriptor{Cmd: b}}); c != ClassPut && c != ClassPutBind && c != ClassPutUpdate {
+		c := classify(put, &flight.FlightData{FlightDescriptor: &flight.FlightDescriptor{Cmd: b}})
+		if c != ClassPut && c != ClassPutBind && c != ClassPutUpdate {
 			t.Fatalf("a DoPut of class %v", c)
 		}
 		if c := classify(put, nil); c != ClassPut {
@@ -40,7 +43,10 @@ func TestMadeUpMethodsAreNotRemembered(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 3 * maxMethods {
 		info := &grpc.StreamServerInfo{FullMethod: fmt.Sprintf("/made.up/%d", i), IsServerStream: true}
-		require.NoError(t, s.interceptStream(nil, &nullStream{ctx: t.Context()}, info, func(any, grpc.ServerStream) error { return nil }))
+		require.NoError(
+			t,
+			s.interceptStream(nil, &nullStream{ctx: t.Context()}, info, func(any, grpc.ServerStream) error { return nil }),
+		)
 	}
 	n := 0
 	s.methods.Range(func(any, any) bool { n++; return true })

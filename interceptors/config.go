@@ -55,7 +55,7 @@ type Guards struct {
 	// [Server.ServerOptions] and [Client.DialOptions].
 	MaxMessageBytes int64
 	// MaxUncompressedBytes bounds what a message claims to take when decoded: its
-	// buffers, and the window that its compressor asks for ([Payload]). Zero is
+	// buffers, and the window that its compressor asks for. Zero is
 	// 256 MiB; negative is no bound.
 	MaxUncompressedBytes int64
 	// MaxRatio bounds claimed over actual body bytes, for claims above 4 MiB.
@@ -190,7 +190,8 @@ func (c ServerConfig) validate() error {
 		validateCommon(c.Exempt, c.Codes, c.Pushback),
 		check(c.MaxTenants > 0, "MaxTenants", c.MaxTenants, "positive"),
 		check(c.LoadReports <= LoadReportsAll, "LoadReports", c.LoadReports, "one of the LoadReports constants"),
-		check(c.MaxStreamsPerTenant <= 0 || c.Tenant != nil, "MaxStreamsPerTenant", c.MaxStreamsPerTenant, "0 while Tenant is nil"),
+		check(c.MaxStreamsPerTenant <= 0 || c.Tenant != nil,
+			"MaxStreamsPerTenant", c.MaxStreamsPerTenant, "0 while Tenant is nil"),
 	)
 }
 
@@ -274,7 +275,8 @@ func validateCommon(exempt []string, c Codes, p Pushback) error {
 	for name, code := range map[string]codes.Code{
 		"Overload": c.Overload, "Quota": c.Quota, "TooLarge": c.TooLarge, "Draining": c.Draining, "Stalled": c.Stalled,
 	} {
-		errs = append(errs, check(code > codes.OK && code <= codes.Unauthenticated, "Codes."+name, code, "an error code of gRPC"))
+		ok := code > codes.OK && code <= codes.Unauthenticated
+		errs = append(errs, check(ok, "Codes."+name, code, "an error code of gRPC"))
 	}
 	return errors.Join(errs...)
 }

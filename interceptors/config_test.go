@@ -56,7 +56,11 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, s.validate())
 	require.Equal(t, defaultMaxActiveStreams, s.MaxActiveStreams)
 	require.Equal(t, Guards{defaultMaxMessageBytes, defaultMaxUncompressedBytes, defaultMaxRatio}, s.Guards)
-	require.Equal(t, Codes{codes.Unavailable, codes.ResourceExhausted, codes.InvalidArgument, codes.Unavailable, codes.Aborted}, s.Codes)
+	require.Equal(
+		t,
+		Codes{codes.Unavailable, codes.ResourceExhausted, codes.InvalidArgument, codes.Unavailable, codes.Aborted},
+		s.Codes,
+	)
 	require.Equal(t, 5*time.Minute, s.StallTimeout)
 	require.IsType(t, &slog.Logger{}, s.Logger)
 	require.NoError(t, ClientConfig{}.withDefaults().validate())

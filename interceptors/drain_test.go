@@ -26,7 +26,13 @@ import (
 func TestDrainLetsTheOldFinish(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 5, 1), Every: time.Minute}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:  server,
+				Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 5, 1), Every: time.Minute},
+			},
+		)
 		stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 		require.NoError(t, err)
 		_, err = stream.Recv()
@@ -101,7 +107,13 @@ func TestDrainEndsTheWaitForAdmission(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}})
 		called := false
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{OnCall: func(context.Context) { called = true }}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:  server,
+				Service: &interceptorstest.Service{OnCall: func(context.Context) { called = true }},
+			},
+		)
 		held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
 		require.NoError(t, err)
 		ends := make(chan error, 2)
@@ -189,7 +201,13 @@ func TestWatchdogEndsDeadlocks(t *testing.T) {
 func TestWatchdogLeavesSlowReadersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{StallTimeout: time.Minute})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10_000), Repeat: 50}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:  server,
+				Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10_000), Repeat: 50},
+			},
+		)
 		stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 		require.NoError(t, err)
 		time.Sleep(time.Hour)
@@ -215,15 +233,24 @@ func TestDrainEndsExemptStreams(t *testing.T) {
 						require.NoError(t, server.RegisterLoadService(r, 30*time.Second))
 					},
 				})
-				conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.Listener.DialContext(ctx) }))
+				conn, err := grpc.NewClient(
+					"passthrough:///bufconn",
+					grpc.WithTransportCredentials(insecure.NewCredentials()),
+					grpc.WithContextDialer(
+						func(ctx context.Context, _ string) (net.Conn, error) { return f.Listener.DialContext(ctx) },
+					),
+				)
 				require.NoError(t, err)
 				defer conn.Close()
 				watch, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
 				require.NoError(t, err)
 				_, err = watch.Recv()
 				require.NoError(t, err)
-				load, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics")
+				load, err := conn.NewStream(
+					t.Context(),
+					&grpc.StreamDesc{ServerStreams: true},
+					"/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics",
+				)
 				require.NoError(t, err)
 				require.NoError(t, load.SendMsg(&emptypb.Empty{}))
 				require.NoError(t, load.CloseSend())
@@ -261,7 +288,9 @@ func TestDrainEndsExemptStreams(t *testing.T) {
 func TestClientWatchdogLeavesReadersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client := newClient(t, interceptors.ClientConfig{StallTimeout: time.Minute})
-		f := interceptorstest.Start(t, interceptorstest.Config{Client: client, Service: &interceptorstest.Service{Handle: 10 * time.Minute, Ack: 1}})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Client: client, Service: &interceptorstest.Service{Handle: 10 * time.Minute, Ack: 1},
+		})
 		stream, err := f.Client.DoPut(t.Context())
 		require.NoError(t, err)
 		acks := make(chan int, 1)

@@ -19,6 +19,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 	"github.com/withobsrvr/sluice/topology"
 )
@@ -88,8 +89,7 @@ func (e *enricher) DoGet(ticket *flight.Ticket, out flight.FlightService_DoGetSe
 }
 
 func (e *enricher) handle(out flight.FlightService_DoGetServer, batch *flight.FlightData) error {
-	peeked, _ := interceptors.Peek(batch)
-	permit, err := e.gate.Acquire(out.Context(), flowcontrol.Cost{Messages: 1, Rows: peeked.Rows, Bytes: peeked.Bytes})
+	permit, err := e.gate.Acquire(out.Context(), interceptors.CostOf(batch))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,9 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 		},
 		Report: func() backpressure.Report {
 			s := e.gate.Stats()
-			return backpressure.Report{InFlight: s.InFlight.Messages, MaxInFlight: s.Limit.Messages, Load: s.Load, QueueDepth: s.Waiting}
+			return backpressure.Report{
+				InFlight: s.InFlight.Messages, MaxInFlight: s.Limit.Messages, Load: s.Load, QueueDepth: s.Waiting,
+			}
 		},
 		Targets: []backpressure.FractionSetter{e.gate},
 	})
@@ -125,11 +127,11 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 
 // watch serves the metrics, the health and the report of this stage.
 func (e *enricher) watch() (http.Handler, error) {
-	m, err := monitor.New(monitor.Config{ServiceID: "enricher"})
+	m, err := monitor.New(monitor.Config{})
 	if err != nil {
 		return nil, err
 	}
-	m.WatchService(monitor.ServiceInfo{ID: "enricher", Type: monitor.TypeProcessor, Upstreams: []string{"source"}})
+	m.WatchService(monitor.ServiceInfo{ID: "enricher", Kind: topology.KindProcessor, Upstreams: []string{"source"}})
 	m.WatchThrottler("enricher", e.gate)
 	m.WatchServer("enricher", e.governor)
 	m.WatchClient("enricher", "source", e.caller)
@@ -138,7 +140,11 @@ func (e *enricher) watch() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Handler(metrics), nil
+	h, err := health.New(m, health.Config{ServiceID: "enricher"})
+	if err != nil {
+		return nil, err
+	}
+	return h.Handler(metrics), nil
 }
 
 // stop lets what runs finish, for a minute at most.
@@ -177,7 +183,8 @@ func Example_component() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	followed := make(chan error, 1)
-	go func() { followed <- e.follow(ctx, "127.0.0.1:1", e.server.Addr().String()) }() // where there is none, it decides alone
+	// Where there is no control plane it decides alone.
+	go func() { followed <- e.follow(ctx, "127.0.0.1:1", e.server.Addr().String()) }()
 
 	sink, err := connpool.New(e.server.Addr().String(), connpool.Config{Credentials: insecure.NewCredentials()})
 	if err != nil {

@@ -20,7 +20,9 @@ import (
 
 // serveWith runs a Flight service behind a gate, in memory, and returns its client.
 func serveWith(gate interceptors.Gate, service flight.FlightServer) (client flight.Client, stop func()) {
-	governor, err := interceptors.NewServer(interceptors.ServerConfig{Throttler: gate, Pushback: interceptors.Pushback{Jitter: -1}})
+	governor, err := interceptors.NewServer(
+		interceptors.ServerConfig{Throttler: gate, Pushback: interceptors.Pushback{Jitter: -1}},
+	)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -47,7 +47,12 @@ func Example() {
 	}
 	go server.Serve()
 
-	client, err := flight.NewClientWithMiddleware(server.Addr().String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := flight.NewClientWithMiddleware(
+		server.Addr().String(),
+		nil,
+		nil,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -90,7 +95,9 @@ func ExampleNewClient() {
 
 // What a rejection looks like to a client, and in the server's statistics.
 func ExampleError() {
-	governor, err := interceptors.NewServer(interceptors.ServerConfig{MaxActiveStreams: 1, Pushback: interceptors.Pushback{Jitter: -1}})
+	governor, err := interceptors.NewServer(
+		interceptors.ServerConfig{MaxActiveStreams: 1, Pushback: interceptors.Pushback{Jitter: -1}},
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -106,7 +113,12 @@ func ExampleError() {
 		log.Fatal(err)
 	}
 
-	client, err := flight.NewClientWithMiddleware(listener.Addr().String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := flight.NewClientWithMiddleware(
+		listener.Addr().String(),
+		nil,
+		nil,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -34,10 +34,21 @@ func TestFailuresByCode(t *testing.T) {
 	for _, end := range ends {
 		_, err := serve(t.Context(), nil, info, func(context.Context, any) (any, error) { return nil, end })
 		require.Equal(t, end, err)
-		err = call(t.Context(), "/test/Do", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return end })
+		err = call(
+			t.Context(),
+			"/test/Do",
+			nil,
+			nil,
+			nil,
+			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return end },
+		)
 		require.Equal(t, end, err)
 	}
-	want := []interceptors.Failure{{Code: codes.Unknown, Count: 2}, {Code: codes.DeadlineExceeded, Count: 2}, {Code: codes.Internal, Count: 1}}
+	want := []interceptors.Failure{
+		{Code: codes.Unknown, Count: 2},
+		{Code: codes.DeadlineExceeded, Count: 2},
+		{Code: codes.Internal, Count: 1},
+	}
 	for _, s := range []interceptors.Stats{server.Stats(), client.Stats()} {
 		require.Equal(t, want, s.Failures)
 		require.Len(t, s.Classes, 1)

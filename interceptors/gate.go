@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 // A Gate admits calls and messages. *flowcontrol.Throttler is one; tests use the
@@ -61,38 +62,62 @@ func (w *weight) inFlight() flowcontrol.Cost {
 	return flowcontrol.Cost{Messages: 1, Rows: w.rows, Bytes: w.bytes}
 }
 
+// CostOf returns what the interceptors charge a gate for a message: its bytes,
+// and for a record batch one message and its rows. A FlightData may be of any
+// code generation; any other message is one message. Nothing is decoded, and of a
+// FlightData nothing is allocated. The rows are the sender's claim.
+func CostOf(m any) flowcontrol.Cost {
+	var w weight
+	var p payload.Payload
+	if fd, ok := m.(payload.FlightData); ok {
+		p.Read(fd)
+		w.of(&p)
+	} else {
+		w.bytes, w.batch = payload.Size(m), true
+	}
+	return w.cost()
+}
+
+func (w *weight) of(p *payload.Payload) {
+	w.rows, w.bytes, w.batch = p.Rows, p.Bytes, p.Kind == payload.RecordBatch
+	if p.Compressed {
+		w.expansion = p.Uncompressed - p.Body
+	}
+}
+
+func (w *weight) cost() flowcontrol.Cost {
+	cost := flowcontrol.Cost{Rows: w.rows, Bytes: w.bytes}
+	if w.batch {
+		cost.Messages = 1
+	}
+	return cost
+}
+
 // weigh reads the message, and checks the guards where the message came from
 // the other side.
 func (c *core) weigh(cl *call, m any, guarded bool, w *weight) *Error {
-	fd, ok := m.(flightData)
+	fd, ok := m.(payload.FlightData)
 	if !ok {
-		w.bytes, w.batch = sizeOf(m), true
+		w.bytes, w.batch = payload.Size(m), true
 		if limit := c.guards.MaxMessageBytes; guarded && limit > 0 && w.bytes > limit {
 			return c.messageBytes(cl, w.bytes)
 		}
 		return nil
 	}
-	body := fd.GetDataBody()
-	var p Payload
-	p.read(fd.GetDataHeader(), body, len(fd.GetAppMetadata()))
+	var p payload.Payload
+	p.Read(fd)
 	if guarded && (p.Bytes > c.harmless || p.Compressed || p.Malformed) {
 		if err := c.guard(cl, &p); err != nil {
 			return err
 		}
 	}
-	w.rows, w.bytes, w.batch = p.Rows, p.Bytes, p.Kind == KindRecordBatch
-	if p.Compressed {
-		w.expansion = p.Uncompressed - int64(len(body))
-	}
+	w.of(&p)
 	return nil
 }
 
 // cost is what the message costs at the gate.
 func (c *core) cost(w *weight) flowcontrol.Cost {
-	cost := flowcontrol.Cost{Rows: w.rows, Bytes: w.bytes}
-	if w.batch {
-		cost.Messages = 1
-	}
+	cost := w.cost()
 	if c.weighUncompressed {
 		cost.Bytes += max(w.expansion, 0)
 	}
@@ -110,18 +135,20 @@ func (c *core) setGuards(g Guards) {
 	}
 }
 
-func (c *core) guard(cl *call, p *Payload) *Error {
+func (c *core) guard(cl *call, p *payload.Payload) *Error {
 	g := &c.guards
 	needs := p.Uncompressed + min(p.Excess, math.MaxInt64-p.Uncompressed)
 	switch {
 	case g.MaxMessageBytes > 0 && p.Bytes > g.MaxMessageBytes:
 		return c.messageBytes(cl, p.Bytes)
 	case g.MaxUncompressedBytes > 0 && needs > g.MaxUncompressedBytes:
-		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf("a message that takes %d bytes to decode, by its own claims, limit %d", needs, g.MaxUncompressedBytes))
+		return c.tooLarge(cl, ReasonUncompressedBytes, fmt.Sprintf(
+			"a message that takes %d bytes to decode, by its own claims, limit %d", needs, g.MaxUncompressedBytes))
 	case p.Malformed:
 		return c.tooLarge(cl, ReasonMalformed, "a record batch whose header or compression breaks the format")
 	case p.Compressed && g.MaxRatio > 0 && needs > ratioFloor && needs/g.MaxRatio >= max(p.Bytes, 1):
-		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf("a message of %d bytes that takes %d to decode, by its own claims, limit %d:1", p.Bytes, needs, g.MaxRatio))
+		return c.tooLarge(cl, ReasonRatio, fmt.Sprintf(
+			"a message of %d bytes that takes %d to decode, by its own claims, limit %d:1", p.Bytes, needs, g.MaxRatio))
 	}
 	return nil
 }
@@ -130,7 +157,9 @@ func (c *core) guard(cl *call, p *Payload) *Error {
 // the gate is not the stream's end: the wait goes on, and HTTP/2 carries it to
 // the sender. What ends it is the context, [ServerConfig.MaxMessageWait], and a
 // message that can never fit. It returns the time at which the message may go on.
-func (c *core) acquire(ctx context.Context, cl *call, cost flowcontrol.Cost) (permit flowcontrol.Permit, now int64, err error) {
+func (c *core) acquire(
+	ctx context.Context, cl *call, cost flowcontrol.Cost,
+) (permit flowcontrol.Permit, now int64, err error) {
 	err = c.persist(ctx, cl, func(ctx context.Context) (err error) {
 		permit, err = c.throttler.Acquire(ctx, cost)
 		return err
@@ -207,7 +236,7 @@ func (c *core) reject(cl *call, err error) *Error {
 	switch {
 	case fe.RetryAfter < 0:
 		e.Code, e.RetryAfter = c.codes.TooLarge, Never
-	case fe.Reason == flowcontrol.ReasonShare:
+	case fe.Reason == flowcontrol.ReasonShare, fe.Reason == flowcontrol.ReasonTenantRate:
 		e.Code, e.RetryAfter = c.codes.Quota, c.pushback.delay(fe.RetryAfter)
 	default:
 		e.RetryAfter = c.pushback.delay(fe.RetryAfter)

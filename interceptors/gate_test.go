@@ -51,9 +51,15 @@ func TestFakesAreGates(t *testing.T) {
 
 		// A script rejects two messages of one stream, which are waits and not its end.
 		rejection := &flowcontrol.Error{Reason: flowcontrol.ReasonInFlight, RetryAfter: time.Second}
-		script := flowcontroltest.Script(flowcontroltest.Step{}, flowcontroltest.Step{Err: rejection}, flowcontroltest.Step{Err: rejection})
+		script := flowcontroltest.Script(
+			flowcontroltest.Step{},
+			flowcontroltest.Step{Err: rejection},
+			flowcontroltest.Step{Err: rejection},
+		)
 		recorder := flowcontroltest.Record(script)
-		f = interceptorstest.Start(t, interceptorstest.Config{Server: newServer(t, interceptors.ServerConfig{Throttler: recorder, StallTimeout: -1})})
+		f = interceptorstest.Start(t, interceptorstest.Config{
+			Server: newServer(t, interceptors.ServerConfig{Throttler: recorder, StallTimeout: -1}),
+		})
 		began := time.Now()
 		_, err = put(t.Context(), f.Client, interceptorstest.Batches(t, 1, 10))
 		require.NoError(t, err)

@@ -34,7 +34,9 @@ func as(ctx context.Context, tenant string) context.Context {
 func TestTenants(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		keys := make(chan string, 10)
-		server := newServer(t, interceptors.ServerConfig{Tenant: tenantOf, MaxStreamsPerTenant: 1, MaxTenants: 3, StallTimeout: -1})
+		server := newServer(t, interceptors.ServerConfig{
+			Tenant: tenantOf, MaxStreamsPerTenant: 1, MaxTenants: 3, StallTimeout: -1,
+		})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{
 			Send: interceptorstest.Batches(t, 1, 7), OnCall: func(ctx context.Context) { keys <- flowcontrol.KeyFrom(ctx) },
 		}})
@@ -73,9 +75,12 @@ func TestPriorityTravels(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		seen := make(chan flowcontrol.Priority, 10)
 		server, client := newServer(t, interceptors.ServerConfig{}), newClient(t, interceptors.ClientConfig{})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Client: client, Service: &interceptorstest.Service{
-			OnCall: func(ctx context.Context) { seen <- flowcontrol.PriorityFrom(ctx) },
-		}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{Server: server, Client: client, Service: &interceptorstest.Service{
+				OnCall: func(ctx context.Context) { seen <- flowcontrol.PriorityFrom(ctx) },
+			}},
+		)
 		for _, p := range []flowcontrol.Priority{flowcontrol.Background, flowcontrol.Normal, flowcontrol.Critical} {
 			ctx := flowcontrol.WithPriority(t.Context(), p)
 			_, err := get(ctx, f.Client)
@@ -85,7 +90,9 @@ func TestPriorityTravels(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, p, <-seen)
 		}
-		for text, want := range map[string]flowcontrol.Priority{"99": flowcontrol.Critical, "-99": flowcontrol.Background, "x": flowcontrol.Normal, "4096": flowcontrol.Normal} {
+		for text, want := range map[string]flowcontrol.Priority{
+			"99": flowcontrol.Critical, "-99": flowcontrol.Background, "x": flowcontrol.Normal, "4096": flowcontrol.Normal,
+		} {
 			_, err := get(metadata.AppendToOutgoingContext(t.Context(), interceptors.PriorityKey, text), f.Client)
 			require.NoError(t, err)
 			require.Equal(t, want, <-seen, text)
@@ -97,7 +104,9 @@ func TestTapShedsBeforeAnyWork(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 2}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, ServerOptions: []grpc.ServerOption{grpc.InTapHandle(server.TapHandle(1))}})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, ServerOptions: []grpc.ServerOption{grpc.InTapHandle(server.TapHandle(1))},
+		})
 		_, err := get(t.Context(), f.Client)
 		require.NoError(t, err)
 		a, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 2})
@@ -139,9 +148,13 @@ func TestTraceEvents(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
 		f := interceptorstest.Start(t, interceptorstest.Config{
 			Server: server,
-			ServerOptions: []grpc.ServerOption{grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
-				return h(trace.ContextWithSpan(ctx, span{Span: trace.SpanFromContext(ctx), events: &events}), req)
-			})},
+			ServerOptions: []grpc.ServerOption{
+				grpc.ChainUnaryInterceptor(
+					func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+						return h(trace.ContextWithSpan(ctx, span{Span: trace.SpanFromContext(ctx), events: &events}), req)
+					},
+				),
+			},
 		})
 		permit, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
 		require.NoError(t, err)
@@ -157,7 +170,7 @@ func TestTraceEvents(t *testing.T) {
 		require.Equal(t, []string{
 			"sluice.wait sluice.wait_seconds=30",
 			"sluice.wait sluice.wait_seconds=60",
-			"sluice.refused sluice.reason=max_wait sluice.class=info sluice.code=Unavailable",
+			"sluice.rejected sluice.reason=max_wait sluice.class=info sluice.code=Unavailable",
 		}, events)
 	})
 }
@@ -171,19 +184,33 @@ var (
 func TestConfigurationsAreValidated(t *testing.T) {
 	_, err := interceptors.NewServer(interceptors.ServerConfig{
 		MaxTenants: -1, MaxStreamsPerTenant: 3, Exempt: []string{"x"}, LoadReports: 9,
-		Pushback: interceptors.Pushback{Min: time.Minute, Max: time.Second, Jitter: 99}, Codes: interceptors.Codes{Overload: 99},
+		Pushback: interceptors.Pushback{
+			Min:    time.Minute,
+			Max:    time.Second,
+			Jitter: 99,
+		}, Codes: interceptors.Codes{Overload: 99},
 	})
-	for _, field := range []string{"MaxTenants", "MaxStreamsPerTenant", "Exempt", "LoadReports", "Pushback.Max", "Pushback.Jitter", "Codes.Overload"} {
+	for _, field := range []string{
+		"MaxTenants", "MaxStreamsPerTenant", "Exempt", "LoadReports", "Pushback.Max", "Pushback.Jitter", "Codes.Overload",
+	} {
 		require.ErrorContains(t, err, field)
 	}
-	_, err = interceptors.NewClient(interceptors.ClientConfig{Retries: -1, Pushback: interceptors.Pushback{Max: 1}, Exempt: []string{""}})
+	_, err = interceptors.NewClient(
+		interceptors.ClientConfig{Retries: -1, Pushback: interceptors.Pushback{Max: 1}, Exempt: []string{""}},
+	)
 	require.ErrorContains(t, err, "Pushback.Max")
 	require.ErrorContains(t, err, "Exempt")
 }
 
 func TestServiceConfigIsValid(t *testing.T) {
-	for _, o := range []interceptors.ServiceConfigOptions{{}, {RetryPut: true, Services: []string{"a.B"}, Balancer: "round_robin", MaxAttempts: 9}} {
-		conn, err := grpc.NewClient("passthrough:///x", grpc.WithDefaultServiceConfig(interceptors.ServiceConfig(o)), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	for _, o := range []interceptors.ServiceConfigOptions{
+		{}, {RetryPut: true, Services: []string{"a.B"}, Balancer: "round_robin", MaxAttempts: 9},
+	} {
+		conn, err := grpc.NewClient(
+			"passthrough:///x",
+			grpc.WithDefaultServiceConfig(interceptors.ServiceConfig(o)),
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+		)
 		require.NoError(t, err)
 		require.NoError(t, conn.Close())
 	}

@@ -1,6 +1,8 @@
 package interceptors_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -11,14 +13,15 @@ import (
 
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/interceptors/interceptorstest"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 // 28 KB that decode to 256 MiB pass every limit of gRPC and arrow-go. They are
 // rejected before the handler has them, by each of the two guards alone.
-func TestBombIsRefusedBeforeDecode(t *testing.T) {
+func TestBombIsRejectedBeforeDecode(t *testing.T) {
 	bomb := interceptorstest.Bomb(t, 256<<20)
 	require.Less(t, len(bomb.DataBody), 64<<10)
-	p, _ := interceptors.Peek(bomb)
+	p, _ := payload.Peek(bomb)
 	require.EqualValues(t, 256<<20, p.Uncompressed)
 	for name, test := range map[string]struct {
 		guards interceptors.Guards
@@ -26,7 +29,10 @@ func TestBombIsRefusedBeforeDecode(t *testing.T) {
 	}{
 		"claim": {interceptors.Guards{MaxUncompressedBytes: 64 << 20, MaxRatio: -1}, interceptors.ReasonUncompressedBytes},
 		"ratio": {interceptors.Guards{MaxUncompressedBytes: -1}, interceptors.ReasonRatio},
-		"bytes": {interceptors.Guards{MaxMessageBytes: 1 << 10, MaxUncompressedBytes: -1, MaxRatio: -1}, interceptors.ReasonMessageBytes},
+		"bytes": {
+			interceptors.Guards{MaxMessageBytes: 1 << 10, MaxUncompressedBytes: -1, MaxRatio: -1},
+			interceptors.ReasonMessageBytes,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -53,7 +59,9 @@ func TestHonestCompressionPasses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
-		sent := append(interceptorstest.Batches(t, 3, 10_000, ipc.WithZstd()), interceptorstest.Batches(t, 3, 10_000, ipc.WithLZ4())...)
+		sent := append(
+			interceptorstest.Batches(t, 3, 10_000, ipc.WithZstd()),
+			interceptorstest.Batches(t, 3, 10_000, ipc.WithLZ4())...)
 		_, err := put(t.Context(), f.Client, sent)
 		require.NoError(t, err)
 		interceptorstest.Rows(t, server, interceptors.ClassPut, 60_000, 0)
@@ -73,5 +81,27 @@ func TestMetadataOnlyMessagePasses(t *testing.T) {
 		_, err := put(t.Context(), f.Client, sent)
 		require.NoError(t, err)
 		interceptorstest.Rows(t, server, interceptors.ClassPut, 20, 0)
+	})
+}
+
+// A frame of a 512 MiB window, 200 bytes long, with a claim of 800.
+func TestWindowIsRejectedBeforeDecode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		frame := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 0x01, 0x04, 0}, make([]byte, 128)...)
+		m := interceptorstest.Batches(t, 1, 100, ipc.WithZstd())[1]
+		body := append(binary.LittleEndian.AppendUint64(nil, 800), frame...)
+		for n := range 8 { // the length of its only buffer, before it was padded
+			length := binary.LittleEndian.AppendUint64(nil, uint64(len(m.DataBody)-n))
+			if at := bytes.LastIndex(m.DataHeader, length); at >= 0 {
+				binary.LittleEndian.PutUint64(m.DataHeader[at:], uint64(len(body)))
+			}
+		}
+		m.DataBody = body
+		server := newServer(t, interceptors.ServerConfig{})
+		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
+		_, err := put(t.Context(), f.Client, []*flight.FlightData{m})
+		require.Equal(t, codes.InvalidArgument, status.Code(err))
+		interceptorstest.Rejected(t, server, interceptors.ReasonUncompressedBytes, 1)
+		idle(t, nil, server)
 	})
 }

@@ -53,22 +53,26 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 
 // recovered turns a handler's panic into an error, outside of our interceptors.
 var recovered = []grpc.ServerOption{
-	grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = status.Error(codes.Internal, fmt.Sprint(p))
-			}
-		}()
-		return h(srv, ss)
-	}),
-	grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (_ any, err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = status.Error(codes.Internal, fmt.Sprint(p))
-			}
-		}()
-		return h(ctx, req)
-	}),
+	grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = status.Error(codes.Internal, fmt.Sprint(p))
+				}
+			}()
+			return h(srv, ss)
+		},
+	),
+	grpc.ChainUnaryInterceptor(
+		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (_ any, err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = status.Error(codes.Internal, fmt.Sprint(p))
+				}
+			}()
+			return h(ctx, req)
+		},
+	),
 }
 
 type receiver[T any] interface{ Recv() (T, error) }

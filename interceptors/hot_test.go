@@ -65,7 +65,9 @@ func governed(tb testing.TB, fraction float64) ServerConfig {
 
 func hotCases(tb testing.TB) map[string]func() {
 	cases := map[string]func(){}
-	for name, cfg := range map[string]ServerConfig{"tracking": {}, "tokens": governed(tb, 1), "tokens and fraction": governed(tb, 1-1e-9)} {
+	for name, cfg := range map[string]ServerConfig{
+		"tracking": {}, "tokens": governed(tb, 1), "tokens and fraction": governed(tb, 1-1e-9),
+	} {
 		get, put := hotStream(tb, cfg, flightService+"DoGet"), hotStream(tb, cfg, flightService+"DoPut")
 		cases["send "+name] = func() { _ = get.SendMsg(plainBatch) }
 		cases["receive "+name] = func() { _ = put.RecvMsg(plainBatch) }
@@ -94,13 +96,16 @@ func cpuTime(tb testing.TB) int64 {
 }
 
 func BenchmarkHotMessage(b *testing.B) {
-	for _, name := range []string{"bare", "send tracking", "receive tracking", "send tokens", "receive tokens", "send tokens and fraction", "receive tokens and fraction"} {
+	for _, name := range []string{
+		"bare", "send tracking", "receive tracking", "send tokens", "receive tokens",
+		"send tokens and fraction", "receive tokens and fraction",
+	} {
 		b.Run(name, func(b *testing.B) { benchmark(b, hotCases(b)[name]) })
 	}
 }
 
-func BenchmarkHotPeek(b *testing.B) {
-	b.Run("plain", func(b *testing.B) { benchmark(b, func() { Peek(plainBatch) }) })
+func BenchmarkHotCostOf(b *testing.B) {
+	benchmark(b, func() { CostOf(plainBatch) })
 }
 
 func BenchmarkHotClock(b *testing.B) {
@@ -109,10 +114,7 @@ func BenchmarkHotClock(b *testing.B) {
 }
 
 func TestHotPathAllocatesNothing(t *testing.T) {
-	p, ok := Peek(plainBatch)
-	require.True(t, ok)
-	require.Equal(t, KindRecordBatch, p.Kind)
-	require.EqualValues(t, 100, p.Rows)
+	require.Equal(t, flowcontrol.Cost{Messages: 1, Rows: 100, Bytes: 64<<10 + 64}, CostOf(plainBatch))
 	for name, f := range hotCases(t) {
 		require.Zero(t, testing.AllocsPerRun(1000, f), name)
 	}

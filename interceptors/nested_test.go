@@ -99,7 +99,12 @@ func TestOneGateForAProxy(t *testing.T) {
 		require.Less(t, time.Since(began), time.Minute)
 		require.EqualValues(t, 20, client.Stats().Class(interceptors.ClassInfo).Completed)
 		st := gate.Stats()
-		require.EqualValues(t, 12+12+4, st.Admitted, "the calls and the messages of the DoPuts, once each, with their schemas")
+		require.EqualValues(
+			t,
+			12+12+4,
+			st.Admitted,
+			"the calls and the messages of the DoPuts, once each, with their schemas",
+		)
 		idle(t, gate, server, client)
 
 		// A call that is made for one that has ended stands for itself.
@@ -170,7 +175,9 @@ func TestWatchdogAndDrainBehindASecondServer(t *testing.T) {
 // recovers, takes no slot with it.
 func TestPanicsLeakNoSlot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		broken := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		broken := func(
+			context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			panic("told to panic")
 		}
 		client := newClient(t, interceptors.ClientConfig{MaxActiveStreams: 2})

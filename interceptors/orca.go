@@ -140,7 +140,8 @@ func (l *loadReports) report(err error) {
 // RegisterLoadService offers the load out of band, for clients that ask every
 // interval; gRPC serves no interval below 30 s. It needs [LoadReportsAll].
 func (s *Server) RegisterLoadService(r grpc.ServiceRegistrar, interval time.Duration) error {
-	if err := check(s.load.mode == LoadReportsAll, "LoadReports", s.load.mode, "LoadReportsAll for the load service"); err != nil {
+	all := s.load.mode == LoadReportsAll
+	if err := check(all, "LoadReports", s.load.mode, "LoadReportsAll for the load service"); err != nil {
 		return err
 	}
 	return orca.Register(r, orca.ServiceOptions{ServerMetricsProvider: &s.load, MinReportingInterval: interval})

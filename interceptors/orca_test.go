@@ -47,7 +47,9 @@ func loaded(t testing.TB, share float64) *interceptors.Server {
 	gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 100}})
 	_, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: int64(100 * share)})
 	require.NoError(t, err)
-	return newServer(t, interceptors.ServerConfig{Throttler: gate, LoadReports: interceptors.LoadReportsAll, StallTimeout: -1})
+	return newServer(t, interceptors.ServerConfig{
+		Throttler: gate, LoadReports: interceptors.LoadReportsAll, StallTimeout: -1,
+	})
 }
 
 func TestLoadIsReported(t *testing.T) {
@@ -58,10 +60,16 @@ func TestLoadIsReported(t *testing.T) {
 		f := interceptorstest.Start(t, interceptorstest.Config{
 			Server: server, AsOptions: true,
 			Register: func(r grpc.ServiceRegistrar) { require.NoError(t, server.RegisterLoadService(r, 30*time.Second)) },
-			DialOptions: []grpc.DialOption{grpc.WithUnaryInterceptor(func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn, inv grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				conn = cc
-				return inv(ctx, m, req, reply, cc, opts...)
-			})},
+			DialOptions: []grpc.DialOption{
+				grpc.WithUnaryInterceptor(
+					func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn,
+						inv grpc.UnaryInvoker, opts ...grpc.CallOption,
+					) error {
+						conn = cc
+						return inv(ctx, m, req, reply, cc, opts...)
+					},
+				),
+			},
 		})
 		stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 		require.NoError(t, err)
@@ -75,7 +83,11 @@ func TestLoadIsReported(t *testing.T) {
 
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		oob, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics")
+		oob, err := conn.NewStream(
+			ctx,
+			&grpc.StreamDesc{ServerStreams: true},
+			"/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics",
+		)
 		require.NoError(t, err)
 		require.NoError(t, oob.SendMsg(&emptypb.Empty{}))
 		for range 2 {
@@ -96,16 +108,23 @@ func TestWeightedRoundRobinFollowsTheLoad(t *testing.T) {
 		for i, share := range []float64{0.1, 0.9} {
 			server := loaded(t, share)
 			f := interceptorstest.Start(t, interceptorstest.Config{
-				Server: server, AsOptions: true, Service: &interceptorstest.Service{OnCall: func(context.Context) { picked[i].Add(1) }},
+				Server: server, AsOptions: true,
+				Service: &interceptorstest.Service{OnCall: func(context.Context) { picked[i].Add(1) }},
 			})
 			addresses[i] = resolver.Address{Addr: []string{"empty", "full"}[i]}
 			dial[addresses[i].Addr] = f.Listener.DialContext
 		}
 		names := manual.NewBuilderWithScheme("test")
 		names.InitialState(resolver.State{Addresses: addresses})
-		conn, err := grpc.NewClient("test:///servers", grpc.WithResolvers(names), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		conn, err := grpc.NewClient(
+			"test:///servers",
+			grpc.WithResolvers(names),
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return dial[address](ctx) }),
-			grpc.WithDefaultServiceConfig(interceptors.ServiceConfig(interceptors.ServiceConfigOptions{Balancer: "weighted_round_robin"})))
+			grpc.WithDefaultServiceConfig(
+				interceptors.ServiceConfig(interceptors.ServiceConfigOptions{Balancer: "weighted_round_robin"}),
+			),
+		)
 		require.NoError(t, err)
 		defer conn.Close()
 		client := flight.NewClientFromConn(conn, nil)

@@ -45,7 +45,9 @@ func TestTargetRateIsHeld(t *testing.T) {
 				size := int64(len(batch.DataHeader) + len(batch.DataBody))
 				n := test.seconds * int64(rate) / size / test.streams
 				gate := newGate(t, flowcontrol.Config{Rate: flowcontrol.Rates{Bytes: rate}})
-				cfg := interceptorstest.Config{Service: &interceptorstest.Service{Send: []*flight.FlightData{batch}, Repeat: int(n)}}
+				cfg := interceptorstest.Config{
+					Service: &interceptorstest.Service{Send: []*flight.FlightData{batch}, Repeat: int(n)},
+				}
 				if test.client {
 					cfg.Client = newClient(t, interceptors.ClientConfig{Throttler: gate, StallTimeout: -1})
 				} else {
@@ -98,7 +100,9 @@ func TestGateMaxWaitDoesNotEndStreams(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: time.Second})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second}})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Handle: 10 * time.Second},
+		})
 		var all sync.WaitGroup
 		streams := make([]flight.FlightService_DoPutClient, 3)
 		for i := range streams {
@@ -156,11 +160,15 @@ func TestStreamsWithDeadlinesWait(t *testing.T) {
 
 // MaxMessageWait holds whatever the gate's own bound is, on each side and in each direction.
 func TestMaxMessageWaitEndsTheStream(t *testing.T) {
-	for name, maxWait := range map[string]time.Duration{"no MaxWait": 0, "a short one": time.Second, "a long one": time.Hour} {
+	for name, maxWait := range map[string]time.Duration{
+		"no MaxWait": 0, "a short one": time.Second, "a long one": time.Hour,
+	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: maxWait})
-				server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
+				server := newServer(t, interceptors.ServerConfig{
+					Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second,
+				})
 				f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
 				stream, err := f.Client.DoPut(t.Context())
 				require.NoError(t, err)
@@ -182,10 +190,17 @@ func TestMaxMessageWaitEndsTheStream(t *testing.T) {
 
 func TestMaxMessageWaitOfSentMessages(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		gate := newGate(t, flowcontrol.Config{Rate: flowcontrol.Rates{Bytes: 1}, Burst: flowcontrol.Cost{Bytes: 1}})
+		// The schema runs into a debt of two bursts, so the batch would wait for 30 s.
+		gate := newGate(t, flowcontrol.Config{Rate: flowcontrol.Rates{Bytes: 1}, Burst: flowcontrol.Cost{Bytes: 10}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
 		client := newClient(t, interceptors.ClientConfig{Throttler: gate, StallTimeout: -1, MaxMessageWait: 5 * time.Second})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 1000)}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:  server,
+				Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 1000)},
+			},
+		)
 		began := time.Now()
 		_, err := get(t.Context(), f.Client)
 		require.Equal(t, codes.Unavailable, status.Code(err))
@@ -202,12 +217,18 @@ func TestMaxMessageWaitOfSentMessages(t *testing.T) {
 
 // A call that waits for its admission longer than the gate allows is rejected,
 // and its handler never runs.
-func TestOverloadIsRefusedAtTheStart(t *testing.T) {
+func TestOverloadIsRejectedAtTheStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, MaxWait: time.Second})
 		called := false
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate, StallTimeout: -1})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{OnCall: func(context.Context) { called = true }}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:  server,
+				Service: &interceptorstest.Service{OnCall: func(context.Context) { called = true }},
+			},
+		)
 		held, err := gate.Acquire(t.Context(), flowcontrol.Cost{Messages: 1})
 		require.NoError(t, err)
 		_, err = get(t.Context(), f.Client)
@@ -219,7 +240,12 @@ func TestOverloadIsRefusedAtTheStart(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err = get(ctx, f.Client)
-		require.Contains(t, []codes.Code{codes.DeadlineExceeded, codes.Unavailable}, status.Code(err), "the gate may know before the deadline")
+		require.Contains(
+			t,
+			[]codes.Code{codes.DeadlineExceeded, codes.Unavailable},
+			status.Code(err),
+			"the gate may know before the deadline",
+		)
 		require.False(t, called)
 		held.Release(flowcontrol.Success)
 		idle(t, gate, server)

@@ -20,25 +20,39 @@ import (
 // echo is a service that knows no Arrow: its stream sends back what it gets.
 var echo = grpc.ServiceDesc{
 	ServiceName: "test.Echo", HandlerType: (*any)(nil),
-	Streams: []grpc.StreamDesc{{StreamName: "Stream", ClientStreams: true, ServerStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
-		for {
-			m := &wrapperspb.BytesValue{}
-			if err := stream.RecvMsg(m); err != nil {
-				if errors.Is(err, io.EOF) {
-					return nil
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Stream",
+			ClientStreams: true,
+			ServerStreams: true,
+			Handler: func(_ any, stream grpc.ServerStream) error {
+				for {
+					m := &wrapperspb.BytesValue{}
+					if err := stream.RecvMsg(m); err != nil {
+						if errors.Is(err, io.EOF) {
+							return nil
+						}
+						return err
+					}
+					if err := stream.SendMsg(m); err != nil {
+						return err
+					}
 				}
-				return err
-			}
-			if err := stream.SendMsg(m); err != nil {
-				return err
-			}
-		}
-	}}},
+			},
+		},
+	},
 }
 
 // A user's own grpc.Server and a service without Arrow are governed alike.
 func TestPlainGRPC(t *testing.T) {
-	gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 1}, Rate: flowcontrol.Rates{Messages: 1000}, Burst: flowcontrol.Cost{Messages: 1}})
+	gate := newGate(
+		t,
+		flowcontrol.Config{
+			Limit: flowcontrol.Cost{Messages: 1},
+			Rate:  flowcontrol.Rates{Messages: 1000},
+			Burst: flowcontrol.Cost{Messages: 1},
+		},
+	)
 	governor := newServer(t, interceptors.ServerConfig{Throttler: gate})
 	client := newClient(t, interceptors.ClientConfig{})
 	server := grpc.NewServer(governor.ServerOptions()...)
@@ -47,7 +61,9 @@ func TestPlainGRPC(t *testing.T) {
 	require.NoError(t, err)
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()
-	conn, err := grpc.NewClient(listener.Addr().String(), append(client.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := grpc.NewClient(
+		listener.Addr().String(),
+		append(client.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	require.NoError(t, err)
 	defer conn.Close()
 	stream, err := conn.NewStream(t.Context(), &echo.Streams[0], "/test.Echo/Stream")

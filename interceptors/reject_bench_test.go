@@ -33,7 +33,11 @@ func BenchmarkRejectUnary(b *testing.B) {
 	for _, v := range []struct {
 		name    string
 		options []grpc.ServerOption
-	}{{"bare", []grpc.ServerOption{grpc.ChainUnaryInterceptor(bare)}}, {"bare, same answer", []grpc.ServerOption{grpc.ChainUnaryInterceptor(same)}}, {"server", s.ServerOptions()}} {
+	}{
+		{"bare", []grpc.ServerOption{grpc.ChainUnaryInterceptor(bare)}},
+		{"bare, same answer", []grpc.ServerOption{grpc.ChainUnaryInterceptor(same)}},
+		{"server", s.ServerOptions()},
+	} {
 		options := v.options
 		b.Run(v.name, func(b *testing.B) {
 			server := grpc.NewServer(options...)

@@ -50,9 +50,13 @@ func TestRejectionsStayRetryable(t *testing.T) {
 		cfg    interceptorstest.Config
 		client interceptors.ClientConfig
 	}{
-		"gRPC retries": {interceptorstest.Config{DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}}, interceptors.ClientConfig{Retries: -1}},
+		"gRPC retries": {
+			interceptorstest.Config{DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}},
+			interceptors.ClientConfig{Retries: -1},
+		},
 		"gRPC retries, sessions, cookies outside": {interceptorstest.Config{
-			DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}, ServerMiddleware: sessions(), ClientMiddleware: cookies(),
+			DialOptions:      []grpc.DialOption{grpc.WithDefaultServiceConfig(config)},
+			ServerMiddleware: sessions(), ClientMiddleware: cookies(),
 		}, interceptors.ClientConfig{Retries: -1}},
 		"gRPC retries, as options": {interceptorstest.Config{
 			DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(config)}, ServerMiddleware: sessions(), AsOptions: true,
@@ -65,7 +69,14 @@ func TestRejectionsStayRetryable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: -1}})
+				server := newServer(
+					t,
+					interceptors.ServerConfig{
+						MaxActiveStreams: 1,
+						StallTimeout:     -1,
+						Pushback:         interceptors.Pushback{Min: time.Second, Jitter: -1},
+					},
+				)
 				client := newClient(t, test.client)
 				cfg := test.cfg
 				cfg.Server, cfg.Client = server, client
@@ -114,7 +125,9 @@ func TestHeadersReachTheClientOtherwise(t *testing.T) {
 			{Header: metadata.Pairs("x-set", "early")},
 			{Header: metadata.Pairs("x-set", "early"), Fail: status.Error(codes.NotFound, "gone")},
 		} {
-			f := interceptorstest.Start(t, interceptorstest.Config{Server: newServer(t, interceptors.ServerConfig{}), Service: service})
+			f := interceptorstest.Start(t, interceptorstest.Config{
+				Server: newServer(t, interceptors.ServerConfig{}), Service: service,
+			})
 			stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 			require.NoError(t, err)
 			_, _ = drain(stream)
@@ -126,7 +139,14 @@ func TestHeadersReachTheClientOtherwise(t *testing.T) {
 
 func TestPushbackIsJitteredUpwards(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: 0.5}})
+		server := newServer(
+			t,
+			interceptors.ServerConfig{
+				MaxActiveStreams: 1,
+				StallTimeout:     -1,
+				Pushback:         interceptors.Pushback{Min: time.Second, Jitter: 0.5},
+			},
+		)
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
 		defer blocker(t, f.Client)()
 		seen := map[string]bool{}
@@ -152,9 +172,22 @@ func TestPushbackIsJitteredUpwards(t *testing.T) {
 // The governor's retries go on inside a pool, which counts the call until its end.
 func TestRetriesInAPool(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: -1}})
+		server := newServer(
+			t,
+			interceptors.ServerConfig{
+				MaxActiveStreams: 1,
+				StallTimeout:     -1,
+				Pushback:         interceptors.Pushback{Min: time.Second, Jitter: -1},
+			},
+		)
 		client := newClient(t, interceptors.ClientConfig{})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:  server,
+				Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)},
+			},
+		)
 		dial := func(ctx context.Context, _ string) (net.Conn, error) { return f.Listener.DialContext(ctx) }
 		pool, err := connpool.New("passthrough:///bufconn", connpool.Config{
 			Credentials: insecure.NewCredentials(), DialOptions: append(client.DialOptions(), grpc.WithContextDialer(dial)),
@@ -180,10 +213,14 @@ func TestRetryBudget(t *testing.T) {
 		client := newClient(t, interceptors.ClientConfig{})
 		f := interceptorstest.Start(t, interceptorstest.Config{
 			Server: server, Client: client,
-			ServerOptions: []grpc.ServerOption{grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
-				calls.Add(1)
-				return h(srv, ss)
-			})},
+			ServerOptions: []grpc.ServerOption{
+				grpc.ChainStreamInterceptor(
+					func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+						calls.Add(1)
+						return h(srv, ss)
+					},
+				),
+			},
 		})
 		release := blocker(t, f.Client)
 		defer release()
@@ -199,8 +236,17 @@ func TestRetryBudget(t *testing.T) {
 // A retry that would come after the deadline is not waited for.
 func TestRetryRespectsTheDeadline(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Minute, Max: time.Hour}})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Client: newClient(t, interceptors.ClientConfig{})})
+		server := newServer(
+			t,
+			interceptors.ServerConfig{
+				MaxActiveStreams: 1,
+				StallTimeout:     -1,
+				Pushback:         interceptors.Pushback{Min: time.Minute, Max: time.Hour},
+			},
+		)
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Client: newClient(t, interceptors.ClientConfig{}),
+		})
 		defer blocker(t, f.Client)()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
@@ -214,7 +260,8 @@ func TestRetryRespectsTheDeadline(t *testing.T) {
 func TestCodesArePolicy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{
-			MaxActiveStreams: 1, StallTimeout: -1, Codes: interceptors.Codes{Overload: codes.Aborted, TooLarge: codes.OutOfRange},
+			MaxActiveStreams: 1, StallTimeout: -1,
+			Codes: interceptors.Codes{Overload: codes.Aborted, TooLarge: codes.OutOfRange},
 		})
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
 		_, err := put(t.Context(), f.Client, []*flight.FlightData{interceptorstest.Bomb(t, 16<<20)})
@@ -229,7 +276,14 @@ func TestCodesArePolicy(t *testing.T) {
 func TestInstalledTwiceCountsOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(t, interceptors.ServerConfig{})
-		f := interceptorstest.Start(t, interceptorstest.Config{Server: server, ServerOptions: server.ServerOptions(), Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)}})
+		f := interceptorstest.Start(
+			t,
+			interceptorstest.Config{
+				Server:        server,
+				ServerOptions: server.ServerOptions(),
+				Service:       &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10)},
+			},
+		)
 		_, err := get(t.Context(), f.Client)
 		require.NoError(t, err)
 		require.EqualValues(t, 1, server.Stats().Class(interceptors.ClassGet).Started)
@@ -260,7 +314,9 @@ func TestRejectionOfAGateInTheHandler(t *testing.T) {
 				_, err = gate.Acquire(t.Context(), test.cost)
 				rejection := fmt.Errorf("enricher: %w", err)
 				server := newServer(t, interceptors.ServerConfig{Pushback: interceptors.Pushback{Jitter: -1}})
-				f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Service: &interceptorstest.Service{Fail: rejection}})
+				f := interceptorstest.Start(t, interceptorstest.Config{
+					Server: server, Service: &interceptorstest.Service{Fail: rejection},
+				})
 				var trailer metadata.MD
 				stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 				require.NoError(t, err)

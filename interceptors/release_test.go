@@ -43,14 +43,17 @@ func TestEveryEndGivesEverythingBack(t *testing.T) {
 			_, err := e.Client.GetFlightInfo(t.Context(), descriptor)
 			require.NoError(t, err)
 		}},
-		"handler error": {&interceptorstest.Service{Fail: status.Error(codes.Internal, "told to fail")}, func(t *testing.T, e env) {
-			_, err := get(t.Context(), e.Client)
-			require.Equal(t, codes.Internal, status.Code(err))
-			_, err = put(t.Context(), e.Client, e.put)
-			require.Equal(t, codes.Internal, status.Code(err))
-			_, err = e.Client.GetFlightInfo(t.Context(), descriptor)
-			require.Equal(t, codes.Internal, status.Code(err))
-		}},
+		"handler error": {
+			&interceptorstest.Service{Fail: status.Error(codes.Internal, "told to fail")},
+			func(t *testing.T, e env) {
+				_, err := get(t.Context(), e.Client)
+				require.Equal(t, codes.Internal, status.Code(err))
+				_, err = put(t.Context(), e.Client, e.put)
+				require.Equal(t, codes.Internal, status.Code(err))
+				_, err = e.Client.GetFlightInfo(t.Context(), descriptor)
+				require.Equal(t, codes.Internal, status.Code(err))
+			},
+		},
 		"handler panic": {&interceptorstest.Service{Panic: true}, func(t *testing.T, e env) {
 			for range 5 {
 				_, err := get(t.Context(), e.Client)
@@ -158,7 +161,9 @@ func TestInFlightIsWhatIsBeingHandled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gate := newGate(t, flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 10}})
 		server := newServer(t, interceptors.ServerConfig{Throttler: gate})
-		f := interceptorstest.Start(t, interceptorstest.Config{Service: &interceptorstest.Service{Handle: time.Minute}, Server: server})
+		f := interceptorstest.Start(t, interceptorstest.Config{
+			Server: server, Service: &interceptorstest.Service{Handle: time.Minute},
+		})
 		stream, err := f.Client.DoPut(t.Context())
 		require.NoError(t, err)
 		synctest.Wait()
@@ -205,7 +210,11 @@ func TestAbandonedReaderIsCancelled(t *testing.T) {
 	client := newClient(t, interceptors.ClientConfig{ReapInterval: 5 * time.Millisecond})
 	f := interceptorstest.Start(t, interceptorstest.Config{
 		Server: server, Client: client,
-		Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10), Repeat: 1 << 30, OnEnd: func(error) { ended <- struct{}{} }},
+		Service: &interceptorstest.Service{
+			Send:   interceptorstest.Batches(t, 1, 10),
+			Repeat: 1 << 30,
+			OnEnd:  func(error) { ended <- struct{}{} },
+		},
 	})
 	for range 20 {
 		abandon(t, f.Client)

@@ -21,16 +21,20 @@ import (
 
 // attempts counts what reaches the server.
 func attempts(n *atomic.Int64) grpc.ServerOption {
-	return grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
-		n.Add(1)
-		return h(srv, ss)
-	})
+	return grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+			n.Add(1)
+			return h(srv, ss)
+		},
+	)
 }
 
 // Twice as many DoGets as there are slots, with time to wait for one: all
 // succeed, in three attempts each at most, however long they take.
 func TestHintsGrowWithWhatHoldsTheRoom(t *testing.T) {
-	for _, took := range []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, time.Second, 3 * time.Second, 6 * time.Second} {
+	for _, took := range []time.Duration{
+		20 * time.Millisecond, 200 * time.Millisecond, time.Second, 3 * time.Second, 6 * time.Second,
+	} {
 		for name, client := range map[string]interceptors.ClientConfig{
 			"Client and service config": {}, "service config alone": {Retries: -1},
 		} {
@@ -40,8 +44,10 @@ func TestHintsGrowWithWhatHoldsTheRoom(t *testing.T) {
 					server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 32, StallTimeout: -1})
 					f := interceptorstest.Start(t, interceptorstest.Config{
 						Server: server, Client: newClient(t, client), ServerOptions: []grpc.ServerOption{attempts(&calls)},
-						DialOptions: []grpc.DialOption{grpc.WithDefaultServiceConfig(interceptors.ServiceConfig(interceptors.ServiceConfigOptions{}))},
-						Service:     &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10), Every: took / 2},
+						DialOptions: []grpc.DialOption{
+							grpc.WithDefaultServiceConfig(interceptors.ServiceConfig(interceptors.ServiceConfigOptions{})),
+						},
+						Service: &interceptorstest.Service{Send: interceptorstest.Batches(t, 1, 10), Every: took / 2},
 					})
 					var wg sync.WaitGroup
 					var failed atomic.Int64
@@ -83,7 +89,11 @@ func TestThreeAttemptsInTotal(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var calls atomic.Int64
 				server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1})
-				cfg := interceptorstest.Config{Server: server, ServerOptions: []grpc.ServerOption{attempts(&calls)}, DialOptions: test.dial}
+				cfg := interceptorstest.Config{
+					Server:        server,
+					ServerOptions: []grpc.ServerOption{attempts(&calls)},
+					DialOptions:   test.dial,
+				}
 				if test.client != nil {
 					cfg.Client = newClient(t, *test.client)
 				}
@@ -104,7 +114,10 @@ func TestOneClientRetries(t *testing.T) {
 		var calls atomic.Int64
 		outer, inner := newClient(t, interceptors.ClientConfig{}), newClient(t, interceptors.ClientConfig{})
 		f := interceptorstest.Start(t, interceptorstest.Config{
-			Server: newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1}), ServerOptions: []grpc.ServerOption{attempts(&calls)},
+			Server: newServer(
+				t,
+				interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1},
+			), ServerOptions: []grpc.ServerOption{attempts(&calls)},
 			Client: inner, ClientMiddleware: []flight.ClientMiddleware{flight.ClientMiddleware(outer.Middleware())},
 		})
 		defer blocker(t, f.Client)()
@@ -126,14 +139,29 @@ func TestHeaderOfARetriedCall(t *testing.T) {
 		n       int
 		code    codes.Code
 	}{
-		"answered":       {&interceptorstest.Service{Header: metadata.Pairs("x-set", "yes"), Send: interceptorstest.Batches(t, 1, 10)}, 1500 * time.Millisecond, []string{"yes"}, 2, codes.OK},
-		"empty":          {&interceptorstest.Service{}, 1500 * time.Millisecond, nil, 0, codes.OK},
-		"failed":         {&interceptorstest.Service{Fail: status.Error(codes.NotFound, "gone")}, 1500 * time.Millisecond, nil, 0, codes.NotFound},
+		"answered": {
+			&interceptorstest.Service{Header: metadata.Pairs("x-set", "yes"), Send: interceptorstest.Batches(t, 1, 10)},
+			1500 * time.Millisecond,
+			[]string{"yes"},
+			2, codes.OK,
+		},
+		"empty": {&interceptorstest.Service{}, 1500 * time.Millisecond, nil, 0, codes.OK},
+		"failed": {
+			&interceptorstest.Service{Fail: status.Error(codes.NotFound, "gone")},
+			1500 * time.Millisecond, nil, 0, codes.NotFound,
+		},
 		"rejected again": {&interceptorstest.Service{}, time.Hour, nil, 0, codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				server := newServer(t, interceptors.ServerConfig{MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: -1}})
+				server := newServer(
+					t,
+					interceptors.ServerConfig{
+						MaxActiveStreams: 1,
+						StallTimeout:     -1,
+						Pushback:         interceptors.Pushback{Min: time.Second, Jitter: -1},
+					},
+				)
 				client := newClient(t, interceptors.ClientConfig{})
 				f := interceptorstest.Start(t, interceptorstest.Config{Server: server, Client: client, Service: test.service})
 				release := blocker(t, f.Client)

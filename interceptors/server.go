@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
+	"github.com/withobsrvr/sluice/interceptors/internal/payload"
 )
 
 // A Server governs the calls that a gRPC server receives. Its methods may be
@@ -152,7 +153,9 @@ func (s *Server) admit(ctx context.Context, cl *call, cost flowcontrol.Cost) (pe
 	return permit, statusOf(ctx, err)
 }
 
-func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func (s *Server) interceptUnary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (resp any, err error) {
 	m := s.method(info.FullMethod, false, false)
 	if m.exempt || s.seen(ctx) {
 		return handler(ctx, req)
@@ -201,7 +204,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 		_ = grpc.SetTrailer(ctx, e.trailer(ctx))
 	}
 	if err = herr; err == nil {
-		cl.send.count(&weight{bytes: sizeOf(resp)})
+		cl.send.count(&weight{bytes: payload.Size(resp)})
 	}
 	s.load.report(err)
 	return resp, err
@@ -227,7 +230,9 @@ func (s *Server) finish(cl *call, err error) {
 	}
 }
 
-func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (s *Server) interceptStream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) (err error) {
 	m := s.method(info.FullMethod, info.IsClientStream, info.IsServerStream)
 	ctx := ss.Context()
 	if s.seen(ctx) {

@@ -14,8 +14,9 @@ import (
 // waits for nothing.
 //
 // The rejection has a status and its details, and no trailer: gRPC retries it
-// after the backoff of its service config, and a [Client] leaves that to it. So it is for load beyond what the interceptors can
-// reject in time, as critical says, and not in their place.
+// after the backoff of its service config, and a [Client] leaves that to it. So it
+// is for load beyond what the interceptors can reject in time, as critical says,
+// and not in their place.
 func (s *Server) TapHandle(critical float64) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
 		if exempted(info.FullMethodName, alwaysExempt) || exempted(info.FullMethodName, s.exempt) {
@@ -25,7 +26,13 @@ func (s *Server) TapHandle(critical float64) tap.ServerInHandle {
 		if !draining && gateLoad(s.throttler) < critical {
 			return ctx, nil
 		}
-		e := &Error{Reason: ReasonTap, Method: info.FullMethodName, Code: s.codes.Overload, RetryAfter: s.pushback.delay(0), Detail: "overloaded"}
+		e := &Error{
+			Reason:     ReasonTap,
+			Method:     info.FullMethodName,
+			Code:       s.codes.Overload,
+			RetryAfter: s.pushback.delay(0),
+			Detail:     "overloaded",
+		}
 		if len(info.Header.Get(retryKey)) > 0 {
 			e.RetryAfter = 0 // there is no telling gRPC not to retry, so its Client must not either
 		}

@@ -16,7 +16,7 @@ const eventFloor = 10 * time.Millisecond
 // otelgrpc's job, as a stats handler beside these interceptors.
 const (
 	eventWait     = "sluice.wait"
-	eventRejected = "sluice.refused"
+	eventRejected = "sluice.rejected"
 )
 
 func traceWait(ctx context.Context, nanos int64) {

@@ -82,7 +82,8 @@ func (c *core) endIfStalled(cl *call) {
 	}
 	e := cl.describe(&Error{
 		Reason: ReasonStalled, Code: c.codes.Stalled, RetryAfter: Never,
-		Detail: fmt.Sprintf("SendMsg made no progress for %s: the other side does not read what it is sent", stuck.Round(time.Second)),
+		Detail: fmt.Sprintf("SendMsg made no progress for %s: the other side does not read what it is sent",
+			stuck.Round(time.Second)),
 	})
 	c.log.Warn("stream ended by the watchdog", "method", cl.method.name, "class", cl.kind().String(), "stuck", stuck)
 	cl.kill(e)

@@ -48,12 +48,14 @@ func PipelineDialOptions(own string) []grpc.DialOption {
 	}
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(func(
-			ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+			ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
+			invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 		) error {
 			return invoke(send(ctx), method, req, reply, conn, options...)
 		}),
 		grpc.WithChainStreamInterceptor(func(
-			ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption,
+			ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+			stream grpc.Streamer, options ...grpc.CallOption,
 		) (grpc.ClientStream, error) {
 			return stream(send(ctx), desc, conn, method, options...)
 		}),

@@ -1,13 +1,14 @@
 // Command sluice-controlplane is the control plane of a pipeline: components
 // register with it, report their load, and follow its decision.
 //
-// It needs no configuration to start, and keeps nothing on disk unless -folder says
-// where:
+// It needs no configuration to start:
 //
 //	go install github.com/withobsrvr/sluice/cmd/sluice-controlplane@latest
 //	sluice-controlplane
 //
-// The live page is then at http://127.0.0.1:8087/.
+// The live page is then at http://127.0.0.1:8087/. What a restart must not forget,
+// registrations of stock flowctl components and changed settings, is kept in a folder
+// of the user's cache; -folder chooses another, or none.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -63,21 +65,42 @@ func newFlags(s *settings, stderr io.Writer) *flag.FlagSet {
 	flags.SetOutput(stderr)
 	flags.StringVar(&s.grpc, "grpc", "127.0.0.1:8080", "gRPC `address`")
 	flags.StringVar(&s.http, "http", "127.0.0.1:8087", "HTTP `address` of metrics, health and the live page; empty: none")
-	flags.Float64Var(&s.decision.Activation, "activation", backpressure.DefaultActivation, "`load` (0..1) at which backpressure begins")
-	flags.Float64Var(&s.decision.Recovery, "recovery", backpressure.DefaultRecovery, "`load` (0..1) at which backpressure ends")
+	flags.Float64Var(
+		&s.decision.Activation,
+		"activation",
+		backpressure.DefaultActivation,
+		"`load` (0..1) at which backpressure begins",
+	)
+	flags.Float64Var(
+		&s.decision.Recovery,
+		"recovery",
+		backpressure.DefaultRecovery,
+		"`load` (0..1) at which backpressure ends",
+	)
 	flags.Int64Var(&s.decision.MaxInFlight, "max-in-flight", backpressure.DefaultMaxInFlight,
 		"`messages` in flight over all components that count as a load of 1; 0: no limit")
 	flags.StringVar(&s.policy, "policy", "gradual", "`name` of the policy: gradual, or step (half while active)")
 	flags.TextVar(&s.decision.Driver, "driver", backpressure.WorstStage, "`load` that drives: worst_stage or aggregate")
 	flags.StringVar(&s.certificate, "tls-cert", "", "PEM `file` of the server's certificate; switches TLS on")
 	flags.StringVar(&s.key, "tls-key", "", "PEM `file` of its key")
-	flags.StringVar(&s.clientCA, "tls-client-ca", "", "PEM `file` of the authorities of client certificates; switches mutual TLS on")
-	flags.StringVar(&s.admins, "admins", "", "`names` in client certificates, separated by commas, that may change settings")
+	flags.StringVar(
+		&s.clientCA,
+		"tls-client-ca",
+		"",
+		"PEM `file` of the authorities of client certificates; switches mutual TLS on",
+	)
+	flags.StringVar(
+		&s.admins,
+		"admins",
+		"",
+		"`names` in client certificates, separated by commas, that may change settings",
+	)
 	flags.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that every call must carry")
 	flags.StringVar(&s.adminTokenFile, "admin-token-file", "",
 		"`file` with the bearer token of callers that may change settings; default: that of -token-file")
-	flags.StringVar(&s.folder, "folder", "",
-		"`folder` that remembers stock components and changed settings over a restart; empty: nothing is remembered")
+	flags.StringVar(&s.folder, "folder", ownFolder,
+		"`folder` that remembers stock components and changed settings over a restart;\n"+
+			"auto: one for each -grpc address, in the user's cache; empty: nothing is remembered")
 	flags.BoolVar(&s.version, "version", false, "print the version and end")
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "sluice-controlplane is the control plane of a pipeline. Each flag has an environment variable:")
@@ -145,7 +168,7 @@ func (s *settings) check() error {
 
 // server is the configuration of the control plane itself.
 func (s *settings) server() (server.Config, error) {
-	cfg := server.Config{Decision: s.decision, Folder: s.folder}
+	cfg := server.Config{Decision: s.decision}
 	if s.admins != "" {
 		cfg.Admins = strings.Split(s.admins, ",")
 	}
@@ -155,6 +178,38 @@ func (s *settings) server() (server.Config, error) {
 	}
 	cfg.AdminToken, err = readToken("admin-token-file", s.adminTokenFile)
 	return cfg, err
+}
+
+// ownFolder stands for a folder that the program chooses.
+const ownFolder = "auto"
+
+// openFolder returns the folder to remember in, which exists then; "" is none. The
+// program's own is one for each address, because an address has one server at a time.
+// Without a home, or where nothing can be written, the program runs without it.
+func (s *settings) openFolder(log *slog.Logger) (string, error) {
+	folder := s.folder
+	if folder == ownFolder {
+		cache, err := os.UserCacheDir()
+		_, port, _ := net.SplitHostPort(s.grpc)
+		if err != nil || port == "" || port == "0" { // 0: another one at the next start
+			log.Info("stock components and settings are not remembered over a restart; -folder says where")
+			return "", nil
+		}
+		folder = filepath.Join(cache, "sluice-controlplane", strings.NewReplacer(":", "_", "[", "", "]", "").Replace(s.grpc))
+	}
+	if folder == "" {
+		return "", nil
+	}
+	err := os.MkdirAll(folder, 0o700)
+	if err != nil && s.folder == ownFolder {
+		log.Warn("stock components and settings are not remembered over a restart; -folder says where", "error", err)
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("-folder: %w", err)
+	}
+	log.Info("stock components and settings are remembered over a restart", "folder", folder)
+	return folder, nil
 }
 
 // run returns the exit code: 0 in the end, 1 for a failure, 2 for bad flags.
@@ -181,7 +236,11 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	if err != nil {
 		return fail(2, err)
 	}
-	cfg := serve.Config{Server: plane, TLS: secure, Version: version(), Logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if plane.Folder, err = s.openFolder(log); err != nil {
+		return fail(2, err)
+	}
+	cfg := serve.Config{Server: plane, TLS: secure, Version: version(), Logger: log}
 	if cfg.GRPC, err = net.Listen("tcp", s.grpc); err != nil {
 		return fail(1, fmt.Errorf("%w; -grpc chooses another address", err))
 	}
@@ -192,6 +251,9 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 		}
 	}
 	if err := serve.Run(ctx, cfg); err != nil {
+		if errors.Is(err, server.ErrFolder) {
+			err = fmt.Errorf("-folder: %w", errors.Unwrap(err))
+		}
 		return fail(1, err)
 	}
 	return 0
@@ -215,17 +277,17 @@ func tlsConfig(certificate, key, clientCA string) (*tls.Config, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("-tls-cert and -tls-key: %w", err)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	if clientCA != "" {
 		pem, err := os.ReadFile(clientCA)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("-tls-client-ca: %w", err)
 		}
 		cfg.ClientCAs = x509.NewCertPool()
 		if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("no certificate in %s", clientCA)
+			return nil, fmt.Errorf("-tls-client-ca: no certificate in %s", clientCA)
 		}
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// bearer sends a token with each call. It refuses to send it in the clear to
+// bearer sends a token with each call. It does not send it in the clear to
 // anywhere but this machine.
 type bearer struct{ token, address string }
 
@@ -16,7 +16,7 @@ func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	info, ok := credentials.RequestInfoFromContext(ctx)
 	if !ok || credentials.CheckSecurityLevel(info.AuthInfo, credentials.PrivacyAndIntegrity) != nil {
 		if !loopback(b.address) {
-			return nil, fmt.Errorf("a token is not sent in the clear to %s: use -tls or -ca", b.address)
+			return nil, fmt.Errorf("a token is not sent in the clear to %s: use -tls or -tls-ca", b.address)
 		}
 	}
 	return map[string]string{"authorization": "Bearer " + b.token}, nil

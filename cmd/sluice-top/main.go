@@ -18,6 +18,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,28 +36,35 @@ const defaultAddress = "127.0.0.1:8080"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
 type options struct {
-	address  string
-	interval time.Duration
-	once     bool
-	output   string
-	tls      bool
-	ca       string
-	token    string
-	terminal bool
+	address     string
+	interval    time.Duration
+	once        bool
+	output      string
+	tls         bool
+	ca          string
+	certificate string
+	key         string
+	token       string
+	tokenFile   string
+	version     bool
+	terminal    bool
 }
 
 // run returns the exit code: 0 in the end, 1 for a failure, 2 for bad flags.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	opts, err := parse(args, stderr)
-	if err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(stderr, "sluice-top:", err)
-			return 2
-		}
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
+	opts, err := parse(args, lookup, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "sluice-top:", err)
+		return 2
+	case opts.version:
+		fmt.Fprintln(stdout, "sluice-top", version())
 		return 0
 	}
 	opts.terminal = isTerminal(stdout)
@@ -72,38 +81,99 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func parse(args []string, stderr io.Writer) (options, error) {
-	var opts options
+// version is the module's, as the go command has written it into the program.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+func newFlags(opts *options, stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("sluice-top", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "usage: sluice-top [flags] [address of a control plane, default %s]\n", defaultAddress)
+		fmt.Fprintf(stderr, "Each flag has an environment variable: %s is -token-file, and so on, and\n", variable("token-file"))
+		fmt.Fprintf(stderr, "%s is the address. What is given wins over its variable.\n\n", variable("address"))
 		flags.PrintDefaults()
 	}
 	flags.DurationVar(&opts.interval, "interval", time.Second, "`time` between two looks")
 	flags.BoolVar(&opts.once, "once", false, "print once and exit")
-	flags.StringVar(&opts.output, "o", "table", "`format`: table, or one of json, mermaid, dot, svg and ascii, which imply -once")
+	flags.StringVar(&opts.output, "o", "table",
+		"`format`: table, or one of json, mermaid, dot, svg and ascii, which imply -once")
 	flags.BoolVar(&opts.tls, "tls", false, "speak TLS, trusting the system's authorities")
-	flags.StringVar(&opts.ca, "ca", "", "speak TLS, trusting the authorities in this PEM `file`")
-	flags.StringVar(&opts.token, "token", os.Getenv("SLUICE_TOKEN"), "bearer `token`; needs TLS or a loopback address (environment: SLUICE_TOKEN)")
+	flags.StringVar(&opts.ca, "tls-ca", "", "speak TLS, trusting the authorities in this PEM `file`")
+	flags.StringVar(&opts.certificate, "tls-cert", "", "PEM `file` of a client certificate, for mutual TLS")
+	flags.StringVar(&opts.key, "tls-key", "", "PEM `file` of its key")
+	flags.StringVar(&opts.token, "token", "", "bearer `token`; needs TLS or a loopback address")
+	flags.StringVar(&opts.tokenFile, "token-file", "", "`file` with the bearer token, which other users then do not see")
+	flags.BoolVar(&opts.version, "version", false, "print the version and exit")
+	return flags
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "SLUICE_TOP_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// parse reads the flags and, for those that are not given, the environment.
+func parse(args []string, lookup func(string) (string, bool), stderr io.Writer) (options, error) {
+	var opts options
+	flags := newFlags(&opts, stderr)
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var problems []error
+	flags.VisitAll(func(f *flag.Flag) {
+		if value, ok := lookup(variable(f.Name)); ok && !given[f.Name] {
+			if err := flags.Set(f.Name, value); err != nil {
+				problems = append(problems, fmt.Errorf("%s is %q: %w", variable(f.Name), value, err))
+			}
+		}
+	})
 	opts.address = defaultAddress
+	if value, ok := lookup(variable("address")); ok && value != "" {
+		opts.address = value
+	}
 	switch flags.NArg() {
 	case 0:
 	case 1:
 		opts.address = flags.Arg(0)
 	default:
-		return opts, fmt.Errorf("%d addresses, want one at most", flags.NArg())
+		problems = append(problems, fmt.Errorf("%d addresses, want one at most", flags.NArg()))
 	}
+	return opts, errors.Join(append(problems, opts.check())...)
+}
+
+// check names the flag of each setting that is wrong, and reads the token.
+func (opts *options) check() error {
+	var problems []error
 	if opts.interval < 100*time.Millisecond {
-		return opts, fmt.Errorf("-interval is %v, want 100ms or more", opts.interval)
+		problems = append(problems, fmt.Errorf("-interval is %v, want 100ms or more", opts.interval))
 	}
 	if _, ok := writers[opts.output]; !ok && opts.output != "table" {
-		return opts, fmt.Errorf("-o is %q, want table, json, mermaid, dot, svg or ascii", opts.output)
+		problems = append(problems, fmt.Errorf("-o is %q, want table, json, mermaid, dot, svg or ascii", opts.output))
 	}
-	return opts, nil
+	if (opts.certificate == "") != (opts.key == "") {
+		problems = append(problems, errors.New("-tls-cert and -tls-key are given together or not at all"))
+	}
+	switch {
+	case opts.tokenFile == "":
+	case opts.token != "":
+		problems = append(problems, errors.New("-token and -token-file are both given"))
+	default:
+		text, err := os.ReadFile(opts.tokenFile)
+		if opts.token = strings.TrimSpace(string(text)); err == nil && opts.token == "" {
+			err = fmt.Errorf("%s is empty", opts.tokenFile)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("-token-file: %w", err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // writers are the graph's forms besides the table.
@@ -117,17 +187,24 @@ var writers = map[string]func(io.Writer, *topology.Graph) error{
 
 func dial(opts options) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
-	if opts.tls || opts.ca != "" {
+	if opts.tls || opts.ca != "" || opts.certificate != "" {
 		config := &tls.Config{MinVersion: tls.VersionTLS12}
 		if opts.ca != "" {
 			pem, err := os.ReadFile(opts.ca)
 			if err != nil {
-				return nil, fmt.Errorf("-ca: %w", err)
+				return nil, fmt.Errorf("-tls-ca: %w", err)
 			}
 			config.RootCAs = x509.NewCertPool()
 			if !config.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("-ca: %s holds no PEM certificate", opts.ca)
+				return nil, fmt.Errorf("-tls-ca: %s holds no PEM certificate", opts.ca)
 			}
+		}
+		if opts.certificate != "" {
+			own, err := tls.LoadX509KeyPair(opts.certificate, opts.key)
+			if err != nil {
+				return nil, fmt.Errorf("-tls-cert, -tls-key: %w", err)
+			}
+			config.Certificates = []tls.Certificate{own}
 		}
 		transport = credentials.NewTLS(config)
 	}
@@ -174,7 +251,7 @@ func show(ctx context.Context, opts options, from *reader, stdout io.Writer) err
 		if ctx.Err() != nil {
 			return nil
 		}
-		screen.lost = err // the last picture stays, and says that it is old
+		screen.lost = err // the last table stays, and says that it is old
 		if err == nil {
 			graph = fresh
 		}

@@ -3,11 +3,23 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"flag"
+	"io"
 	"math"
+	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +27,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
@@ -177,13 +190,124 @@ func TestFlags(t *testing.T) {
 		{[]string{"-o", "yaml"}, `-o is "yaml", want table, json, mermaid, dot, svg or ascii`},
 		{[]string{"-interval", "1ms"}, "-interval is 1ms, want 100ms or more"},
 		{[]string{"a:1", "b:2"}, "2 addresses, want one at most"},
-		{[]string{"-ca", os.DevNull}, "holds no PEM certificate"},
+		{[]string{"-tls-ca", os.DevNull}, "-tls-ca: " + os.DevNull + " holds no PEM certificate"},
+		{[]string{"-tls-cert", "x.pem"}, "-tls-cert and -tls-key are given together or not at all"},
+		{[]string{"-tls-cert", "missing.pem", "-tls-key", "missing.pem"}, "-tls-cert, -tls-key: open missing.pem"},
+		{[]string{"-token-file", "missing"}, "-token-file: open missing"},
+		{[]string{"-token-file", os.DevNull}, "-token-file: " + os.DevNull + " is empty"},
+		{[]string{"-token", "x", "-token-file", os.DevNull}, "-token and -token-file are both given"},
 	} {
 		var stdout, stderr bytes.Buffer
-		require.Equal(t, 2, run(t.Context(), test.args, &stdout, &stderr), test.args)
+		require.Equal(t, 2, run(t.Context(), test.args, none, &stdout, &stderr), test.args)
 		require.Contains(t, stderr.String(), test.want)
 		require.Empty(t, stdout.String())
 	}
+}
+
+func none(string) (string, bool) { return "", false }
+
+func TestHelpAndVersion(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	require.Zero(t, run(t.Context(), []string{"-h"}, none, &stdout, &stderr))
+	require.Contains(t, stderr.String(), "-tls-cert")
+	require.Zero(t, run(t.Context(), []string{"-version"}, none, &stdout, &stderr))
+	require.Contains(t, stdout.String(), "sluice-top ")
+}
+
+// Each flag has a variable, a flag wins, and a variable's mistake is named.
+func TestEachFlagHasAVariable(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("secret\n"), 0o600))
+	environment := map[string]string{
+		"SLUICE_TOP_ADDRESS": "plane:1", "SLUICE_TOP_INTERVAL": "2s", "SLUICE_TOP_ONCE": "true", "SLUICE_TOP_O": "dot",
+		"SLUICE_TOP_TLS": "true", "SLUICE_TOP_TLS_CA": "ca", "SLUICE_TOP_TLS_CERT": "cert", "SLUICE_TOP_TLS_KEY": "key",
+		"SLUICE_TOP_TOKEN_FILE": token, "SLUICE_TOP_VERSION": "true",
+	}
+	lookup := func(name string) (string, bool) { value, ok := environment[name]; return value, ok }
+	opts, err := parse(nil, lookup, io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, options{
+		address: "plane:1", interval: 2 * time.Second, once: true, output: "dot", tls: true, ca: "ca",
+		certificate: "cert", key: "key", token: "secret", tokenFile: token, version: true,
+	}, opts)
+	newFlags(&opts, io.Discard).VisitAll(func(f *flag.Flag) {
+		_, set := environment[variable(f.Name)]
+		require.True(t, set || f.Name == "token", "-%s has a variable in this test", f.Name)
+	})
+
+	opts, err = parse([]string{"-o", "json", "other:2"}, lookup, io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, "json", opts.output)
+	require.Equal(t, "other:2", opts.address)
+
+	environment["SLUICE_TOP_INTERVAL"] = "soon"
+	_, err = parse(nil, lookup, io.Discard)
+	require.ErrorContains(t, err, `SLUICE_TOP_INTERVAL is "soon"`)
+}
+
+// A control plane that asks for a client certificate is shown to one that has it,
+// and to no other.
+func TestMutualTLS(t *testing.T) {
+	dir := t.TempDir()
+	authority, authorityKey := certificate(t, "authority", nil, nil)
+	files := map[string]string{"ca": write(t, dir, "ca.pem", "CERTIFICATE", authority.Raw)}
+	for _, name := range []string{"server", "client"} {
+		cert, key := certificate(t, name, authority, authorityKey)
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		require.NoError(t, err)
+		files[name] = write(t, dir, name+".pem", "CERTIFICATE", cert.Raw)
+		files[name+"-key"] = write(t, dir, name+"-key.pem", "PRIVATE KEY", der)
+	}
+	own, err := tls.LoadX509KeyPair(files["server"], files["server-key"])
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(authority)
+	plane, err := server.New(server.Config{})
+	require.NoError(t, err)
+	defer plane.Close()
+	services := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	})))
+	plane.Register(services)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = services.Serve(lis) })
+	defer serving.Wait()
+	defer services.Stop()
+
+	var stdout, stderr bytes.Buffer
+	args := []string{"-once", "-tls-ca", files["ca"], lis.Addr().String()}
+	require.Equal(t, 1, run(t.Context(), args, none, &stdout, &stderr))
+	args = append([]string{"-tls-cert", files["client"], "-tls-key", files["client-key"]}, args...)
+	require.Zero(t, run(t.Context(), args, none, &stdout, &stderr), stderr.String())
+	require.Contains(t, stdout.String(), lis.Addr().String())
+}
+
+// certificate makes one for this machine, signed by parent, or by itself.
+func certificate(t *testing.T, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: parent == nil,
+	}
+	if parent == nil {
+		parent, parentKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return cert, key
+}
+
+func write(t *testing.T, dir, name, kind string, der []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	return path
 }
 
 func TestTokenIsNotSentInTheClear(t *testing.T) {

@@ -43,26 +43,26 @@ func Run(t *testing.T, s Subject) {
 		}
 		return l, held
 	}
-	refused := func(l Limiter, ctx context.Context) error {
+	rejected := func(l Limiter, ctx context.Context) error {
 		_, err := l.TryAcquire(ctx, message)
 		if err == nil {
 			return errors.New("a full limiter admitted a call")
 		}
 		if !errors.Is(err, flowcontrol.ErrRejected) {
-			return fmt.Errorf("the refusal %q does not match flowcontrol.ErrRejected", err)
+			return fmt.Errorf("the rejection %q does not match flowcontrol.ErrRejected", err)
 		}
 		return nil
 	}
 
-	t.Run("admits what fits and refuses what does not", func(t *testing.T) {
+	t.Run("admits what fits and rejects what does not", func(t *testing.T) {
 		l, _ := fill(t, 3)
 		for range 3 {
-			if err := refused(l, t.Context()); err != nil {
+			if err := rejected(l, t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
-	t.Run("a refusal carries its reason", func(t *testing.T) {
+	t.Run("a rejection carries its reason", func(t *testing.T) {
 		l, _ := fill(t, 1)
 		_, err := l.TryAcquire(t.Context(), message)
 		if e, ok := errors.AsType[*flowcontrol.Error](err); !ok || e.Reason == flowcontrol.ReasonNone {
@@ -135,11 +135,11 @@ func Run(t *testing.T, s Subject) {
 			t.Fatalf("the release made no room: %v", err)
 		}
 		again.Release(flowcontrol.Success)
-		if err := refused(l, t.Context()); err != nil {
+		if err := rejected(l, t.Context()); err != nil {
 			t.Fatalf("after a second release of one permit: %v", err)
 		}
 	})
-	t.Run("a release wakes who waits", func(t *testing.T) {
+	t.Run("a release wakes a waiter", func(t *testing.T) {
 		l, held := fill(t, 1)
 		done := make(chan error, 1)
 		go func() { _, err := l.Acquire(t.Context(), message); done <- err }()

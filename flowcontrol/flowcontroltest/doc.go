@@ -11,7 +11,7 @@
 //
 // # Errors
 //
-// A refusal is a *flowcontrol.Error, as the real Throttler's is.
+// A rejection is a *flowcontrol.Error, as the real Throttler's is.
 //
 // # Testing
 //

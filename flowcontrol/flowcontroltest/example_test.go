@@ -8,7 +8,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol/flowcontroltest"
 )
 
-// ingest is code under test: it skips what the gate refuses.
+// ingest is code under test: it skips what the gate rejects.
 func ingest(ctx context.Context, gate flowcontroltest.Limiter, batches int) (taken int) {
 	for range batches {
 		permit, err := gate.TryAcquire(ctx, flowcontrol.Cost{Messages: 1})

@@ -39,22 +39,30 @@ func (AlwaysAdmits) Acquire(ctx context.Context, _ flowcontrol.Cost) (flowcontro
 // Pace passes at once, unless the context has ended.
 func (AlwaysAdmits) Pace(ctx context.Context, _ flowcontrol.Cost) error { return ctx.Err() }
 
-// AlwaysRejects refuses everything at once. The zero value refuses for
+// Charge books nothing.
+func (AlwaysAdmits) Charge(context.Context, flowcontrol.Cost) {}
+
+// AlwaysRejects rejects everything at once. The zero value rejects for
 // flowcontrol.ReasonInFlight.
 type AlwaysRejects struct {
 	Reason     flowcontrol.Reason
 	RetryAfter time.Duration
 }
 
-// TryAcquire refuses.
+// TryAcquire rejects.
 func (r AlwaysRejects) TryAcquire(_ context.Context, c flowcontrol.Cost) (flowcontrol.Permit, error) {
 	if r.Reason == flowcontrol.ReasonNone {
 		r.Reason = flowcontrol.ReasonInFlight
 	}
-	return flowcontrol.Permit{}, &flowcontrol.Error{Name: "AlwaysRejects", Reason: r.Reason, RetryAfter: r.RetryAfter, Cost: c}
+	return flowcontrol.Permit{}, &flowcontrol.Error{
+		Name:       "AlwaysRejects",
+		Reason:     r.Reason,
+		RetryAfter: r.RetryAfter,
+		Cost:       c,
+	}
 }
 
-// Acquire refuses without waiting, or returns the context's error.
+// Acquire rejects without waiting, or returns the context's error.
 func (r AlwaysRejects) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcontrol.Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return flowcontrol.Permit{}, err
@@ -62,11 +70,14 @@ func (r AlwaysRejects) Acquire(ctx context.Context, c flowcontrol.Cost) (flowcon
 	return r.TryAcquire(ctx, c)
 }
 
-// Pace refuses without waiting, or returns the context's error.
+// Pace rejects without waiting, or returns the context's error.
 func (r AlwaysRejects) Pace(ctx context.Context, c flowcontrol.Cost) error {
 	_, err := r.Acquire(ctx, c)
 	return err
 }
+
+// Charge books nothing: there are no tokens.
+func (AlwaysRejects) Charge(context.Context, flowcontrol.Cost) {}
 
 // A Step is one answer of a [Scripted] limiter.
 type Step struct {
@@ -128,9 +139,12 @@ func (s *Scripted) Pace(ctx context.Context, c flowcontrol.Cost) error {
 	return err
 }
 
+// Charge books nothing, and uses no step up.
+func (*Scripted) Charge(context.Context, flowcontrol.Cost) {}
+
 // A Call is what a [Recorder] saw.
 type Call struct {
-	Verb     string // "TryAcquire", "Acquire" or "Pace"
+	Verb     string // "TryAcquire", "Acquire", "Pace" or "Charge"
 	Cost     flowcontrol.Cost
 	Key      string
 	Priority flowcontrol.Priority
@@ -190,4 +204,14 @@ func (r *Recorder) Pace(ctx context.Context, c flowcontrol.Cost) error {
 	}
 	r.note(ctx, "Pace", c, err)
 	return err
+}
+
+// Charge passes the call on. A Limiter without a Charge books nothing.
+func (r *Recorder) Charge(ctx context.Context, c flowcontrol.Cost) {
+	if p, ok := r.next.(interface {
+		Charge(context.Context, flowcontrol.Cost)
+	}); ok {
+		p.Charge(ctx, c)
+	}
+	r.note(ctx, "Charge", c, nil)
 }

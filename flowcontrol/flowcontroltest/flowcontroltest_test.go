@@ -32,7 +32,9 @@ func TestAdaptiveThrottlerConforms(t *testing.T) {
 	flowcontroltest.Run(t, flowcontroltest.Subject{
 		HoldsInFlight: true,
 		Full: func(n int64) flowcontroltest.Limiter {
-			th, err := flowcontrol.New(flowcontrol.Config{Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOn, Min: n, Max: n}})
+			th, err := flowcontrol.New(
+				flowcontrol.Config{Adaptive: flowcontrol.AdaptiveConfig{Mode: flowcontrol.AdaptiveOn, Min: n, Max: n}},
+			)
 			if err != nil {
 				panic(err)
 			}
@@ -59,7 +61,11 @@ func TestFakesDoWhatTheirNamesSay(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 
 		wrong := errors.New("wrong")
-		s := flowcontroltest.Script(flowcontroltest.Step{Err: wrong}, flowcontroltest.Step{Wait: time.Minute}, flowcontroltest.Step{Wait: time.Minute})
+		s := flowcontroltest.Script(
+			flowcontroltest.Step{Err: wrong},
+			flowcontroltest.Step{Wait: time.Minute},
+			flowcontroltest.Step{Wait: time.Minute},
+		)
 		r := flowcontroltest.Record(s)
 		_, err = r.TryAcquire(flowcontrol.WithKey(t.Context(), "a"), one)
 		require.ErrorIs(t, err, wrong)
@@ -72,13 +78,38 @@ func TestFakesDoWhatTheirNamesSay(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		_, err = r.TryAcquire(t.Context(), one)
 		require.NoError(t, err, "after the script")
+		require.NoError(t, r.Pace(t.Context(), one))
+		r.Charge(t.Context(), one)
 		require.Equal(t, []flowcontroltest.Call{
 			{Verb: "TryAcquire", Cost: one, Key: "a", Err: wrong},
 			{Verb: "Acquire", Cost: one, Priority: flowcontrol.High},
 			{Verb: "Acquire", Cost: one, Err: context.Canceled},
 			{Verb: "TryAcquire", Cost: one},
+			{Verb: "Pace", Cost: one},
+			{Verb: "Charge", Cost: one},
 		}, r.Calls())
 		_, err = flowcontroltest.Record(nil).TryAcquire(t.Context(), one)
 		require.NoError(t, err)
 	})
+}
+
+// The fakes have every verb of the Throttler, so that code under test may declare any of them.
+func TestFakesHaveTheThrottlersVerbs(t *testing.T) {
+	type verbs interface {
+		flowcontroltest.Limiter
+		Pace(context.Context, flowcontrol.Cost) error
+		Charge(context.Context, flowcontrol.Cost)
+	}
+	throttler, err := flowcontrol.New(flowcontrol.Config{})
+	require.NoError(t, err)
+	for _, v := range []verbs{
+		throttler,
+		flowcontroltest.AlwaysAdmits{},
+		flowcontroltest.AlwaysRejects{},
+		flowcontroltest.Script(), flowcontroltest.Record(throttler),
+	} {
+		v.Charge(t.Context(), one)
+		_, err := v.Acquire(t.Context(), one)
+		require.Equal(t, v == verbs(flowcontroltest.AlwaysRejects{}), err != nil)
+	}
 }

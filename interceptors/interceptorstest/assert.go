@@ -19,7 +19,8 @@ func Idle(t testing.TB, g Governor) {
 	}
 	for _, c := range s.Classes {
 		if c.Active != 0 || c.Started != c.Completed+c.Failed+c.Cancelled {
-			t.Errorf("class %v: %d started, %d completed, %d failed, %d cancelled, %d active", c.Class, c.Started, c.Completed, c.Failed, c.Cancelled, c.Active)
+			t.Errorf("class %v: %d started, %d completed, %d failed, %d cancelled, %d active",
+				c.Class, c.Started, c.Completed, c.Failed, c.Cancelled, c.Active)
 		}
 	}
 }

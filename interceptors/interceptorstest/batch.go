@@ -47,7 +47,9 @@ func Batches(t testing.TB, n, rows int, opts ...ipc.Option) []*flight.FlightData
 
 // Encode returns what a flight.Writer sends for n times the record: the schema,
 // dictionaries where there are any, and the batches.
-func Encode(t testing.TB, schema *arrow.Schema, n int, record arrow.RecordBatch, opts ...ipc.Option) []*flight.FlightData {
+func Encode(
+	t testing.TB, schema *arrow.Schema, n int, record arrow.RecordBatch, opts ...ipc.Option,
+) []*flight.FlightData {
 	t.Helper()
 	c := &capture{}
 	w := flight.NewRecordWriter(c, append([]ipc.Option{ipc.WithSchema(schema)}, opts...)...)

@@ -11,12 +11,15 @@ import (
 // layout is a layered drawing of a normalized graph (Sugiyama 1981): cycles are
 // broken, nodes stand in layers by their longest way from a source, edges over
 // more than one layer get a waypoint in each layer between, and sweeps by
-// barycenter order the layers. It depends on ids and edges alone, never on
+// barycenter order the layers. Parts of the graph that have nothing to do with each
+// other lie in bands, one below the other. It depends on ids and edges alone, never on
 // figures or on the order of input, so nothing jumps while figures change.
 type layout struct {
 	layers [][]slot
 	layer  []int // of each node, -1: not drawn (the control plane)
 	order  []int // of each node within its layer
+	band   []int // of each node, counted from the top; what has no edge shares the last
+	bands  int
 	back   []bool
 	via    [][]int // the order of each edge's waypoints in the layers between
 }
@@ -34,8 +37,58 @@ func newLayout(g *topology.Graph) *layout {
 	}
 	l.breakCycles(g, ix)
 	l.assignLayers(g, ix)
+	l.assignBands(g, ix)
 	l.fillLayers(g, ix)
 	return l
+}
+
+// assignBands gives each connected part a band, in the order of the smallest ids.
+func (l *layout) assignBands(g *topology.Graph, ix *adjacency.Graph) {
+	l.band = make([]int, len(g.Nodes))
+	for n := range l.band {
+		l.band[n] = -1
+	}
+	drawn := func(e int) bool { return l.layer[ix.From[e]] >= 0 && l.layer[ix.To[e]] >= 0 }
+	for root := range g.Nodes {
+		if l.band[root] >= 0 || l.layer[root] < 0 {
+			continue
+		}
+		next := []int{root}
+		for len(next) > 0 {
+			n := next[len(next)-1]
+			next = next[:len(next)-1]
+			for _, edges := range [][]int{ix.Out.Of(n), ix.In.Of(n)} {
+				for _, e := range edges {
+					for _, end := range []int{ix.From[e], ix.To[e]} {
+						if drawn(e) && l.band[end] < 0 {
+							l.band[end] = l.bands
+							next = append(next, end)
+						}
+					}
+				}
+			}
+		}
+		if l.band[root] >= 0 {
+			l.bands++
+		}
+	}
+	alone := false
+	for n, band := range l.band {
+		if band < 0 {
+			l.band[n] = l.bands
+			alone = alone || l.layer[n] >= 0
+		}
+	}
+	if alone {
+		l.bands++
+	}
+}
+
+func (l *layout) bandOf(ix *adjacency.Graph, s slot) int {
+	if s.node >= 0 {
+		return l.band[s.node]
+	}
+	return l.band[ix.From[s.edge]]
 }
 
 // breakCycles marks the edges that lead back to a node on the way that led to
@@ -183,7 +236,7 @@ func (l *layout) ends(ix *adjacency.Graph, e int) (int, int) {
 	return min(from, to), max(from, to)
 }
 
-// sortLayer orders a layer by the mean place of each slot's neighbours in the
+// sortLayer orders a layer by band, and within one by the mean place of each slot's neighbours in the
 // layers before (or after) it. What has none there keeps its place.
 func (l *layout) sortLayer(ix *adjacency.Graph, at int, forward bool, keys []float64) {
 	layer := l.layers[at]
@@ -222,7 +275,9 @@ func (l *layout) sortLayer(ix *adjacency.Graph, at int, forward bool, keys []flo
 	for i := range places {
 		places[i] = i
 	}
-	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(keys[a], keys[b]) })
+	slices.SortStableFunc(places, func(a, b int) int {
+		return cmp.Or(cmp.Compare(l.bandOf(ix, layer[a]), l.bandOf(ix, layer[b])), cmp.Compare(keys[a], keys[b]))
+	})
 	sorted := make([]slot, len(layer))
 	for to, from := range places {
 		sorted[to] = layer[from]

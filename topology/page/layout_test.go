@@ -2,6 +2,7 @@ package page
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -195,4 +196,41 @@ func BenchmarkSample(b *testing.B) {
 			b.ReportMetric(float64(len(s.json)), "B/frame")
 		})
 	}
+}
+
+// Pipelines that have nothing to do with each other lie one below the other, in
+// both drawings and in the tables, and what has no edge lies below them all.
+func TestEachPipelineHasABand(t *testing.T) {
+	var g topology.Graph
+	pipelines := map[string]int{"x": 2, "b": 3, "c": 4}
+	for name, stages := range pipelines {
+		for i := range stages {
+			g.Nodes = append(g.Nodes, topology.Node{ID: fmt.Sprint(name, i)})
+			if i > 0 {
+				g.Edges = append(g.Edges, topology.Edge{From: fmt.Sprint(name, i-1), To: fmt.Sprint(name, i)})
+			}
+		}
+	}
+	g.Nodes = append(g.Nodes, topology.Node{ID: "a-alone"}, topology.Node{ID: "z-alone"})
+	n := g.Normalize()
+	for _, narrow := range []bool{false, true} {
+		s := newScene(n, narrow)
+		low := 0.0
+		for _, name := range []string{"b", "c", "x", "alone"} {
+			top, bottom := math.Inf(1), 0.0
+			for i := range n.Nodes {
+				if id := n.Nodes[i].ID; id[:1] == name || name == "alone" && id[1:] == "-alone" {
+					top, bottom = min(top, s.cards[i].y), max(bottom, s.cards[i].y+s.cards[i].h)
+				}
+			}
+			require.Greater(t, top, low, "%s, narrow %v", name, narrow)
+			low = bottom
+		}
+		require.Greater(t, s.height, low)
+	}
+	var ids []string
+	for _, i := range byStage(n) {
+		ids = append(ids, n.Nodes[i].ID)
+	}
+	require.Equal(t, []string{"b0", "b1", "b2", "c0", "c1", "c2", "c3", "x0", "x1", "a-alone", "z-alone"}, ids)
 }

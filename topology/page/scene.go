@@ -1,7 +1,9 @@
 package page
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"github.com/withobsrvr/sluice/topology"
 	"github.com/withobsrvr/sluice/topology/internal/adjacency"
@@ -58,26 +60,35 @@ func newScene(g *topology.Graph, narrow bool) *scene {
 	return s
 }
 
-// wide places the layers as columns, each centred.
+// wide places the layers as columns, each centred in its band.
 func (s *scene) wide() {
-	heights := make([]float64, len(s.layout.layers))
-	tallest := 0.0
+	bands := s.layout.bands
+	heights := make([]float64, len(s.layout.layers)*bands) // of each layer's part of each band
 	for at, layer := range s.layout.layers {
-		for i, sl := range layer {
-			if i > 0 {
-				heights[at] += rowGap
-			}
-			heights[at] += slotHeight(sl)
+		for _, sl := range layer {
+			heights[at*bands+s.layout.bandOf(s.ix, sl)] += slotHeight(sl) + rowGap
 		}
-		tallest = max(tallest, heights[at])
 	}
+	tops := make([]float64, bands+1)
+	for band := range bands {
+		high := 0.0
+		for at := range s.layout.layers {
+			high = max(high, heights[at*bands+band])
+		}
+		tops[band+1] = tops[band] + high
+	}
+	tallest := max(0, tops[bands]-rowGap)
 	s.width = 2*margin + max(float64(len(s.layout.layers))*(cardWidth+columnGap)-columnGap, cardWidth)
 	// Lines that turn back run below all cards, each in a lane of its own.
 	lanes := 0
 	waypoints := make([][]point, len(s.graph.Edges)) // by edge, in the order of layers
 	for at, layer := range s.layout.layers {
-		x, y := margin+float64(at)*(cardWidth+columnGap), margin+(tallest-heights[at])/2
+		x, y, band := margin+float64(at)*(cardWidth+columnGap), 0.0, -1
 		for _, sl := range layer {
+			if b := s.layout.bandOf(s.ix, sl); b != band {
+				band = b
+				y = margin + (tops[b]+tops[b+1]-heights[at*bands+b])/2
+			}
 			h := slotHeight(sl)
 			if sl.node >= 0 {
 				s.cards[sl.node] = rect{x, y, cardWidth, cardHeight}
@@ -167,6 +178,7 @@ func (s *scene) column() {
 			}
 		}
 	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.layout.band[a], s.layout.band[b]) })
 	place := make([]int, len(s.graph.Nodes))
 	for i, n := range order {
 		place[n] = i

@@ -2,11 +2,13 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"html/template"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -264,6 +266,7 @@ func byStage(g *topology.Graph) []int {
 			}
 		}
 	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(l.band[a], l.band[b]) })
 	for n, at := range l.layer {
 		if at < 0 {
 			order = append(order, n)

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -10,7 +10,9 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -23,6 +25,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 )
@@ -38,7 +41,13 @@ type authority struct {
 func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t, pool: x509.NewCertPool()}
 	a.key = a.newKey()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
 	require.NoError(t, err)
 	a.cert, err = x509.ParseCertificate(der)
@@ -66,8 +75,8 @@ func (a *authority) issue(name string) tls.Certificate {
 }
 
 // serve runs a control plane on TCP and returns its address.
-func serve(t *testing.T, cfg Config, options ...grpc.ServerOption) (*Server, string) {
-	s, err := New(cfg)
+func serve(t *testing.T, cfg server.Config, options ...grpc.ServerOption) (*server.Server, string) {
+	s, err := server.New(cfg)
 	require.NoError(t, err)
 	g := grpc.NewServer(options...)
 	s.Register(g)
@@ -102,44 +111,88 @@ func runAgent(t *testing.T, cfg agent.Config, want backpressure.AgentMode) {
 
 func TestMutualTLSBindsAComponentToItsIdentity(t *testing.T) {
 	ca := newAuthority(t)
-	secure := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue("control-plane")}, ClientCAs: ca.pool, ClientAuth: tls.RequireAndVerifyClientCert})
-	s, address := serve(t, Config{Admins: []string{"operator"}}, grpc.Creds(secure))
+	secure := credentials.NewTLS(
+		&tls.Config{
+			Certificates: []tls.Certificate{ca.issue("control-plane")},
+			ClientCAs:    ca.pool,
+			ClientAuth:   tls.RequireAndVerifyClientCert,
+		},
+	)
+	s, address := serve(t, server.Config{Admins: []string{"operator"}}, grpc.Creds(secure))
 	runAs := func(id, certificate string, want backpressure.AgentMode) {
-		runAgent(t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: id}, TLS: &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{ca.issue(certificate)}}}, want)
+		runAgent(
+			t,
+			agent.Config{
+				Endpoint:  address,
+				Component: controlplane.Component{ID: id},
+				TLS:       &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{ca.issue(certificate)}},
+			},
+			want,
+		)
 	}
 	runAs("sink", "sink", backpressure.Coordinated)
 	runAs("sink2", "sink", backpressure.Alone) // a thief
-	require.Positive(t, s.Rejected()[NotYours])
+	require.Positive(t, s.Rejected()[server.NotYours])
 	require.Len(t, s.Components(), 1)
 
 	dial := func(name string) *grpc.ClientConn {
-		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{ca.issue(name)}})))
+		conn, err := grpc.NewClient(
+			address,
+			grpc.WithTransportCredentials(
+				credentials.NewTLS(&tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{ca.issue(name)}}),
+			),
+		)
 		require.NoError(t, err)
 		t.Cleanup(func() { conn.Close() })
 		return conn
 	}
-	_, err := flowctlv1pb.Client{Conn: dial("source")}.Heartbeat(t.Context(), &flowctlv1pb.HeartbeatRequest{ServiceId: "sink"})
+	_, err := flowctlv1pb.Client{Conn: dial("source")}.Heartbeat(
+		t.Context(), &flowctlv1pb.HeartbeatRequest{ServiceId: "sink"},
+	)
 	require.Equal(t, codes.PermissionDenied, status.Code(err))
-	_, err = flowctlv1pb.Client{Conn: dial("source")}.UnregisterComponent(t.Context(), &flowctlv1pb.UnregisterRequest{ServiceId: "sink"})
+	_, err = flowctlv1pb.Client{Conn: dial("source")}.UnregisterComponent(
+		t.Context(), &flowctlv1pb.UnregisterRequest{ServiceId: "sink"},
+	)
 	require.Equal(t, codes.PermissionDenied, status.Code(err))
-	_, err = sluicepb.NewCoordinationClient(dial("sink")).UpdateSettings(t.Context(), &sluicepb.Settings{Activation: new(0.9)})
+	_, err = sluicepb.NewCoordinationClient(dial("sink")).
+		UpdateSettings(t.Context(), &sluicepb.Settings{Activation: new(0.9)})
 	require.Equal(t, codes.PermissionDenied, status.Code(err))
-	changed, err := sluicepb.NewCoordinationClient(dial("operator")).UpdateSettings(t.Context(), &sluicepb.Settings{Activation: new(0.9)})
+	changed, err := sluicepb.NewCoordinationClient(dial("operator")).
+		UpdateSettings(t.Context(), &sluicepb.Settings{Activation: new(0.9)})
 	require.NoError(t, err)
 	require.Equal(t, 0.9, changed.GetActivation())
 
 	// Without a certificate nobody gets in.
-	runAgent(t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "x"}, TLS: &tls.Config{RootCAs: ca.pool}}, backpressure.Alone)
+	runAgent(
+		t,
+		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "x"}, TLS: &tls.Config{RootCAs: ca.pool}},
+		backpressure.Alone,
+	)
 }
 
 func TestBearerToken(t *testing.T) {
 	ca := newAuthority(t)
 	secure := grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue("control-plane")}}))
-	s, address := serve(t, Config{Token: "open sesame", AdminToken: "root"}, append(BearerToken("open sesame", "root"), secure)...)
+	s, address := serve(
+		t,
+		server.Config{Token: "open sesame", AdminToken: "root"},
+		append(server.BearerToken("open sesame", "root"), secure)...)
 	trust := &tls.Config{RootCAs: ca.pool}
-	runAgent(t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "a"}, TLS: trust, Token: "open sesame"}, backpressure.Coordinated)
-	runAgent(t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "b"}, TLS: trust, Token: "wrong"}, backpressure.Alone)
-	runAgent(t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "c"}, TLS: trust}, backpressure.Alone)
+	runAgent(
+		t,
+		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "a"}, TLS: trust, Token: "open sesame"},
+		backpressure.Coordinated,
+	)
+	runAgent(
+		t,
+		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "b"}, TLS: trust, Token: "wrong"},
+		backpressure.Alone,
+	)
+	runAgent(
+		t,
+		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "c"}, TLS: trust},
+		backpressure.Alone,
+	)
 	require.Len(t, s.Components(), 1)
 
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(trust)))
@@ -147,7 +200,8 @@ func TestBearerToken(t *testing.T) {
 	defer conn.Close()
 	update := func(token string) error {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
-		_, err := sluicepb.NewCoordinationClient(conn).UpdateSettings(ctx, &sluicepb.Settings{Policy: new("step"), Recovery: new(0.5)})
+		_, err := sluicepb.NewCoordinationClient(conn).
+			UpdateSettings(ctx, &sluicepb.Settings{Policy: new("step"), Recovery: new(0.5)})
 		return err
 	}
 	require.Equal(t, codes.PermissionDenied, status.Code(update("open sesame")), "a component is no admin")
@@ -156,12 +210,34 @@ func TestBearerToken(t *testing.T) {
 }
 
 func TestSettingsCannotBeChangedByAnybody(t *testing.T) {
-	s, err := New(Config{})
-	require.NoError(t, err)
-	defer s.Close()
-	_, err = coordinationService{server: s}.UpdateSettings(t.Context(), &sluicepb.Settings{Activation: new(0.9)})
-	require.Equal(t, codes.PermissionDenied, status.Code(err))
-	settings, err := coordinationService{server: s}.GetSettings(t.Context(), nil)
-	require.NoError(t, err)
-	require.Equal(t, 0.8, settings.GetActivation())
+	synctest.Test(t, func(t *testing.T) {
+		c := newCaller(t, startPlane(t, server.Config{}))
+		_, err := c.own.UpdateSettings(c.ctx, &sluicepb.Settings{Activation: new(0.9)})
+		require.Equal(t, codes.PermissionDenied, status.Code(err))
+		settings, err := c.own.GetSettings(c.ctx, &sluicepb.GetSettingsRequest{})
+		require.NoError(t, err)
+		require.Equal(t, 0.8, settings.GetActivation())
+	})
+}
+
+// Changes of different settings at once are all there afterwards.
+func TestSettingsThatChangeAtOnceAreAllInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, server.Config{AdminToken: "root"})
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer root")
+		c := newCaller(t, p)
+		for i := range int64(50) {
+			var both sync.WaitGroup
+			for _, change := range []*sluicepb.Settings{{MaxInFlight: new(i + 1)}, {Floor: new(float64(i+1) / 100)}} {
+				both.Go(func() {
+					_, err := c.own.UpdateSettings(ctx, change)
+					require.NoError(t, err)
+				})
+			}
+			both.Wait()
+			now := p.server.Controller().Config()
+			require.Equal(t, i+1, now.MaxInFlight)
+			require.Equal(t, float64(i+1)/100, now.Floor)
+		}
+	})
 }

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 )
 
-// caller speaks the three services by hand.
+// caller speaks the three services without an agent.
 type caller struct {
 	t   *testing.T
 	ctx context.Context
@@ -24,18 +24,32 @@ func newCaller(t *testing.T, p *plane) *caller {
 	conn := p.dial()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() { cancel(); conn.Close() })
-	return &caller{t, ctx, flowctlpb.Client{Conn: conn}, flowctlv1pb.Client{Conn: conn}, sluicepb.NewCoordinationClient(conn)}
+	return &caller{
+		t,
+		ctx,
+		flowctlpb.Client{Conn: conn},
+		flowctlv1pb.Client{Conn: conn},
+		sluicepb.NewCoordinationClient(conn),
+	}
 }
 
 func (c *caller) register(id string) error {
-	_, err := c.v1.RegisterComponent(c.ctx, &flowctlv1pb.RegisterRequest{ComponentId: id, Component: &flowctlv1pb.ComponentInfo{
-		Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_CONSUMER, InputEventTypes: []string{"events"},
-	}})
+	_, err := c.v1.RegisterComponent(
+		c.ctx,
+		&flowctlv1pb.RegisterRequest{ComponentId: id, Component: &flowctlv1pb.ComponentInfo{
+			Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_CONSUMER, InputEventTypes: []string{"events"},
+		}},
+	)
 	return err
 }
 
 func (c *caller) beat(id string, metrics map[string]float64) error {
 	_, err := c.old.Heartbeat(c.ctx, &flowctlpb.ServiceHeartbeat{ServiceId: id, Metrics: metrics})
+	return err
+}
+
+func (c *caller) unregister(id string) error {
+	_, err := c.v1.UnregisterComponent(c.ctx, &flowctlv1pb.UnregisterRequest{ServiceId: id})
 	return err
 }
 
@@ -56,7 +70,12 @@ func (c *caller) stream(id string, beat *sluicepb.Beat) error {
 func (c *caller) join(id string, incarnation uint64) error {
 	stream, err := c.own.Coordinate(c.ctx)
 	require.NoError(c.t, err)
-	require.NoError(c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: id, Incarnation: incarnation}}}))
+	require.NoError(
+		c.t,
+		stream.Send(
+			&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: id, Incarnation: incarnation}}},
+		),
+	)
 	_, err = stream.Recv()
 	return err
 }

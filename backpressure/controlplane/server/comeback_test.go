@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 )
 
 // However long the control plane was away, its agents are back within their
@@ -25,7 +26,7 @@ func TestAgentsComeBackWithinTheirBackoff(t *testing.T) {
 		t.Run(away.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const agents, maxBackoff = 100, 10 * time.Second
-				p := startPlane(t, Config{})
+				p := startPlane(t, server.Config{})
 				ctx, stop := context.WithCancel(t.Context())
 				var running sync.WaitGroup
 				defer running.Wait()
@@ -50,7 +51,7 @@ func TestAgentsComeBackWithinTheirBackoff(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				p.stop()
 				time.Sleep(away)
-				p.start(Config{})
+				p.start(server.Config{})
 				began := time.Now()
 				back := make([]time.Duration, agents)
 				for n := 0; n < agents; time.Sleep(50 * time.Millisecond) {

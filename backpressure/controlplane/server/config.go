@@ -11,14 +11,15 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 )
 
-// Config configures a [Server]. A zero field is its default.
+// Config configures a [Server]. A zero field is its default. Most servers set
+// Decision.Activation and Decision.Recovery, a Token or Admins, and Folder.
 type Config struct {
 	// Decision configures the controller: thresholds, policy, driver. Its Learn
 	// defaults to one of its intervals here, so that a restarted control plane
 	// neither releases nor slams a running pipeline; negative: decide at once.
 	Decision backpressure.Config
-	// JanitorInterval is how often the registry looks for stale components.
-	// Default 10 s.
+	// JanitorInterval is how often the registry looks for stale components: one counts
+	// that much longer than it should. Default 10 s.
 	JanitorInterval time.Duration
 	// ReportInterval and LoadStep ask agents for a report when their load has
 	// moved by LoadStep, at most once a ReportInterval. Default 100 ms and 0.05.

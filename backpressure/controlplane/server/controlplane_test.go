@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 	"github.com/withobsrvr/sluice/topology"
 )
@@ -25,12 +26,12 @@ import (
 type plane struct {
 	t        *testing.T
 	listener atomic.Pointer[bufconn.Listener]
-	server   *Server
+	server   *server.Server
 	grpc     *grpc.Server
 	done     chan struct{}
 }
 
-func startPlane(t *testing.T, cfg Config) *plane {
+func startPlane(t *testing.T, cfg server.Config) *plane {
 	t.Helper()
 	p := &plane{t: t}
 	p.start(cfg)
@@ -38,9 +39,9 @@ func startPlane(t *testing.T, cfg Config) *plane {
 	return p
 }
 
-func (p *plane) start(cfg Config) {
+func (p *plane) start(cfg server.Config) {
 	var err error
-	p.server, err = New(cfg)
+	p.server, err = server.New(cfg)
 	require.NoError(p.t, err)
 	p.grpc = grpc.NewServer()
 	p.server.Register(p.grpc)
@@ -134,9 +135,17 @@ func startPart(t *testing.T, p *plane, c controlplane.Component) *part {
 
 func TestLoadGoesUpAndTheDecisionComesDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{Decision: backpressure.Config{Policy: backpressure.Step{}}})
-		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}})
-		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}})
+		p := startPlane(t, server.Config{Decision: backpressure.Config{Policy: backpressure.Step{}}})
+		source := startPart(
+			t,
+			p,
+			controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+		)
+		sink := startPart(
+			t,
+			p,
+			controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}},
+		)
 		time.Sleep(3 * time.Second)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
 		require.Equal(t, 1.0, source.fraction.get())
@@ -155,10 +164,23 @@ func TestLoadGoesUpAndTheDecisionComesDown(t *testing.T) {
 
 func TestEventTypesMakeThePath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"events"}})
-		startPart(t, p, controlplane.Component{ID: "processor", Kind: topology.KindProcessor, InputEventTypes: []string{"ledgers"}, OutputEventTypes: []string{"events"}})
-		startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}})
+		startPart(
+			t,
+			p,
+			controlplane.Component{
+				ID:               "processor",
+				Kind:             topology.KindProcessor,
+				InputEventTypes:  []string{"ledgers"},
+				OutputEventTypes: []string{"events"},
+			},
+		)
+		startPart(
+			t,
+			p,
+			controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+		)
 		time.Sleep(time.Second)
 		upstreams := map[string][]string{}
 		for _, c := range p.server.Components() {
@@ -171,7 +193,7 @@ func TestEventTypesMakeThePath(t *testing.T) {
 
 func TestRestartedPlaneKeepsThePipelinesFraction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := Config{Decision: backpressure.Config{Policy: backpressure.Step{}}}
+		cfg := server.Config{Decision: backpressure.Config{Policy: backpressure.Step{}}}
 		p := startPlane(t, cfg)
 		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
 		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"source"}})
@@ -192,7 +214,7 @@ func TestRestartedPlaneKeepsThePipelinesFraction(t *testing.T) {
 
 func TestComponentGoesOnWithoutAControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{Decision: backpressure.Config{Policy: backpressure.Step{Active: 0.1}}})
+		p := startPlane(t, server.Config{Decision: backpressure.Config{Policy: backpressure.Step{Active: 0.1}}})
 		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
 		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"source"}})
 		sink.inFlight.Store(95)
@@ -204,7 +226,7 @@ func TestComponentGoesOnWithoutAControlPlane(t *testing.T) {
 		require.Equal(t, backpressure.Alone, source.Mode())
 		require.Equal(t, 0.1, source.fraction.get(), "first the last fraction")
 		time.Sleep(10 * time.Second)
-		require.Equal(t, backpressure.DefaultSafeFraction, source.fraction.get(), "then the safe one")
+		require.Equal(t, source.Local().Config().SafeFraction, source.fraction.get(), "then the safe one")
 
 		source.inFlight.Store(99)
 		time.Sleep(time.Second)
@@ -215,14 +237,14 @@ func TestComponentGoesOnWithoutAControlPlane(t *testing.T) {
 // What an agent decided by itself in one outage must not count in the next.
 func TestASecondOutageStartsAfresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
 		time.Sleep(3 * time.Second)
 		p.stop()
 		source.inFlight.Store(97)
 		time.Sleep(30 * time.Second)
 		require.Less(t, source.fraction.get(), 0.3, "alone, its own load closes it")
-		p.start(Config{})
+		p.start(server.Config{})
 		for source.Mode() != backpressure.Coordinated {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -242,10 +264,10 @@ func TestASecondOutageStartsAfresh(t *testing.T) {
 
 func TestForgottenComponentRegistersAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
 		time.Sleep(time.Second)
-		require.NoError(t, p.server.unregister(t.Context(), "source"))
+		require.NoError(t, newCaller(t, p).unregister("source"))
 		time.Sleep(2 * time.Second)
 		require.Len(t, p.server.Components(), 1)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
@@ -254,7 +276,7 @@ func TestForgottenComponentRegistersAgain(t *testing.T) {
 
 func TestComponentThatLeavesIsGoneAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		sink := startPart(t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink})
 		sink.inFlight.Store(100)
 		time.Sleep(2 * time.Second)
@@ -268,13 +290,20 @@ func TestComponentThatLeavesIsGoneAtOnce(t *testing.T) {
 
 func TestACrashedComponentShowsAsDownBeforeItIsStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		c := newCaller(t, p)
 		require.NoError(t, c.register("sink"))
 		stream, err := c.own.Coordinate(c.ctx)
 		require.NoError(t, err)
 		require.NoError(t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}))
-		require.NoError(t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Beat{Beat: &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 95, MaxInFlight: 100}}}}))
+		require.NoError(
+			t,
+			stream.Send(
+				&sluicepb.Up{
+					Message: &sluicepb.Up_Beat{Beat: &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 95, MaxInFlight: 100}}},
+				},
+			),
+		)
 		time.Sleep(2 * time.Second)
 		require.Equal(t, topology.HealthHealthy, p.server.Topology().Nodes[0].Health)
 		require.NoError(t, stream.CloseSend()) // no good-bye
@@ -288,13 +317,16 @@ func TestACrashedComponentShowsAsDownBeforeItIsStale(t *testing.T) {
 
 func TestAnObservedEdgeCarriesItsPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		c := newCaller(t, p)
 		require.NoError(t, c.register("source"))
 		require.NoError(t, c.register("sink"))
 		go c.stream("sink", &sluicepb.Beat{
-			Metrics: map[string]float64{controlplane.MetricPoolTotalPrefix + "10.0.0.1:8815": 4, controlplane.MetricPoolHealthyPrefix + "10.0.0.1:8815": 3},
-			Edges:   []*sluicepb.Edge{{Upstream: "source", Endpoint: "10.0.0.1:8815", Connected: true}},
+			Metrics: map[string]float64{
+				controlplane.MetricPoolTotalPrefix + "10.0.0.1:8815":   4,
+				controlplane.MetricPoolHealthyPrefix + "10.0.0.1:8815": 3,
+			},
+			Edges: []*sluicepb.Edge{{Upstream: "source", Endpoint: "10.0.0.1:8815", Connected: true}},
 		})
 		time.Sleep(time.Second)
 		edge, ok := p.server.Topology().Edge("source", "sink")
@@ -308,7 +340,7 @@ func TestAnObservedEdgeCarriesItsPool(t *testing.T) {
 // can be true.
 func TestAMeasuredLatencyShows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		c := newCaller(t, p)
 		require.NoError(t, c.register("sink"))
 		require.NoError(t, c.register("other"))
@@ -333,7 +365,7 @@ func TestAMeasuredLatencyShows(t *testing.T) {
 // An edge that fills up between two heartbeats shows before the second.
 func TestFiguresOfAnEdgeThatMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		conn := p.dial()
 		defer conn.Close()
 		var inFlight atomic.Int64
@@ -345,7 +377,13 @@ func TestFiguresOfAnEdgeThatMove(t *testing.T) {
 				return backpressure.Report{InFlight: inFlight.Add(1) % 3, MaxInFlight: 100}
 			},
 			Edges: func() []topology.Edge {
-				e := topology.Edge{From: "source", State: topology.StateConnected, Throughput: 100, ByteRate: 5000, Latency: time.Millisecond}
+				e := topology.Edge{
+					From:       "source",
+					State:      topology.StateConnected,
+					Throughput: 100,
+					ByteRate:   5000,
+					Latency:    time.Millisecond,
+				}
 				if blocked.Load() {
 					e.Blocked = 0.9
 				}

@@ -36,7 +36,10 @@ func (s *Server) Topology() *topology.Graph {
 	return c.graph
 }
 
-// drawGraph makes the graph of the registry and the decision.
+// drawGraph makes the graph of the registry and the decision. Both are read one after
+// the other, each under its own lock: a component that comes or goes in between is
+// missing from one of them, for a quarter of a second. Edges are those that components
+// have seen themselves use; topology adds the declared ones.
 func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	decision, all := s.controller.Overview(), s.registry.copies()
 	g := &topology.Graph{
@@ -76,6 +79,8 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	return g.Complete()
 }
 
+// maxEndToEnd is the largest latency that is believed: clocks differ, and a wrong one
+// would stand on the page as the pipeline's latency.
 const maxEndToEnd = 24 * time.Hour
 
 // endToEnd is the latency that the component measured, 0 when there is none that
@@ -99,7 +104,7 @@ func (e *entry) pools() map[string]*topology.Pool {
 	return pools
 }
 
-// node shares nothing with the registry.
+// node is the component on the page. It shares nothing with the registry.
 func (e *entry) node(now time.Time) topology.Node {
 	health := e.Health
 	if stale, lost := e.silent(now); stale || lost {

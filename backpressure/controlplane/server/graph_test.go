@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"testing"
@@ -9,28 +9,30 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 )
 
 // Callers that ask for the graph at the same time get the same one.
 func TestAGraphIsKeptForAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, err := New(Config{Decision: backpressure.Config{Learn: -1}})
-		require.NoError(t, err)
-		defer s.Close()
-		report := func(inFlight int64) {
-			require.NoError(t, s.take(&beat{id: "sink", metrics: map[string]float64{controlplane.MetricInFlight: float64(inFlight)}}))
+		p := startPlane(t, server.Config{Decision: backpressure.Config{Learn: -1}})
+		c := newCaller(t, p)
+		report := func(inFlight float64) {
+			require.NoError(t, c.beat("sink", map[string]float64{
+				controlplane.MetricInFlight: inFlight, controlplane.MetricMaxInFlight: 100,
+			}))
 		}
-		require.NoError(t, s.register(t.Context(), controlplane.Component{ID: "sink", MaxInFlight: 100}, 0))
+		require.NoError(t, c.register("sink"))
 		report(10)
-		g := s.Topology()
+		g := p.server.Topology()
 		require.Equal(t, 0.1, g.Nodes[0].Load)
 		report(50)
-		require.Same(t, g, s.Topology())
-		time.Sleep(graphAge + time.Millisecond)
-		require.Equal(t, 0.5, s.Topology().Nodes[0].Load)
+		require.Same(t, g, p.server.Topology())
+		time.Sleep(time.Second)
+		require.Equal(t, 0.5, p.server.Topology().Nodes[0].Load)
 
-		require.NoError(t, s.register(t.Context(), controlplane.Component{ID: "another"}, 0))
-		time.Sleep(graphAge + time.Millisecond)
-		require.Len(t, s.Topology().Nodes, 2)
+		require.NoError(t, c.register("another"))
+		time.Sleep(time.Second)
+		require.Len(t, p.server.Topology().Nodes, 2)
 	})
 }

@@ -126,7 +126,11 @@ func TestABeatOfAReplacedSessionCountsNoMore(t *testing.T) {
 	frequent := &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 10, MaxInFlight: 100}}
 	require.NoError(t, own.takes(frequent))
 	require.NoError(t, s.register(t.Context(), controlplane.Component{ID: own.id, MaxInFlight: 7}, 0))
-	require.Equal(t, codes.Aborted, status.Code(own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 3, MaxInFlight: 7}})))
+	require.Equal(
+		t,
+		codes.Aborted,
+		status.Code(own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 3, MaxInFlight: 7}})),
+	)
 	found, ok := s.registry.get(own.id)
 	require.True(t, ok)
 	require.EqualValues(t, 10, found.Report.InFlight, "until the new one beats")

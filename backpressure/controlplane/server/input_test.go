@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
@@ -55,19 +55,34 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 			return err
 		}, codes.ResourceExhausted},
 		"NaN in text": {func(c *caller) error {
-			_, err := c.v1.Heartbeat(c.ctx, &flowctlv1pb.HeartbeatRequest{ServiceId: "sink", Metrics: map[string]string{controlplane.MetricInFlight: "NaN"}})
+			_, err := c.v1.Heartbeat(
+				c.ctx,
+				&flowctlv1pb.HeartbeatRequest{ServiceId: "sink", Metrics: map[string]string{controlplane.MetricInFlight: "NaN"}},
+			)
 			return err
 		}, codes.InvalidArgument},
 		"unknown service":            {func(c *caller) error { return c.beat("nobody", nil) }, codes.NotFound},
 		"empty id":                   {func(c *caller) error { return c.register("") }, codes.InvalidArgument},
 		"control character in an id": {func(c *caller) error { return c.register("si\nnk") }, codes.InvalidArgument},
-		"an id of 1 MB":              {func(c *caller) error { return c.register(strings.Repeat("x", 1<<20)) }, codes.InvalidArgument},
+		"an id of 1 MB": {
+			func(c *caller) error { return c.register(strings.Repeat("x", 1<<20)) },
+			codes.InvalidArgument,
+		},
 		"negative maximum in metadata is no maximum": {func(c *caller) error {
-			_, err := c.old.Register(c.ctx, &flowctlpb.ServiceInfo{ServiceId: "sink", MaxInflight: -5, OutputEventTypes: make([]string, 1000)})
+			_, err := c.old.Register(
+				c.ctx,
+				&flowctlpb.ServiceInfo{ServiceId: "sink", MaxInflight: -5, OutputEventTypes: make([]string, 1000)},
+			)
 			return err
 		}, codes.ResourceExhausted},
 		"clock skew of a day": {func(c *caller) error {
-			return c.stream("sink", &sluicepb.Beat{Time: timestamppb.New(time.Now().Add(-24 * time.Hour)), Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100}})
+			return c.stream(
+				"sink",
+				&sluicepb.Beat{
+					Time: timestamppb.New(time.Now().Add(-24 * time.Hour)),
+					Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100},
+				},
+			)
 		}, codes.InvalidArgument},
 		"NaN on the stream": {func(c *caller) error {
 			return c.stream("sink", &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 90, MaxInFlight: 100, Throughput: math.NaN()}})
@@ -85,7 +100,10 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 			stream, err := c.own.Coordinate(c.ctx)
 			require.NoError(c.t, err)
 			for range 2 {
-				require.NoError(c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}))
+				require.NoError(
+					c.t,
+					stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}),
+				)
 			}
 			for {
 				if _, err := stream.Recv(); err != nil {
@@ -108,11 +126,14 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := startPlane(t, Config{Decision: backpressure.Config{Learn: -1}})
+				p := startPlane(t, server.Config{Decision: backpressure.Config{Learn: -1}})
 				c := newCaller(t, p)
 				require.NoError(t, c.register("sink"))
-				require.NoError(t, c.beat("sink", map[string]float64{controlplane.MetricInFlight: 10, controlplane.MetricMaxInFlight: 100}))
-				before, rejected, size := p.server.Controller().Snapshot(), total(p.server.Rejected()), p.server.registry.size
+				require.NoError(
+					t,
+					c.beat("sink", map[string]float64{controlplane.MetricInFlight: 10, controlplane.MetricMaxInFlight: 100}),
+				)
+				before, rejected, size := p.server.Controller().Snapshot(), total(p.server.Rejected()), p.server.Kept().Bytes
 
 				err := test.send(c)
 				require.Equal(t, test.want, status.Code(err), "%v", err)
@@ -121,9 +142,13 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 				after := p.server.Controller().Snapshot()
 				require.Equal(t, before.InFlight, after.InFlight)
 				require.Equal(t, before.AggregateLoad, after.AggregateLoad)
-				require.Equal(t, size, p.server.registry.size)
+				require.Equal(t, size, p.server.Kept().Bytes)
 				require.NotContains(t, p.server.Components()[0].Metrics, "temperature")
-				require.NoError(t, c.beat("sink", map[string]float64{controlplane.MetricInFlight: 11}), "and the next good one counts")
+				require.NoError(
+					t,
+					c.beat("sink", map[string]float64{controlplane.MetricInFlight: 11}),
+					"and the next good one counts",
+				)
 				require.EqualValues(t, 11, p.server.Controller().Snapshot().InFlight)
 			})
 		})
@@ -132,7 +157,7 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 
 func TestOneConnectionCannotFillTheRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		c := newCaller(t, p)
 		taken := 0
 		for i := range 10_000 {
@@ -148,7 +173,7 @@ func TestOneConnectionCannotFillTheRegistry(t *testing.T) {
 
 func TestTextIsBoundedInAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{Limits: Limits{Bytes: 100_000, Components: 1000, ComponentsPerPeer: 1000}})
+		p := startPlane(t, server.Config{Limits: server.Limits{Bytes: 100_000, Components: 1000, ComponentsPerPeer: 1000}})
 		c := newCaller(t, p)
 		rejected := 0
 		for i := range 50 {
@@ -163,13 +188,11 @@ func TestTextIsBoundedInAll(t *testing.T) {
 			}
 		}
 		require.Positive(t, rejected)
-		require.LessOrEqual(t, p.server.registry.size, 100_000)
+		require.LessOrEqual(t, p.server.Kept().Bytes, 100_000)
 		for _, component := range p.server.Components() {
-			require.NoError(t, p.server.unregister(t.Context(), component.ID))
+			require.NoError(t, c.unregister(component.ID))
 		}
-		require.Zero(t, p.server.registry.size, "every byte is given back")
-		require.Empty(t, p.server.registry.perPeer)
-		require.Empty(t, p.server.registry.producers)
+		require.Zero(t, p.server.Kept(), "every byte is given back")
 	})
 }
 
@@ -178,51 +201,4 @@ func total[K comparable](counts map[K]uint64) (n uint64) {
 		n += count
 	}
 	return n
-}
-
-// FuzzBeat throws any bytes at the three kinds of beats. Nothing may panic, and
-// whatever is rejected leaves the sums alone.
-func FuzzBeat(f *testing.F) {
-	good, _ := proto.Marshal(&flowctlpb.ServiceHeartbeat{ServiceId: "sink", Metrics: map[string]float64{controlplane.MetricInFlight: 5}})
-	text, _ := proto.Marshal(&flowctlv1pb.HeartbeatRequest{ServiceId: "sink", Status: 77, Metrics: map[string]string{controlplane.MetricInFlight: "1e309", "x": "NaN"}})
-	own, _ := proto.Marshal(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: math.MinInt64, LatencyNanos: math.MaxInt64, Fraction: math.NaN()}, Edges: []*sluicepb.Edge{nil, {Upstream: "\xff"}}})
-	for _, seed := range [][]byte{good, text, own, {}} {
-		f.Add(seed)
-	}
-	s, err := New(Config{Decision: backpressure.Config{Tick: -1, Learn: -1}})
-	require.NoError(f, err)
-	f.Cleanup(s.Close)
-	require.NoError(f, s.register(f.Context(), controlplane.Component{ID: "sink", MaxInFlight: 100}, 0))
-	stream := newSession(s, nil, "sink", time.Second)
-	require.NoError(f, s.registry.join(stream, 0, time.Second, nil))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		before := s.controller.Snapshot().InFlight
-		check := func(err error) {
-			now := s.controller.Snapshot()
-			if err != nil && now.InFlight != before {
-				t.Fatalf("rejected with %v, and in flight went from %d to %d", err, before, now.InFlight)
-			}
-			before = now.InFlight
-			if math.IsNaN(now.Load) || now.Fraction < backpressure.DefaultFloor || now.Fraction > 1 {
-				t.Fatalf("load %v, fraction %v", now.Load, now.Fraction)
-			}
-		}
-		var a flowctlpb.ServiceHeartbeat
-		if proto.Unmarshal(data, &a) == nil {
-			_, err := flowctlService{s}.Heartbeat(t.Context(), &a)
-			check(err)
-		}
-		var b flowctlv1pb.HeartbeatRequest
-		if proto.Unmarshal(data, &b) == nil {
-			_, err := flowctlV1Service{s}.Heartbeat(t.Context(), &b)
-			check(err)
-		}
-		var c sluicepb.Beat
-		if proto.Unmarshal(data, &c) == nil {
-			check(stream.takes(&c))
-		}
-		if s.registry.size > 1<<20 {
-			t.Fatalf("%d bytes are kept of one component", s.registry.size)
-		}
-	})
 }

@@ -20,8 +20,21 @@ const (
 	componentOverhead = 1024
 )
 
+// sizeOf is what a component counts towards Limits.Bytes.
 func sizeOf(c *controlplane.Component) int {
-	n := componentOverhead + len(c.ID) + len(c.Name) + len(c.Description) + len(c.Version) + len(c.Endpoint) + len(c.HealthEndpoint)
+	n := componentOverhead + len(
+		c.ID,
+	) + len(
+		c.Name,
+	) + len(
+		c.Description,
+	) + len(
+		c.Version,
+	) + len(
+		c.Endpoint,
+	) + len(
+		c.HealthEndpoint,
+	)
 	for _, list := range [...][]string{c.InputEventTypes, c.OutputEventTypes, c.Upstreams} {
 		for _, text := range list {
 			n += len(text) + entryOverhead

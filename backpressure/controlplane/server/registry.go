@@ -51,10 +51,16 @@ type registrant struct {
 // maxRetired is how many replaced incarnations of a component are remembered.
 const maxRetired = 8
 
+// staleAfter is how long a component may be silent: three of its heartbeats, so that
+// two lost ones are no absence, and 30 s at least.
 func (e *entry) staleAfter() time.Duration { return max(3*min(e.heartbeat, maxHeartbeat), minStale) }
 
 // A registry is the server's index of components. What they report goes to the
 // controller, outside the registry's lock.
+//
+// It is the only index: by id. What is asked by event type is kept as counts of
+// producers, because a registration must not look at ten thousand others; the rest,
+// lists, sessions and stale ones, is found by walking the entries.
 //
 // One lock for all of it costs a beat about 40 ns; ten thousand agents that
 // report every second hold it for half a percent of the time. Readers copy under
@@ -70,7 +76,12 @@ type registry struct {
 }
 
 func newRegistry(limits Limits) *registry {
-	return &registry{limits: limits, entries: map[string]*entry{}, perPeer: map[string]int{}, producers: convert.Producers{}}
+	return &registry{
+		limits:    limits,
+		entries:   map[string]*entry{},
+		perPeer:   map[string]int{},
+		producers: convert.Producers{},
+	}
 }
 
 // put registers c, or registers it anew. Another process than the one before
@@ -78,6 +89,11 @@ func newRegistry(limits Limits) *registry {
 // component does not inherit its predecessor's. The last report stays until the
 // next: to count the component as idle meanwhile would release an overloaded
 // pipeline for as long as a reconnection takes.
+//
+// Incarnations that were replaced are remembered, the last eight of them: during a
+// rolling update two processes run under one id, and each would otherwise take the
+// registration back from the other for as long as both live. A process that is started
+// anew has a new one, so it may always replace.
 func (r *registry) put(c controlplane.Component, heartbeat time.Duration, by registrant) (backpressure.Report, error) {
 	if err := r.limits.checkComponent(&c); err != nil {
 		return backpressure.Report{}, err
@@ -138,7 +154,8 @@ func (r *registry) roomLocked(old *entry, size int, peer string) error {
 }
 
 // remove forgets a component and returns the event types that it wrote. An
-// incarnation removes only what it registered; 0 removes any.
+// incarnation removes only what it registered; 0 removes any, because stock tools
+// have none. An unregistration that comes late must not take a successor away.
 func (r *registry) remove(id string, incarnation uint64) (events []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -205,7 +222,7 @@ func (r *registry) leave(own *session) {
 	}
 }
 
-// sessions returns the open streams.
+// sessions returns the open streams, to send to each without the lock.
 func (r *registry) sessions() []*session {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -216,6 +233,20 @@ func (r *registry) sessions() []*session {
 		}
 	}
 	return open
+}
+
+// stock returns the ids of the components that beat through flowctl's services
+// alone, without those that are stale.
+func (r *registry) stock() (ids []string) {
+	now := time.Now()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for id, e := range r.entries {
+		if stale, _ := e.silent(now); e.incarnation == 0 && !e.streamed && !stale {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // beat takes b: it finds the component, works out what would become of it, and
@@ -242,13 +273,18 @@ func (r *registry) beat(b *beat, check func(backpressure.Report) error) (backpre
 	return e.placedReport(), nil
 }
 
-// A change is what a beat makes of its component.
+// A change is what a beat makes of its component: worked out first, applied when all
+// of it was accepted. Maps are made anew and never changed, so a list of components
+// that was given out stays as it was.
 type change struct {
 	report  backpressure.Report
 	metrics map[string]float64
 	grown   int // bytes
 }
 
+// validateLocked works out what b makes of e, and changes nothing. A stock heartbeat
+// says everything by its metrics; a stream's beat has a report, or leaves the last one
+// as it was.
 func (r *registry) validateLocked(e *entry, b *beat) (change, error) {
 	next := change{metrics: e.Metrics}
 	if len(b.metrics) > 0 {
@@ -273,6 +309,10 @@ func (r *registry) validateLocked(e *entry, b *beat) (change, error) {
 	switch {
 	case b.session == nil:
 		next.report = convert.ReportFromMetrics(e.ID, e.MaxInFlight, next.metrics)
+		next.report.ErrorRate = e.Report.ErrorRate
+		if rate, ok := convert.ErrorRate(e.Metrics, next.metrics); ok {
+			next.report.ErrorRate = rate
+		}
 	case b.loaded:
 		next.report = b.report
 	default:
@@ -282,6 +322,8 @@ func (r *registry) validateLocked(e *entry, b *beat) (change, error) {
 	return next, nil
 }
 
+// applyLocked cannot fail. A beat is also the end of a component's start, unless it
+// says otherwise.
 func (r *registry) applyLocked(e *entry, b *beat, next change) {
 	e.Report, e.Metrics = next.report, next.metrics
 	if len(b.edges) > 0 {
@@ -332,7 +374,10 @@ func (r *registry) placeConsumers(events []string) []backpressure.Report {
 }
 
 // expire removes what has been stale for as long again as it took to become
-// stale. It returns those, and the ids of the merely stale.
+// stale. It returns those, and the ids of the merely stale, which leave the decision
+// and stay on the page: an operator wants to see what is missing. A component whose
+// stream is open is never removed: its connection would end its agent anyway, and a
+// stream that is only quiet belongs to a component that is there.
 func (r *registry) expire(now time.Time) (gone []controlplane.Component, stale []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -368,6 +413,7 @@ func (r *registry) copies() []*entry {
 	return sorted
 }
 
+// get returns the component id, and whether it is registered.
 func (r *registry) get(id string) (controlplane.Status, bool) {
 	r.mu.RLock()
 	e := r.entries[id]

@@ -40,7 +40,8 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// A rejection is the error of a request that changed nothing.
+// A rejection is the error of a request that changed nothing. It is counted once, where
+// a service gives it back, by count.
 type rejection struct {
 	reason Reason
 	text   string // the field or the id, and what it may hold

@@ -23,6 +23,10 @@ import (
 // A Server is a control plane: a registry of components, the decision over
 // their reports, and the graph of the pipeline. All its methods may be called
 // from any goroutine.
+//
+// A component costs it about 50 KiB with its stream, most of it gRPC's, and a beat
+// about a microsecond beside gRPC. What callers can make it remember is bounded by
+// Config.Limits.
 type Server struct {
 	cfg        Config
 	log        *slog.Logger
@@ -32,13 +36,17 @@ type Server struct {
 	graph      graphCache
 	rejected   [reasons]atomic.Uint64
 	reports    atomic.Uint64
+	changing   sync.Mutex // one change of settings at a time
 
 	closing context.Context // ends the streams and the server's own goroutines
 	close   context.CancelFunc
 	running sync.WaitGroup
 }
 
-// New returns a server whose goroutines run until [Server.Close].
+// New returns a server whose goroutines run until [Server.Close]. It serves nothing
+// until [Server.Register]. The error joins everything that is wrong with cfg; where
+// Config.Folder cannot be used it is [ErrFolder]. Opening the folder waits up to a
+// second for another server to let go of it.
 func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	controller, err := backpressure.New(cfg.Decision)
@@ -52,7 +60,7 @@ func New(cfg Config) (*Server, error) {
 		registry:   newRegistry(cfg.Limits),
 	}
 	if err := s.restore(); err != nil {
-		return nil, fmt.Errorf("server: bad Config: Folder %q: %w", cfg.Folder, err)
+		return nil, &folderError{cfg.Folder, err}
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.running.Go(s.sweepRegularly)
@@ -60,8 +68,22 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// ErrFolder is what New's error is, by errors.Is, when Config.Folder cannot be used:
+// it holds no store, a damaged one, or that of a server that runs.
+var ErrFolder = errors.New("server: bad Config: Folder")
+
+type folderError struct {
+	folder string
+	cause  error
+}
+
+func (e *folderError) Error() string        { return fmt.Sprintf("%v %q: %v", ErrFolder, e.folder, e.cause) }
+func (e *folderError) Is(target error) bool { return target == ErrFolder }
+func (e *folderError) Unwrap() error        { return e.cause }
+
 // restore takes up what the store remembers. Its components have until they are
-// stale to beat again.
+// stale to beat again. A registration that breaks today's limits fails the start, and
+// is not dropped in silence: the operator lowered them.
 func (s *Server) restore() (err error) {
 	if s.store, err = openStore(s.cfg.Folder); err != nil {
 		return err
@@ -93,20 +115,32 @@ func (s *Server) restore() (err error) {
 }
 
 // Register serves the two flowctl services and Sluice's own on registrar, a
-// *grpc.Server above all.
+// *grpc.Server above all, before that one serves. [GRPCOptions] are the options for
+// thousands of agents, [BearerToken] those for Config.Token: the server itself checks
+// identities in certificates and who may change settings, and no token on other calls.
 func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 	flowctlpb.RegisterServer(registrar, flowctlService{s})
 	flowctlv1pb.RegisterServer(registrar, flowctlV1Service{s})
 	sluicepb.RegisterCoordinationServer(registrar, coordinationService{server: s})
 }
 
-// Controller returns the decision, to watch or to change live.
+// Controller returns the decision, to watch or to change live. What is changed there
+// is not remembered in Config.Folder, which is for changes from outside. Do not close
+// it; reports belong to the registry.
 func (s *Server) Controller() *backpressure.Controller { return s.controller }
 
-// Components returns every registered component, sorted by id.
+// Components returns every registered component, sorted by id, stale ones too. They
+// are copies; the registry is locked for a millisecond where there are ten thousand.
 func (s *Server) Components() []controlplane.Status { return s.registry.statuses(nil) }
 
-// Rejected returns how many requests were rejected, by reason.
+// Stock returns the ids of the components that speak flowctl's services alone and
+// are not stale, in no order. Such a component has no agent, and so none of our
+// metrics: a monitor beside the server exports its figures.
+func (s *Server) Stock() []string { return s.registry.stock() }
+
+// Rejected returns how many requests were rejected since the start, by reason. Every
+// reason is in it, also at 0. What the controller judged counts here as Invalid, and
+// in the controller's own counts by its reason.
 func (s *Server) Rejected() map[Reason]uint64 {
 	counts := make(map[Reason]uint64, reasons)
 	for r := range reasons {
@@ -119,8 +153,9 @@ func (s *Server) Rejected() map[Reason]uint64 {
 func (s *Server) Reports() uint64 { return s.reports.Load() }
 
 // Close asks the agents to end their streams and waits for the server's own
-// goroutines. The components go on at their last fraction. It may be called more
-// than once.
+// goroutines, not for the streams: those end with the gRPC server, which is stopped
+// after it. The components go on at their last fraction and look for a control plane
+// again. It may be called more than once.
 func (s *Server) Close() {
 	s.close()
 	for _, session := range s.registry.sessions() {
@@ -131,8 +166,12 @@ func (s *Server) Close() {
 	s.note(s.store.close())
 }
 
-// register, unregister and take are what the services have in common.
+// register, unregister and take are what the services have in common. Each judges
+// everything before it changes anything, so that what is rejected leaves no trace but
+// its count.
 
+// register makes c known to the registry and the decision. An agent says by its
+// incarnation that it will register again by itself, so only others are stored.
 func (s *Server) register(ctx context.Context, c controlplane.Component, heartbeat time.Duration) error {
 	if err := s.mayFor(ctx, c.ID); err != nil {
 		return s.count(err)
@@ -153,6 +192,7 @@ func (s *Server) register(ctx context.Context, c controlplane.Component, heartbe
 	return nil
 }
 
+// unregister forgets a component everywhere. Its load leaves the decision at once.
 func (s *Server) unregister(ctx context.Context, id string) error {
 	if err := s.mayFor(ctx, id); err != nil {
 		return s.count(err)
@@ -176,7 +216,8 @@ func (s *Server) note(err error) {
 	}
 }
 
-// take takes a beat of a caller that may speak for its component.
+// take takes a beat of a caller that may speak for its component. The registry asks
+// the controller before it changes anything, so that both take the beat or neither.
 func (s *Server) take(b *beat) error {
 	report, err := s.registry.beat(b, s.controller.Check)
 	if err != nil {
@@ -198,6 +239,7 @@ func (s *Server) place(events []string) {
 	}
 }
 
+// sweepRegularly is one of the server's two goroutines.
 func (s *Server) sweepRegularly() {
 	ticker := time.NewTicker(s.cfg.JanitorInterval)
 	defer ticker.Stop()

@@ -12,10 +12,13 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 )
 
+// GetSettings returns the settings in force, to any caller.
 func (c coordinationService) GetSettings(context.Context, *sluicepb.GetSettingsRequest) (*sluicepb.Settings, error) {
 	return settingsOf(c.server.controller.Config()), nil
 }
 
+// UpdateSettings changes the settings that are given, all or none, and returns those
+// in force then.
 func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Settings) (*sluicepb.Settings, error) {
 	s := c.server
 	if err := s.mayChange(ctx); err != nil {
@@ -24,8 +27,12 @@ func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Se
 	return s.change(in)
 }
 
-// change changes the settings that are given, all or none.
+// change changes the settings that are given, all or none. They are in force when it
+// returns. Changes are made one after the other: each starts from what the one before
+// left, and the store has them in the same order.
 func (s *Server) change(in *sluicepb.Settings) (*sluicepb.Settings, error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	cfg, err := apply(s.controller.Config(), in)
 	if err != nil {
 		return nil, s.count(err)

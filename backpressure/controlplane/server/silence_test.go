@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"testing"
@@ -14,6 +14,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/internal/convert"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 	"github.com/withobsrvr/sluice/topology"
@@ -29,7 +30,8 @@ func (mute) Coordinate(stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Dow
 	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Welcome{Welcome: &sluicepb.Welcome{}}}); err != nil {
 		return err
 	}
-	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Signal{Signal: &sluicepb.Signal{Fraction: 0.2, Active: true}}}); err != nil {
+	signal := &sluicepb.Signal{Fraction: 0.2, Active: true}
+	if err := stream.Send(&sluicepb.Down{Message: &sluicepb.Down_Signal{Signal: signal}}); err != nil {
 		return err
 	}
 	<-stream.Context().Done()
@@ -67,7 +69,7 @@ func withServer(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 // other for lost.
 func TestAQuietStreamStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		source := startPart(t, p, controlplane.Component{ID: "source", Kind: topology.KindSource})
 		time.Sleep(10 * time.Minute)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
@@ -83,7 +85,7 @@ func TestAQuietStreamStaysOpen(t *testing.T) {
 // earlier one stops, and its end does not unregister the later one.
 func TestASecondAgentOfOneIDReplacesTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		first := startPart(t, p, controlplane.Component{ID: "sink"})
 		time.Sleep(time.Second)
 		second := startPart(t, p, controlplane.Component{ID: "sink"})
@@ -110,11 +112,14 @@ func TestASecondAgentOfOneIDReplacesTheFirst(t *testing.T) {
 // comes back.
 func TestAReplacedAgentThatComesBackStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{})
+		p := startPlane(t, server.Config{})
 		c := newCaller(t, p)
 		register := func(incarnation string) error {
 			ctx := metadata.AppendToOutgoingContext(c.ctx, convert.IncarnationKey, incarnation)
-			_, err := c.v1.RegisterComponent(ctx, &flowctlv1pb.RegisterRequest{ComponentId: "sink", Component: &flowctlv1pb.ComponentInfo{}})
+			_, err := c.v1.RegisterComponent(
+				ctx,
+				&flowctlv1pb.RegisterRequest{ComponentId: "sink", Component: &flowctlv1pb.ComponentInfo{}},
+			)
 			return err
 		}
 		unregister := func(incarnation string) error {

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"context"
@@ -23,6 +23,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/internal/convert"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/topology"
@@ -41,16 +42,19 @@ func method[In any, Req interface {
 	*In
 	proto.Message
 }](name string, handle func(*stock, Req) (any, error)) grpc.MethodDesc {
-	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-		in := Req(new(In))
-		if err := decode(in); err != nil {
-			return nil, err
-		}
-		s := srv.(*stock)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return handle(s, in)
-	}}
+	return grpc.MethodDesc{
+		MethodName: name,
+		Handler: func(srv any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			in := Req(new(In))
+			if err := decode(in); err != nil {
+				return nil, err
+			}
+			s := srv.(*stock)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return handle(s, in)
+		},
+	}
 }
 
 var errForgotten = errors.New("service ID not found") // code UNKNOWN on the wire
@@ -64,7 +68,11 @@ var newerStock = grpc.ServiceDesc{
 			if s.assigned != "" && id == "source" {
 				id = s.assigned
 			}
-			s.services[id] = &flowctlv1pb.ComponentStatusResponse{Component: in.GetComponent(), Metrics: map[string]string{}, RegisteredAt: timestamppb.Now()}
+			s.services[id] = &flowctlv1pb.ComponentStatusResponse{
+				Component:    in.GetComponent(),
+				Metrics:      map[string]string{},
+				RegisteredAt: timestamppb.Now(),
+			}
 			s.services[id].Component.Id = id
 			return &flowctlv1pb.RegisterResponse{ServiceId: id}, nil
 		}),
@@ -96,7 +104,10 @@ var olderStock = grpc.ServiceDesc{
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
 		method("Register", func(s *stock, in *flowctlpb.ServiceInfo) (any, error) {
-			s.services[in.GetServiceId()] = &flowctlv1pb.ComponentStatusResponse{Component: &flowctlv1pb.ComponentInfo{Type: flowctlv1pb.ComponentType(in.GetServiceType())}, Metrics: map[string]string{}}
+			s.services[in.GetServiceId()] = &flowctlv1pb.ComponentStatusResponse{
+				Component: &flowctlv1pb.ComponentInfo{Type: flowctlv1pb.ComponentType(in.GetServiceType())},
+				Metrics:   map[string]string{},
+			}
 			return &flowctlpb.RegistrationAck{ServiceId: in.GetServiceId()}, nil
 		}),
 		method("Heartbeat", func(s *stock, in *flowctlpb.ServiceHeartbeat) (any, error) {
@@ -112,7 +123,12 @@ var olderStock = grpc.ServiceDesc{
 		method("ListServices", func(s *stock, _ *emptypb.Empty) (any, error) {
 			list := &flowctlpb.ServiceList{}
 			for id, service := range s.services {
-				status := &flowctlpb.ServiceStatus{ServiceId: id, IsHealthy: true, ServiceType: flowctlpb.ServiceType(service.GetComponent().GetType()), Metrics: map[string]float64{}}
+				status := &flowctlpb.ServiceStatus{
+					ServiceId:   id,
+					IsHealthy:   true,
+					ServiceType: flowctlpb.ServiceType(service.GetComponent().GetType()),
+					Metrics:     map[string]float64{},
+				}
 				for key, text := range service.GetMetrics() {
 					status.Metrics[key] = parse(text)
 				}
@@ -189,8 +205,16 @@ func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := startStock(t, &newerStock)
 		start := func(pipeline string) (source, sink *part) {
-			source = startPart(t, p, controlplane.Component{ID: pipeline + "-source", Kind: topology.KindSource, OutputEventTypes: []string{pipeline}})
-			sink = startPart(t, p, controlplane.Component{ID: pipeline + "-sink", Kind: topology.KindSink, InputEventTypes: []string{pipeline}})
+			source = startPart(
+				t,
+				p,
+				controlplane.Component{ID: pipeline + "-source", Kind: topology.KindSource, OutputEventTypes: []string{pipeline}},
+			)
+			sink = startPart(
+				t,
+				p,
+				controlplane.Component{ID: pipeline + "-sink", Kind: topology.KindSink, InputEventTypes: []string{pipeline}},
+			)
 			return source, sink
 		}
 		calm, _ := start("calm")
@@ -240,14 +264,15 @@ func TestTheAssignedIDIsUsed(t *testing.T) {
 // components do: by method names and field numbers alone.
 func TestStockToolsWorkUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := startPlane(t, Config{Decision: backpressure.Config{Learn: -1, Policy: backpressure.Step{}}})
+		p := startPlane(t, server.Config{Decision: backpressure.Config{Learn: -1, Policy: backpressure.Step{}}})
 		conn := p.dial()
 		defer conn.Close()
 		call := func(method string, in, out proto.Message) error { return conn.Invoke(t.Context(), method, in, out) }
 
 		ack := &flowctlpb.RegistrationAck{}
 		require.NoError(t, call("/flowctl.ControlPlane/Register", &flowctlpb.ServiceInfo{
-			ServiceId: "old", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_SINK, MaxInflight: 100, InputEventTypes: []string{"events"},
+			ServiceId: "old", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_SINK,
+			MaxInflight: 100, InputEventTypes: []string{"events"},
 		}, ack))
 		require.Equal(t, "old", ack.GetServiceId())
 		require.NoError(t, call("/flowctl.v1.ControlPlaneService/RegisterComponent", &flowctlv1pb.RegisterRequest{
@@ -258,12 +283,30 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 			},
 		}, &flowctlv1pb.RegisterResponse{}))
 
-		require.NoError(t, call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old", Metrics: map[string]float64{controlplane.MetricInFlight: 90, "mine": 7}}, &emptypb.Empty{}))
+		require.NoError(
+			t,
+			call(
+				"/flowctl.ControlPlane/Heartbeat",
+				&flowctlpb.ServiceHeartbeat{
+					ServiceId: "old",
+					Metrics:   map[string]float64{controlplane.MetricInFlight: 90, "mine": 7},
+				},
+				&emptypb.Empty{},
+			),
+		)
 		require.True(t, p.server.Controller().Active(), "max_inflight of the registration counts")
 		require.NoError(t, call("/flowctl.v1.ControlPlaneService/Heartbeat", &flowctlv1pb.HeartbeatRequest{
-			ServiceId: "new", Status: flowctlv1pb.HealthStatus_HEALTH_STATUS_DEGRADED, Metrics: map[string]string{controlplane.MetricInFlight: "1", "note": "free text"},
+			ServiceId: "new", Status: flowctlv1pb.HealthStatus_HEALTH_STATUS_DEGRADED,
+			Metrics: map[string]string{controlplane.MetricInFlight: "1", "note": "free text"},
 		}, &emptypb.Empty{}))
-		require.NoError(t, call("/flowctl.v1.ControlPlaneService/Heartbeat", &flowctlv1pb.HeartbeatRequest{ServiceId: "new", Metrics: map[string]string{"second": "2"}}, &emptypb.Empty{}))
+		require.NoError(
+			t,
+			call(
+				"/flowctl.v1.ControlPlaneService/Heartbeat",
+				&flowctlv1pb.HeartbeatRequest{ServiceId: "new", Metrics: map[string]string{"second": "2"}},
+				&emptypb.Empty{},
+			),
+		)
 
 		found := &flowctlv1pb.DiscoveryResponse{}
 		for _, request := range []*flowctlv1pb.DiscoveryRequest{
@@ -275,9 +318,21 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 			require.Equal(t, "10.0.0.1:8815", found.GetComponents()[0].GetEndpoint())
 		}
 		one := &flowctlv1pb.ComponentStatusResponse{}
-		require.NoError(t, call("/flowctl.v1.ControlPlaneService/GetComponentStatus", &flowctlv1pb.ComponentStatusRequest{ServiceId: "new"}, one))
+		require.NoError(
+			t,
+			call(
+				"/flowctl.v1.ControlPlaneService/GetComponentStatus",
+				&flowctlv1pb.ComponentStatusRequest{ServiceId: "new"},
+				one,
+			),
+		)
 		require.Equal(t, flowctlv1pb.HealthStatus_HEALTH_STATUS_DEGRADED, one.GetStatus(), "status 0 keeps the stored one")
-		require.Equal(t, map[string]string{controlplane.MetricInFlight: "1", "second": "2"}, one.GetMetrics(), "metrics merge")
+		require.Equal(
+			t,
+			map[string]string{controlplane.MetricInFlight: "1", "second": "2"},
+			one.GetMetrics(),
+			"metrics merge",
+		)
 
 		state := &flowctlpb.ServiceStatus{}
 		require.NoError(t, call("/flowctl.ControlPlane/GetServiceStatus", &flowctlpb.ServiceInfo{ServiceId: "old"}, state))
@@ -288,7 +343,10 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 		require.NoError(t, call("/flowctl.ControlPlane/GetServiceStatus", &flowctlpb.ServiceInfo{ServiceId: "old"}, state))
 		require.False(t, state.GetIsHealthy())
 		require.Empty(t, p.server.Controller().Snapshot().Services, "a silent service leaves the sums")
-		require.NoError(t, call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old"}, &emptypb.Empty{}))
+		require.NoError(
+			t,
+			call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old"}, &emptypb.Empty{}),
+		)
 		require.EqualValues(t, 90, p.server.Controller().Snapshot().InFlight, "and counts once on its return")
 
 		err := call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "never"}, &emptypb.Empty{})

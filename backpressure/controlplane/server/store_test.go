@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"os"
@@ -9,10 +9,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
+	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlpb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/flowctlv1pb"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
@@ -23,16 +25,21 @@ import (
 // do, are still there after a restart: registered, found, and counted.
 func TestStockComponentsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := Config{Folder: t.TempDir(), Decision: backpressure.Config{Learn: -1}}
+		cfg := server.Config{Folder: t.TempDir(), Decision: backpressure.Config{Learn: -1}}
 		p := startPlane(t, cfg)
 		c := newCaller(t, p)
-		_, err := c.v1.RegisterComponent(c.ctx, &flowctlv1pb.RegisterRequest{ComponentId: "source", Component: &flowctlv1pb.ComponentInfo{
-			Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE, OutputEventTypes: []string{"ledgers"}, Endpoint: "10.0.0.1:8815",
-			Metadata: map[string]string{"zone": "a", "max_inflight": "50"},
-		}})
+		_, err := c.v1.RegisterComponent(
+			c.ctx,
+			&flowctlv1pb.RegisterRequest{ComponentId: "source", Component: &flowctlv1pb.ComponentInfo{
+				Type:             flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE,
+				OutputEventTypes: []string{"ledgers"}, Endpoint: "10.0.0.1:8815",
+				Metadata: map[string]string{"zone": "a", "max_inflight": "50"},
+			}},
+		)
 		require.NoError(t, err)
 		_, err = c.old.Register(c.ctx, &flowctlpb.ServiceInfo{
-			ServiceId: "sink", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_SINK, InputEventTypes: []string{"ledgers"}, MaxInflight: 100,
+			ServiceId: "sink", ServiceType: flowctlpb.ServiceType_SERVICE_TYPE_SINK,
+			InputEventTypes: []string{"ledgers"}, MaxInflight: 100,
 		})
 		require.NoError(t, err)
 		require.NoError(t, c.register("gone"))
@@ -57,7 +64,13 @@ func TestStockComponentsSurviveARestart(t *testing.T) {
 		require.Equal(t, topology.HealthHealthy, after[0].Health)
 		require.EqualValues(t, 90, p.server.Controller().Snapshot().InFlight)
 		require.EqualValues(t, 150, p.server.Controller().Snapshot().ServiceLimits, "what they registered with counts")
-		found, err := c.v1.DiscoverComponents(c.ctx, &flowctlv1pb.DiscoveryRequest{EventTypes: []string{"ledgers"}, Type: flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE})
+		found, err := c.v1.DiscoverComponents(
+			c.ctx,
+			&flowctlv1pb.DiscoveryRequest{
+				EventTypes: []string{"ledgers"},
+				Type:       flowctlv1pb.ComponentType_COMPONENT_TYPE_SOURCE,
+			},
+		)
 		require.NoError(t, err)
 		require.Len(t, found.GetComponents(), 1)
 		require.Less(t, p.server.Controller().FractionFor("source"), 1.0, "on one path with the sink")
@@ -73,37 +86,41 @@ func TestStockComponentsSurviveARestart(t *testing.T) {
 }
 
 func TestSettingsSurviveARestart(t *testing.T) {
-	cfg := Config{Folder: t.TempDir(), Decision: backpressure.Config{Activation: 0.7, Recovery: 0.5}}
-	s, err := New(cfg)
-	require.NoError(t, err)
-	s.cfg.AdminToken = ""
-	changed := &sluicepb.Settings{Activation: new(0.9), Policy: new("step")}
-	_, err = s.change(changed)
-	require.NoError(t, err)
-	s.Close()
-	s, err = New(cfg)
-	require.NoError(t, err)
-	require.Equal(t, 0.9, s.Controller().Config().Activation)
-	require.Equal(t, 0.5, s.Controller().Config().Recovery, "not changed by the operator")
-	require.Equal(t, backpressure.Step{}, s.Controller().Config().Policy)
-	s.Close()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := server.Config{
+			Folder: t.TempDir(), AdminToken: "root", Decision: backpressure.Config{Activation: 0.7, Recovery: 0.5},
+		}
+		p := startPlane(t, cfg)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer root")
+		_, err := newCaller(t, p).own.UpdateSettings(ctx, &sluicepb.Settings{Activation: new(0.9), Policy: new("step")})
+		require.NoError(t, err)
+		p.stop()
+		p.start(cfg)
+		now := p.server.Controller().Config()
+		require.Equal(t, 0.9, now.Activation)
+		require.Equal(t, 0.5, now.Recovery, "not changed by the operator")
+		require.Equal(t, backpressure.Step{}, now.Policy)
+	})
 }
 
 func TestABadFolderIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, err := New(Config{Folder: filepath.Join(file, "below")})
+	_, err := server.New(server.Config{Folder: filepath.Join(file, "below")})
 	require.ErrorContains(t, err, "Folder")
 
 	folder := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(folder, storeFile), []byte("not a database, but some longer text"), 0o600))
-	_, err = New(Config{Folder: folder})
+	require.NoError(
+		t,
+		os.WriteFile(filepath.Join(folder, "sluice-controlplane.db"), []byte("not a database, but some longer text"), 0o600),
+	)
+	_, err = server.New(server.Config{Folder: folder})
 	require.ErrorContains(t, err, "Folder")
 
 	folder = t.TempDir()
-	s, err := New(Config{Folder: folder})
+	s, err := server.New(server.Config{Folder: folder})
 	require.NoError(t, err)
 	defer s.Close()
-	_, err = New(Config{Folder: folder})
+	_, err = server.New(server.Config{Folder: folder})
 	require.ErrorContains(t, err, "Folder", "held by another server")
 }

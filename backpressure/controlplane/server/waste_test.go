@@ -103,7 +103,7 @@ func nothingIsWasted(t *testing.T, overload float64) {
 		deadline = 200 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
-		plane := backpressuretest.NewControlPlane(t, server.Config{Decision: backpressure.Config{Activation: 0.9, Recovery: 0.72}})
+		plane := backpressuretest.NewControlPlane(t, server.Config{})
 		stages := make([]*grpcStage, 2)
 		for i, size := range []struct{ slots, limit int }{{16, 32}, {8, 16}} {
 			gate, err := flowcontrol.New(flowcontrol.Config{
@@ -164,7 +164,12 @@ func nothingIsWasted(t *testing.T, overload float64) {
 		goodput := float64(len(took)) / min(float64(offered), capacity*end.Sub(warm).Seconds())
 		p99 := took[len(took)*99/100]
 		work := float64(stages[0].work-before) / float64(len(took))
-		t.Logf("goodput %.3f, p99 %v, work of the first stage for each good answer %.3f", goodput, p99.Round(time.Millisecond), work)
+		t.Logf(
+			"goodput %.3f, p99 %v, work of the first stage for each good answer %.3f",
+			goodput,
+			p99.Round(time.Millisecond),
+			work,
+		)
 		require.GreaterOrEqual(t, goodput, 0.96)
 		require.LessOrEqual(t, p99, 90*time.Millisecond)
 		require.LessOrEqual(t, work, 1.1)

@@ -24,11 +24,16 @@ type Message[T any] interface {
 type Undecoded interface{ Undecoded(err error) }
 
 // Unary describes one unary method of service for a server that implements S.
-func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](service, method string, call func(S, context.Context, Req) (Resp, error)) grpc.MethodDesc {
+func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](
+	service, method string,
+	call func(S, context.Context, Req) (Resp, error),
+) grpc.MethodDesc {
 	full := FullMethod(service, method)
 	return grpc.MethodDesc{
 		MethodName: method,
-		Handler: func(server any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		Handler: func(
+			server any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor,
+		) (any, error) {
 			request := Req(new(In))
 			if err := decode(request); err != nil {
 				if s, ok := server.(Undecoded); ok {
@@ -48,7 +53,13 @@ func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](service, method s
 }
 
 // Invoke calls one unary method.
-func Invoke[Out any, Resp Message[Out]](ctx context.Context, conn grpc.ClientConnInterface, service, method string, request proto.Message, opts ...grpc.CallOption) (Resp, error) {
+func Invoke[Out any, Resp Message[Out]](
+	ctx context.Context,
+	conn grpc.ClientConnInterface,
+	service, method string,
+	request proto.Message,
+	opts ...grpc.CallOption,
+) (Resp, error) {
 	response := Resp(new(Out))
 	if err := conn.Invoke(ctx, FullMethod(service, method), request, response, opts...); err != nil {
 		return nil, err

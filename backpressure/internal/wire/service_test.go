@@ -37,7 +37,9 @@ func TestServicesKeepTheirNamesOnTheWire(t *testing.T) {
 	conn := serve(t, func(s *grpc.Server) {
 		flowctlpb.RegisterServer(s, old{})
 		flowctlv1pb.RegisterServer(s, newer{})
-	}, grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	}, grpc.UnaryInterceptor(func(
+		ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler,
+	) (any, error) {
 		methods = append(methods, info.FullMethod)
 		return next(ctx, req)
 	}))

@@ -25,6 +25,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/monitor"
+	monitorhealth "github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 	"github.com/withobsrvr/sluice/topology/page"
 )
@@ -175,8 +176,8 @@ type State struct {
 	Fractions   map[string]float64 `json:"fractions"`
 }
 
-// StateOf is the present state of a server's decision.
-func StateOf(plane *server.Server) State {
+// stateOf is the present state of a server's decision.
+func stateOf(plane *server.Server) State {
 	snapshot := plane.Controller().Snapshot()
 	pipeline := plane.Topology().Pipeline
 	state := State{
@@ -202,7 +203,7 @@ func StateOf(plane *server.Server) State {
 // components export their own figures, so that sums over scrapes count nothing
 // twice; the control plane exports the pipeline's.
 func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done func(), err error) {
-	watch, err := newMonitor(plane, monitor.Config{Version: cfg.Version, Interval: cfg.Interval, Logger: cfg.Logger})
+	watch, err := newMonitor(plane, monitor.Config{Interval: cfg.Interval})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -210,8 +211,14 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 	if err != nil {
 		return nil, nil, err
 	}
+	well, err := monitorhealth.New(watch, monitorhealth.Config{
+		ServiceID: "sluice-controlplane", Version: cfg.Version, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	watch.Start()
-	observed := watch.Handler(metrics)
+	observed := well.Handler(metrics)
 	mux := http.NewServeMux()
 	for _, path := range []string{"/metrics", "/livez", "/readyz", "/health", "/report", "/alerts", "/history"} {
 		mux.Handle(path, observed)
@@ -219,21 +226,26 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 	}
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(StateOf(plane))
+		json.NewEncoder(w).Encode(stateOf(plane))
 	})
-	live := page.New(withAlerts(plane, watch.Alerts), page.Config{})
+	live := page.New(withAlerts(plane, well.Alerts().Alerts), page.Config{})
 	mux.Handle("/", live)
 	return mux, func() { live.Close(); watch.Stop() }, nil
 }
 
 func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, error) {
-	cfg.ServiceID, cfg.Scope = "sluice-controlplane", monitor.LocalServices
+	cfg.Scope = monitor.LocalServices
 	watch, err := monitor.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	watch.WatchController(decider{plane.Controller()})
 	watch.WatchTopology(plane)
+	watch.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		for _, id := range plane.Stock() {
+			d.Foreign(id)
+		}
+	}))
 	return watch, nil
 }
 

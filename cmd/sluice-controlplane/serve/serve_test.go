@@ -76,7 +76,8 @@ func TestRun(t *testing.T) {
 	require.Equal(t, 0.5, state.Fractions["analytics-sink"])
 	require.Eventually(t, func() bool {
 		metrics := get("/metrics")
-		return strings.Contains(metrics, "flowctl_backpressure_active 1") && strings.Contains(metrics, "flowctl_throttle_rate 0.5")
+		return strings.Contains(metrics, "flowctl_backpressure_active 1") &&
+			strings.Contains(metrics, "flowctl_throttle_rate 0.5")
 	}, hang, 50*time.Millisecond)
 	require.Eventually(t, func() bool {
 		return strings.Contains(get("/topology.json"), `"name":"BackpressureActive"`)
@@ -91,7 +92,8 @@ func TestRun(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, grpc_health_v1.HealthCheckResponse_SERVING, health.GetStatus())
 	require.Subset(t, reflected(t, conn), []string{
-		"flowctl.ControlPlane", "flowctl.v1.ControlPlaneService", "sluice.controlplane.v1.Coordination", "grpc.health.v1.Health",
+		"flowctl.ControlPlane", "flowctl.v1.ControlPlaneService", "sluice.controlplane.v1.Coordination",
+		"grpc.health.v1.Health",
 	})
 
 	cancel()

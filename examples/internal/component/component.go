@@ -19,6 +19,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 )
 
 // maxBatchBytes is the largest message that is read from an upstream. Our own
@@ -53,6 +54,7 @@ type Component struct {
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
 	series       *prometheus.Registry
+	health       *health.Health
 	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
@@ -180,7 +182,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	}
 	c.setStatus(s)
 	if s.Healthy != nil {
-		c.monitor.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
+		c.health.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
 	}
 	c.ready.Store(true)
 	c.Log.Info("serving", "flight", c.Addresses().Flight, "http", c.Addresses().HTTP)

@@ -30,7 +30,11 @@ func main() {
 	lasting := flag.Duration("for", 20*time.Second, "how long the cost mode measures")
 	address := flag.String("address", "", "the server's, for -role agents")
 	first := flag.Int("first", 0, "number of the first agent, for -role agents")
-	profile := flag.String("profile", "", "`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost")
+	profile := flag.String(
+		"profile",
+		"",
+		"`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost",
+	)
 	web := flag.Bool("http", false, "the server serves HTTP too: metrics, health and the live page, which nobody watches")
 	procs := flag.Int("procs", 0, "GOMAXPROCS of the server; 0: as the program sets it")
 	flag.Parse()
@@ -113,7 +117,19 @@ func latency(count, rounds, procs int) error {
 	if err := server.ask("", &address); err != nil {
 		return err
 	}
-	group, err := start(0, "-role", "agents", "-mode", "latency", "-address", address, "-agents", fmt.Sprint(count), "-rounds", fmt.Sprint(rounds))
+	group, err := start(
+		0,
+		"-role",
+		"agents",
+		"-mode",
+		"latency",
+		"-address",
+		address,
+		"-agents",
+		fmt.Sprint(count),
+		"-rounds",
+		fmt.Sprint(rounds),
+	)
 	if err != nil {
 		return err
 	}
@@ -132,7 +148,13 @@ func latency(count, rounds, procs int) error {
 			values[i] = of(r)
 		}
 		slices.Sort(values)
-		fmt.Printf("%-28s best %5.1f ms, median %5.1f ms, worst %5.1f ms\n", name, values[0], values[len(values)/2], values[len(values)-1])
+		fmt.Printf(
+			"%-28s best %5.1f ms, median %5.1f ms, worst %5.1f ms\n",
+			name,
+			values[0],
+			values[len(values)/2],
+			values[len(values)-1],
+		)
 	}
 	fmt.Printf("%d agents, %d rounds, from the crossing report to the changed fraction:\n", count, len(found))
 	figure("the median agent", func(r round) float64 { return r.P50 })
@@ -165,7 +187,19 @@ func cost(count int, lasting time.Duration, profile string, procs int, web bool)
 	const processes = 2
 	var groups []*child
 	for i := range processes {
-		group, err := start(0, "-role", "agents", "-mode", "cost", "-address", address, "-agents", fmt.Sprint(count/processes), "-first", fmt.Sprint(i*count/processes))
+		group, err := start(
+			0,
+			"-role",
+			"agents",
+			"-mode",
+			"cost",
+			"-address",
+			address,
+			"-agents",
+			fmt.Sprint(count/processes),
+			"-first",
+			fmt.Sprint(i*count/processes),
+		)
 		if err != nil {
 			return err
 		}
@@ -198,10 +232,26 @@ func cost(count int, lasting time.Duration, profile string, procs int, web bool)
 		}
 		seconds := after.At.Sub(before.At).Seconds()
 		agentMinutes := float64(after.Components) * seconds / 60
-		fmt.Printf("%s, %.0f s: %d agents, %.1f %% of one core, %.0f MiB resident (%.0f MiB heap, %.0f MiB stacks), %.0f reports/s, %d goroutines, %.1f MiB/s allocated, %d collections\n", what, seconds,
-			after.Components, 100*(after.CPU-before.CPU)/seconds, float64(after.Resident)/(1<<20), float64(after.Heap)/(1<<20), float64(after.Stacks)/(1<<20), float64(after.Reports-before.Reports)/seconds, after.Goroutines,
-			float64(after.Allocated-before.Allocated)/(1<<20)/seconds, after.Collections-before.Collections)
-		fmt.Printf("    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n", float64(end.Up-begin.Up)/agentMinutes, float64(end.Down-begin.Down)/agentMinutes)
+		fmt.Printf(
+			"%s, %.0f s: %d agents, %.1f %% of one core, %.0f MiB resident (%.0f MiB heap, %.0f MiB stacks), "+
+				"%.0f reports/s, %d goroutines, %.1f MiB/s allocated, %d collections\n",
+			what,
+			seconds,
+			after.Components,
+			100*(after.CPU-before.CPU)/seconds,
+			float64(after.Resident)/(1<<20),
+			float64(after.Heap)/(1<<20),
+			float64(after.Stacks)/(1<<20),
+			float64(after.Reports-before.Reports)/seconds,
+			after.Goroutines,
+			float64(after.Allocated-before.Allocated)/(1<<20)/seconds,
+			after.Collections-before.Collections,
+		)
+		fmt.Printf(
+			"    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n",
+			float64(end.Up-begin.Up)/agentMinutes,
+			float64(end.Down-begin.Down)/agentMinutes,
+		)
 		return nil
 	}
 	if err := measure("busy"); err != nil {

@@ -218,8 +218,12 @@ func agents(mode, address string, first, count, rounds int) error {
 			Endpoint:    address,
 			DialOptions: []grpc.DialOption{grpc.WithContextDialer(bytes.dial)},
 			CallTimeout: time.Minute,
-			Component:   controlplane.Component{ID: fmt.Sprintf("component-%05d", first+i), Kind: topology.KindProcessor, MaxInFlight: 100},
-			Targets:     []backpressure.FractionSetter{m},
+			Component: controlplane.Component{
+				ID:          fmt.Sprintf("component-%05d", first+i),
+				Kind:        topology.KindProcessor,
+				MaxInFlight: 100,
+			},
+			Targets: []backpressure.FractionSetter{m},
 			Report: func() backpressure.Report {
 				if mode == "latency" {
 					return backpressure.Report{InFlight: m.inFlight.Load(), MaxInFlight: 100}

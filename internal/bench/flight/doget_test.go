@@ -58,7 +58,11 @@ func variants(t testing.TB) []variant {
 		{name: "none"},
 		{name: "tracking", options: server(interceptors.ServerConfig{})},
 		{name: "tokens", options: server(interceptors.ServerConfig{Throttler: gate(t, wide())})},
-		{name: "tokens, both sides", options: server(interceptors.ServerConfig{Throttler: gate(t, wide())}), dial: client.DialOptions()},
+		{
+			name:    "tokens, both sides",
+			options: server(interceptors.ServerConfig{Throttler: gate(t, wide())}),
+			dial:    client.DialOptions(),
+		},
 	}
 }
 
@@ -119,7 +123,10 @@ func TestDoGetTable(t *testing.T) {
 		rounds = n
 	}
 	var table strings.Builder
-	fmt.Fprintln(&table, "| batch | variant | CPU a message, median | least | MB/s, best | allocs a message |\n|---|---|---|---|---|---|")
+	fmt.Fprintln(
+		&table,
+		"| batch | variant | CPU a message, median | least | MB/s, best | allocs a message |\n|---|---|---|---|---|---|",
+	)
 	for _, size := range []struct {
 		name string
 		rows int
@@ -150,7 +157,16 @@ func TestDoGetTable(t *testing.T) {
 		}
 		for i, v := range vs {
 			m := median(costs[i])
-			fmt.Fprintf(&table, "| %s | %s | %.2f µs | %.2f µs | %.0f | %.1f |\n", size.name, v.name, m/1e3, slices.Min(costs[i])/1e3, best[i], median(allocs[i]))
+			fmt.Fprintf(
+				&table,
+				"| %s | %s | %.2f µs | %.2f µs | %.0f | %.1f |\n",
+				size.name,
+				v.name,
+				m/1e3,
+				slices.Min(costs[i])/1e3,
+				best[i],
+				median(allocs[i]),
+			)
 		}
 	}
 	t.Logf("%d interleaved rounds\n%s", rounds, table.String())

@@ -139,14 +139,18 @@ var errFull = status.Error(codes.Unavailable, "full")
 
 // intercept refuses a call where acquire does, and says how the others ended.
 func intercept(acquire func() (release func(error), ok bool)) []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-		release, ok := acquire()
-		if !ok {
-			return nil, errFull
-		}
-		err = errors.New("panic")
-		defer func() { release(err) }()
-		resp, err = next(ctx, req)
-		return resp, err
-	})}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(
+			func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+				release, ok := acquire()
+				if !ok {
+					return nil, errFull
+				}
+				err = errors.New("panic")
+				defer func() { release(err) }()
+				resp, err = next(ctx, req)
+				return resp, err
+			},
+		),
+	}
 }

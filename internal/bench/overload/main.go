@@ -69,7 +69,8 @@ func matching(all []control, name *regexp.Regexp) (some []control) {
 }
 
 var legends = map[int]string{
-	1: "goodput / p99 in ms / server's CPU time in µs for each request offered (doubled service time and greedy client: without the CPU time)",
+	1: "goodput / p99 in ms / server's CPU time in µs for each request offered " +
+		"(doubled service time and greedy client: without the CPU time)",
 	2: "goodput / p99 in ms / units of work of the first stage for each request that ended well",
 }
 
@@ -82,7 +83,14 @@ func table(w io.Writer, all []scenario, stages int, column *regexp.Regexp, seeds
 		}
 		if head == nil {
 			head = matching(s.controls(), column)
-			fmt.Fprintf(w, "\n%s; medians of %d seeds; %d CPUs; %s.\n\n", legends[stages], seeds, runtime.NumCPU(), runtime.Version())
+			fmt.Fprintf(
+				w,
+				"\n%s; medians of %d seeds; %d CPUs; %s.\n\n",
+				legends[stages],
+				seeds,
+				runtime.NumCPU(),
+				runtime.Version(),
+			)
 			fmt.Fprintf(w, "| load | %s | load average |\n|---|%s---|\n", join(head), strings.Repeat("---|", len(head)))
 		}
 		cells := make([][][]float64, len(head))

@@ -16,7 +16,13 @@ func TestMain(m *testing.M) {
 // brief are lengths at which a control has settled, and the unprotected server
 // has collapsed; slow enough that the machine is never what is overloaded, unless
 // others keep it busy: what depends on that is logged, not asserted.
-var brief = lengths{warm: 1600 * time.Millisecond, measured: 1200 * time.Millisecond, minute: time.Second, burst: time.Second, slow: 4}
+var brief = lengths{
+	warm:     1600 * time.Millisecond,
+	measured: 1200 * time.Millisecond,
+	minute:   time.Second,
+	burst:    time.Second,
+	slow:     4,
+}
 
 func find(t *testing.T, name string) scenario {
 	for _, s := range scenarios(brief) {
@@ -77,7 +83,13 @@ func TestTheGateShedsWhatTheServerCannotDo(t *testing.T) {
 	require.Positive(t, count(ours))
 	require.Positive(t, ours.final.Worked)
 	without, with := steady(bare), steady(ours)
-	t.Logf("goodput %.2f without a gate, %.2f with; limit %d, peak %d", without[0], with[0], ours.final.Limit, ours.final.Peak)
+	t.Logf(
+		"goodput %.2f without a gate, %.2f with; limit %d, peak %d",
+		without[0],
+		with[0],
+		ours.final.Limit,
+		ours.final.Peak,
+	)
 }
 
 // A fixed limit holds to the last unit, while one client asks for more than all.

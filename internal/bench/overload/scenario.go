@@ -72,17 +72,27 @@ func scenarios(l lengths) (all []scenario) {
 	}
 	for _, load := range []float64{0.5, 1, 1.5, 2, 4} {
 		add(scenario{
-			name: fmt.Sprintf("%gx", load), phases: []phase{{lasts: l.warm + l.measured, load: load}}, measured: l.measured, stages: 1,
+			name: fmt.Sprintf(
+				"%gx",
+				load,
+			), phases: []phase{{lasts: l.warm + l.measured, load: load}}, measured: l.measured, stages: 1,
 			figures: steady, format: "%.2f / %.0f / %.0f",
 		})
 	}
 	add(scenario{
-		name: fmt.Sprintf("2x after %v", l.minute), phases: []phase{{lasts: l.minute + l.measured, load: 2}}, measured: l.measured, stages: 1,
+		name: fmt.Sprintf(
+			"2x after %v",
+			l.minute,
+		), phases: []phase{{lasts: l.minute + l.measured, load: 2}}, measured: l.measured, stages: 1,
 		figures: steady, format: "%.2f / %.0f / %.0f",
 	})
 	add(scenario{
 		name: "service time doubles at 1.2x", stages: 1, measured: 2 * l.burst,
-		phases:  []phase{{lasts: l.warm, load: 1.2}, {lasts: l.burst, load: 1.2, hold: 2 * hold}, {lasts: l.burst, load: 1.2}},
+		phases: []phase{
+			{lasts: l.warm, load: 1.2},
+			{lasts: l.burst, load: 1.2, hold: 2 * hold},
+			{lasts: l.burst, load: 1.2},
+		},
 		figures: doubling(l), format: "%.2f, first s %.2f, after %.2f / %.0f",
 	})
 	add(scenario{
@@ -91,12 +101,16 @@ func scenarios(l lengths) (all []scenario) {
 		figures: recovery, format: "normal after %.0f ms",
 	})
 	add(scenario{
-		name: "greedy client 2.4x, three at 0.2x", phases: []phase{{lasts: l.warm + l.measured, load: 3}}, measured: l.measured, stages: 1,
+		name: "greedy client 2.4x, three at 0.2x", phases: []phase{{lasts: l.warm + l.measured, load: 3}},
+		measured: l.measured, stages: 1,
 		shares: []float64{0.8, 0.2 / 3, 0.2 / 3, 0.2 / 3}, figures: fairness, format: "Jain %.2f, %.2f / %.0f",
 	})
 	for _, load := range []float64{2, 4} {
 		add(scenario{
-			name: fmt.Sprintf("two stages, %gx", load), phases: []phase{{lasts: l.warm + l.measured, load: load}}, measured: l.measured, stages: 2,
+			name: fmt.Sprintf(
+				"two stages, %gx",
+				load,
+			), phases: []phase{{lasts: l.warm + l.measured, load: load}}, measured: l.measured, stages: 2,
 			figures: waste, format: "%.2f / %.0f / work %.2f",
 		})
 	}

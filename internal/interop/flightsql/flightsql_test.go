@@ -24,7 +24,10 @@ import (
 )
 
 func newPool(t *testing.T, address string, client *interceptors.Client) *connpool.Pool {
-	pool, err := connpool.New(address, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: client.DialOptions()})
+	pool, err := connpool.New(
+		address,
+		connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: client.DialOptions()},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	return pool
@@ -41,12 +44,20 @@ func newClient(t *testing.T) (*interceptors.Client, *flowcontrol.Throttler) {
 // through sends every call of a client that dials for itself through the pool.
 func through(pool *connpool.Pool) []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			return pool.Invoke(ctx, method, req, reply, opts...)
-		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, _ *grpc.ClientConn, method string, _ grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			return pool.NewStream(ctx, desc, method, opts...)
-		}),
+		grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, req, reply any, _ *grpc.ClientConn,
+				_ grpc.UnaryInvoker, opts ...grpc.CallOption,
+			) error {
+				return pool.Invoke(ctx, method, req, reply, opts...)
+			},
+		),
+		grpc.WithChainStreamInterceptor(
+			func(ctx context.Context, desc *grpc.StreamDesc, _ *grpc.ClientConn, method string,
+				_ grpc.Streamer, opts ...grpc.CallOption,
+			) (grpc.ClientStream, error) {
+				return pool.NewStream(ctx, desc, method, opts...)
+			},
+		),
 	}
 }
 
@@ -73,7 +84,8 @@ func TestADBCThroughInterceptorsAndPool(t *testing.T) {
 	pool := newPool(t, address, client)
 	alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	defer alloc.AssertSize(t, 0)
-	db, err := driver.NewDriver(alloc).NewDatabaseWithOptions(map[string]string{adbc.OptionKeyURI: "grpc+tcp://" + address}, through(pool)...)
+	db, err := driver.NewDriver(alloc).
+		NewDatabaseWithOptions(map[string]string{adbc.OptionKeyURI: "grpc+tcp://" + address}, through(pool)...)
 	require.NoError(t, err)
 	conn, err := db.Open(t.Context())
 	require.NoError(t, err)
@@ -90,8 +102,16 @@ func TestADBCThroughInterceptorsAndPool(t *testing.T) {
 
 	interceptorstest.Rows(t, server, interceptors.ClassGet, 0, sqlite.Rows)
 	interceptorstest.Rows(t, client, interceptors.ClassGet, sqlite.Rows, 0)
-	require.Equal(t, server.Stats().Class(interceptors.ClassGet).Sent, client.Stats().Class(interceptors.ClassGet).Received)
-	require.NotZero(t, server.Stats().Class(interceptors.ClassGetMetadata).Started, "opening a connection reads SqlInfo, which is no bulk load")
+	require.Equal(
+		t,
+		server.Stats().Class(interceptors.ClassGet).Sent,
+		client.Stats().Class(interceptors.ClassGet).Received,
+	)
+	require.NotZero(
+		t,
+		server.Stats().Class(interceptors.ClassGetMetadata).Started,
+		"opening a connection reads SqlInfo, which is no bulk load",
+	)
 	t.Logf("ADBC: %+v", client.Stats().Class(interceptors.ClassGet).Received)
 	settled(t, server, client)
 	interceptorstest.Empty(t, gate)

@@ -17,7 +17,8 @@ import (
 const Rows = 100_000
 
 // Query counts to Rows, with a text beside each number.
-const Query = `WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 100000) SELECT n, 'row ' || n AS name FROM c`
+const Query = `WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 100000)
+SELECT n, 'row ' || n AS name FROM c`
 
 // Serve runs the server on a loopback port until the test ends, and returns its
 // interceptors, their gate and its address.

@@ -33,6 +33,23 @@ func ReportFromMetrics(id string, maxInFlight int64, metrics map[string]float64)
 	return r
 }
 
+// ErrorRate is the share of events that failed, 0..1, between two heartbeats with
+// the metrics before and after. ok is false when no event was handled meanwhile.
+// Counters that fell belong to a process that has restarted.
+func ErrorRate(before, after map[string]float64) (rate float64, ok bool) {
+	errors := after[controlplane.MetricErrors] - before[controlplane.MetricErrors]
+	events := after[controlplane.MetricEvents] - before[controlplane.MetricEvents]
+	if errors < 0 || events < 0 {
+		errors, events = after[controlplane.MetricErrors], after[controlplane.MetricEvents]
+	}
+	// A component that does not count a failed event as processed has at least as
+	// many events as errors.
+	if events = max(events, errors); !(events > 0) {
+		return 0, false
+	}
+	return max(0, errors/events), true
+}
+
 // MetricsFromReport adds what r says to the metrics of a heartbeat, by the keys
 // that stock tools know.
 func MetricsFromReport(metrics map[string]float64, r *backpressure.Report, active bool) {

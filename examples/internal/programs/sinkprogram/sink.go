@@ -42,7 +42,7 @@ func read(e *component.Env) sinkConfig {
 	c.format = e.OneOf("OUT_FORMAT", sink.Parquet, "form of the files", sink.Formats...)
 	c.delay = e.Duration("SINK_DELAY", 0, 0, "wait this long for every batch, to see backpressure")
 	c.delayFile = e.String("SINK_DELAY_FILE", "", "file with a duration that changes the delay while the sink runs")
-	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", 16<<20, 1<<16, 1<<30, "size at which a Parquet row group ends")
+	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", sink.DefaultRowGroupBytes, 1<<16, 1<<30, "size at which a Parquet row group ends")
 	c.fileBytes = e.Int("FILE_BYTES", 128<<20, 1, math.MaxInt, "size at which a file ends")
 	c.fileAge = e.Duration("FILE_AGE", time.Hour, 10*time.Millisecond, "age at which a file ends: the longest that a written ledger waits to become durable")
 	c.stall = e.Duration("STALL_TIMEOUT", time.Minute, 100*time.Millisecond, "how long nothing may come before the stream is taken up again")
