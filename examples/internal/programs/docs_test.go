@@ -3,12 +3,15 @@ package programs_test
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/withobsrvr/sluice/internal/testenv"
 )
 
 // The page about security names tests and fuzz targets that exist, and every fuzz
@@ -38,4 +41,27 @@ func TestThePageAboutSecurityNamesWhatExists(t *testing.T) {
 	for name := range named {
 		require.True(t, have[name], "the page names %s", name)
 	}
+}
+
+// Alerts and docs name series that a program exports.
+func TestAlertsNameSeriesThatExist(t *testing.T) {
+	var code []byte
+	for _, file := range []string{"sourceprogram/lag.go", "../component/http.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		code = append(code, text...)
+	}
+	named := map[string]bool{}
+	for _, file := range []string{"../../alerts.yaml", "../../../docs/reference-pipeline.md"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`stellar_ledgers_\w+`).FindAllString(string(text), -1) {
+			require.Contains(t, string(code), `"`+name+`"`, file)
+			named[name] = true
+		}
+	}
+	require.Len(t, named, 4)
+	promtool := testenv.Require(t, "promtool", "prometheus")
+	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal", "../../alerts.yaml").CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
