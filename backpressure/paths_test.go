@@ -165,3 +165,25 @@ func TestAnEntryKeepsItsFractionWhileItsSinkRestarts(t *testing.T) {
 		require.InDelta(t, before, c.FractionFor("source"), 0.15, "not released at once")
 	})
 }
+
+// How often there was an overload is a count: it does not go down when the
+// services of it, and with them their path, are gone.
+func TestActivationsOfGonePathsStayCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newController(t, backpressure.Config{})
+		p := &pipelines{
+			t: t, c: c, watched: "a-source",
+			loads: map[string]int64{"a-source": 97, "a-sink": 99, "b-source": 10, "b-sink": 10},
+			feeds: map[string][]string{"a-source": {}, "b-source": {}, "a-sink": {"a-source"}, "b-sink": {"b-source"}},
+		}
+		p.run(5 * time.Second)
+		before := c.Snapshot().Activations
+		require.Positive(t, before)
+		for _, id := range []string{"a-sink", "a-source", "b-sink", "b-source"} {
+			delete(p.loads, id)
+			c.RemoveService(id)
+			p.run(5 * time.Second)
+			require.GreaterOrEqual(t, c.Snapshot().Activations, before, id)
+		}
+	})
+}

@@ -25,6 +25,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/monitor"
+	monitorhealth "github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 	"github.com/withobsrvr/sluice/topology/page"
 )
@@ -202,7 +203,7 @@ func stateOf(plane *server.Server) State {
 // components export their own figures, so that sums over scrapes count nothing
 // twice; the control plane exports the pipeline's.
 func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done func(), err error) {
-	watch, err := newMonitor(plane, monitor.Config{Version: cfg.Version, Interval: cfg.Interval, Logger: cfg.Logger})
+	watch, err := newMonitor(plane, monitor.Config{Interval: cfg.Interval})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -210,8 +211,14 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 	if err != nil {
 		return nil, nil, err
 	}
+	well, err := monitorhealth.New(watch, monitorhealth.Config{
+		ServiceID: "sluice-controlplane", Version: cfg.Version, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	watch.Start()
-	observed := watch.Handler(metrics)
+	observed := well.Handler(metrics)
 	mux := http.NewServeMux()
 	for _, path := range []string{"/metrics", "/livez", "/readyz", "/health", "/report", "/alerts", "/history"} {
 		mux.Handle(path, observed)
@@ -221,13 +228,13 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(stateOf(plane))
 	})
-	live := page.New(withAlerts(plane, watch.Alerts), page.Config{})
+	live := page.New(withAlerts(plane, well.Alerts().Alerts), page.Config{})
 	mux.Handle("/", live)
 	return mux, func() { live.Close(); watch.Stop() }, nil
 }
 
 func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, error) {
-	cfg.ServiceID, cfg.Scope = "sluice-controlplane", monitor.LocalServices
+	cfg.Scope = monitor.LocalServices
 	watch, err := monitor.New(cfg)
 	if err != nil {
 		return nil, err

@@ -19,15 +19,12 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 )
 
 // maxBatchBytes is the largest message that is read from an upstream. Our own
 // stay below gRPC's default of 4 MiB; those of others may not.
 const maxBatchBytes = 16 << 20
-
-// drainGrace bounds how long open streams may go on after a component was asked
-// to end. What they did not get, their readers ask for again elsewhere.
-const drainGrace = 10 * time.Second
 
 // A Component is one program of the pipeline: its listeners, its gates, its
 // connections and its HTTP side. It is made by Open and runs in Serve.
@@ -53,6 +50,7 @@ type Component struct {
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
 	series       *prometheus.Registry
+	health       *health.Health
 	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
@@ -180,7 +178,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	}
 	c.setStatus(s)
 	if s.Healthy != nil {
-		c.monitor.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
+		c.health.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
 	}
 	c.ready.Store(true)
 	c.Log.Info("serving", "flight", c.Addresses().Flight, "http", c.Addresses().HTTP)
@@ -200,7 +198,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	c.ready.Store(false)
 	if err == nil && ctx.Err() == nil {
 		c.Log.Info("draining")
-		server.drain(ctx, c.Log)
+		server.drain(ctx, c.DrainGrace, c.Log)
 		agentDone()
 	}
 	if err != nil {

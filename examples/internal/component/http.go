@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +14,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/examples/internal/deadletter"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 )
 
@@ -22,10 +22,13 @@ import (
 // ready once it serves.
 func (c *Component) serveHTTP() error {
 	var err error
-	if c.monitor, err = monitor.New(monitor.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Interval: c.MonitoringInterval, Logger: c.Log}); err != nil {
+	if c.monitor, err = monitor.New(monitor.Config{Interval: c.MonitoringInterval}); err != nil {
 		return err
 	}
-	c.monitor.AddCheck("serving", func(context.Context) error {
+	if c.health, err = health.New(c.monitor, health.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Logger: c.Log}); err != nil {
+		return err
+	}
+	c.health.AddCheck("serving", func(context.Context) error {
 		if !c.ready.Load() {
 			return errors.New("not serving")
 		}
@@ -39,7 +42,7 @@ func (c *Component) serveHTTP() error {
 	c.watch()
 	c.monitor.Start()
 	c.closers = append(c.closers, c.monitor.Stop)
-	c.mux.Handle("/", c.monitor.Handler(metrics))
+	c.mux.Handle("/", c.health.Handler(metrics))
 	c.web = &http.Server{
 		Handler: c.Security.Guard(c.mux), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
@@ -82,7 +85,7 @@ func (c *Component) DeadLetters(dir string) (*deadletter.Folder, error) {
 
 // watch shows the monitor everything that the component has.
 func (c *Component) watch() {
-	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(strings.ToLower(string(kinds[c.Role]))), Version: Version()})
+	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Kind: kinds[c.Role], Version: Version()})
 	c.monitor.WatchThrottler(c.ID, c.Stage)
 	c.monitor.WatchServer(c.ID, c.interceptors)
 	c.monitor.WatchPools(c.ID, c.pools.manager)

@@ -1,4 +1,4 @@
-package monitor
+package health
 
 import (
 	"cmp"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -15,7 +17,7 @@ import (
 type Report struct {
 	Time time.Time `json:"timestamp"`
 	// Status is the whole in one word, Summary in one sentence.
-	Status  Health `json:"status"`
+	Status  Status `json:"status"`
 	Summary string `json:"summary"`
 
 	Pipeline    PipelineHealth          `json:"pipeline_health"`
@@ -29,12 +31,12 @@ type Report struct {
 	// Recommendations are empty while all is well, the most urgent first.
 	Recommendations []Recommendation `json:"recommendations"`
 	// Alerts of the in-process engine that are pending or firing.
-	Alerts []Alert `json:"alerts"`
+	Alerts []alert.Alert `json:"alerts"`
 }
 
 // PipelineHealth is the availability of the services.
 type PipelineHealth struct {
-	Status Health `json:"status"`
+	Status Status `json:"status"`
 	// HealthRatio is the share of services that work, 0..1; 0 without any.
 	HealthRatio     float64 `json:"health_ratio"`
 	TotalServices   int     `json:"total_services"`
@@ -43,7 +45,7 @@ type PipelineHealth struct {
 
 // Performance is what the pipeline achieves.
 type Performance struct {
-	Status Health `json:"status"`
+	Status Status `json:"status"`
 	// Throughput is in events per second, Latency from end to end.
 	Throughput      float64 `json:"throughput"`
 	LatencySeconds  float64 `json:"latency_seconds"`
@@ -56,7 +58,7 @@ type Performance struct {
 
 // FlowControl is the decision in force.
 type FlowControl struct {
-	Status             Health  `json:"status"`
+	Status             Status  `json:"status"`
 	BackpressureActive bool    `json:"backpressure_active"`
 	ActiveSeconds      float64 `json:"active_seconds"`
 	ThrottleRate       float64 `json:"throttle_rate"`
@@ -71,8 +73,8 @@ type FlowControl struct {
 
 // ServiceState is one service in a report.
 type ServiceState struct {
-	Type           Type    `json:"type"`
-	Health         Health  `json:"health"`
+	Type           string  `json:"type"`
+	Health         Status  `json:"health"`
 	Version        string  `json:"version,omitempty"`
 	Load           float64 `json:"load"`
 	InFlight       int64   `json:"in_flight"`
@@ -91,7 +93,7 @@ type ServiceState struct {
 
 // PoolState is one connection pool in a report.
 type PoolState struct {
-	Health  Health `json:"health"`
+	Health  Status `json:"health"`
 	Total   int64  `json:"total"`
 	Healthy int64  `json:"healthy"`
 	Idle    int64  `json:"idle"`
@@ -100,19 +102,23 @@ type PoolState struct {
 }
 
 // Report returns the health report of the state now.
-func (m *Monitor) Report() Report {
-	return m.report(m.Snapshot())
+func (h *Health) Report() Report { return h.report(h.monitor.Snapshot()) }
+
+func (h *Health) report(s *monitor.Snapshot) Report {
+	return report(s, h.cfg.Thresholds, h.scaling.Alerts(), h.alerts.Alerts())
 }
 
-func (m *Monitor) report(s *Snapshot) Report {
-	return report(s, m.cfg.Thresholds, m.scaling.alerts(s.Time), m.Alerts())
+// urgent says that an alert fires and that nothing holds it back: a report that
+// calls its pipeline healthy would contradict it.
+func urgent(a *alert.Alert) bool {
+	return a.State == alert.Firing && a.Severity != alert.Info && !a.Silenced
 }
 
 // report needs nothing but what it is given.
-func report(s *Snapshot, t Thresholds, scaling, alerts []Alert) Report {
+func report(s *monitor.Snapshot, t Thresholds, scaling, alerts []alert.Alert) Report {
 	r := Report{
 		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)), Pools: make(map[string]PoolState, len(s.Pools)),
-		Bottleneck: s.Bottleneck, Recommendations: []Recommendation{}, Alerts: []Alert{},
+		Bottleneck: s.Bottleneck, Recommendations: []Recommendation{}, Alerts: []alert.Alert{},
 	}
 	r.pipeline(s, t)
 	r.flowControl(s)
@@ -122,8 +128,8 @@ func report(s *Snapshot, t Thresholds, scaling, alerts []Alert) Report {
 		state := PoolState{Health: Healthy, Total: p.Total, Healthy: p.Healthy, Idle: p.Idle, Limit: p.Limit, Waiters: p.Waiters}
 		switch {
 		case p.Wanted == 0:
-			state.Health = HealthUnknown
-		case p.unhealthy(t.PoolHealth):
+			state.Health = Unknown
+		case below(p, t.PoolHealth):
 			state.Health = Unhealthy
 		case p.Healthy < p.Wanted || p.Waiters > 0:
 			state.Health = Degraded
@@ -137,18 +143,18 @@ func report(s *Snapshot, t Thresholds, scaling, alerts []Alert) Report {
 			r.Status = max(r.Status, Degraded)
 		}
 	}
-	if r.Pipeline.Status == HealthUnknown && r.Status < Degraded {
-		r.Status = HealthUnknown
+	if r.Pipeline.Status == Unknown && r.Status < Degraded {
+		r.Status = Unknown
 	}
 	for i := range r.Recommendations {
-		if r.Recommendations[i].Severity != Info {
+		if r.Recommendations[i].Severity != alert.Info {
 			r.Status = max(r.Status, Degraded)
 		}
 	}
 	for i := range alerts {
-		if a := &alerts[i]; a.State == Pending || a.State == Firing {
+		if a := &alerts[i]; a.State == alert.Pending || a.State == alert.Firing {
 			r.Alerts = append(r.Alerts, *a)
-			if a.urgent() {
+			if urgent(a) {
 				r.Status = max(r.Status, Degraded)
 			}
 		}
@@ -157,11 +163,11 @@ func report(s *Snapshot, t Thresholds, scaling, alerts []Alert) Report {
 	return r
 }
 
-func (r *Report) pipeline(s *Snapshot, t Thresholds) {
+func (r *Report) pipeline(s *monitor.Snapshot, t Thresholds) {
 	for i := range s.Services {
 		v := &s.Services[i]
 		state := ServiceState{
-			Type: v.Type, Health: v.Health, Version: v.Version, Load: v.Load, InFlight: v.InFlight, Limit: v.Limit,
+			Type: strings.ToLower(string(v.Kind)), Health: statusOf(v), Version: v.Version, Load: v.Load, InFlight: v.InFlight, Limit: v.Limit,
 			QueueDepth: v.QueueDepth, Throughput: v.Throughput, LatencySeconds: v.Latency.Seconds(), ErrorRatio: v.ErrorRatio, RejectedRatio: v.RejectedRatio,
 		}
 		if v.HasFraction {
@@ -170,15 +176,14 @@ func (r *Report) pipeline(s *Snapshot, t Thresholds) {
 		if v.Heartbeats {
 			state.HeartbeatSeconds = new(v.HeartbeatAge.Seconds())
 		}
-		if state.Health <= Healthy {
-			state.Health = Healthy
+		if state.Health == Healthy {
 			if v.Load > t.Load || v.ErrorRatio > t.ErrorRatio || v.RejectedRatio > t.RejectedRatio {
 				state.Health = Degraded
 			}
 		}
 		r.Services[v.ID] = state
 		r.Pipeline.TotalServices++
-		if v.Health != Unhealthy {
+		if v.Working() {
 			r.Pipeline.HealthyServices++
 		}
 	}
@@ -197,7 +202,7 @@ func (r *Report) pipeline(s *Snapshot, t Thresholds) {
 	}
 }
 
-func (r *Report) flowControl(s *Snapshot) {
+func (r *Report) flowControl(s *monitor.Snapshot) {
 	f := &r.FlowControl
 	f.ThrottleRate = 1
 	p := s.Pipeline
@@ -216,7 +221,7 @@ func (r *Report) flowControl(s *Snapshot) {
 	}
 }
 
-func (r *Report) performance(s *Snapshot, t Thresholds) {
+func (r *Report) performance(s *monitor.Snapshot, t Thresholds) {
 	f := &r.Performance
 	if len(s.Services) == 0 && s.Pipeline == nil {
 		return
@@ -245,9 +250,9 @@ func (r *Report) performance(s *Snapshot, t Thresholds) {
 
 // summarize says the worst in one sentence.
 func (r *Report) summarize() {
-	urgent := slices.IndexFunc(r.Alerts, func(a Alert) bool { return a.urgent() })
+	worst := slices.IndexFunc(r.Alerts, func(a alert.Alert) bool { return urgent(&a) })
 	switch {
-	case r.Status == HealthUnknown:
+	case r.Status == Unknown:
 		r.Summary = "No service is known yet."
 	case r.Status == Healthy && len(r.Recommendations) == 0:
 		r.Summary = "Pipeline is operating within normal parameters."
@@ -263,8 +268,8 @@ func (r *Report) summarize() {
 		r.Summary = strings.Join(down, ", ") + " not working."
 	case len(r.Recommendations) > 0:
 		r.Summary = r.Recommendations[0].Text
-	case urgent >= 0:
-		r.Summary = cmp.Or(r.Alerts[urgent].Summary, r.Alerts[urgent].Rule+" fires") + "."
+	case worst >= 0:
+		r.Summary = cmp.Or(r.Alerts[worst].Summary, r.Alerts[worst].Rule+" fires") + "."
 	default:
 		r.Summary = "Pipeline is " + r.Status.String() + "."
 	}

@@ -1,38 +1,55 @@
-package monitor
+package alert
 
 import (
+	"cmp"
+	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
 )
+
+// Config configures an [Engine].
+type Config struct {
+	// Rules to evaluate. Nil: [DefaultRules]. Empty: none.
+	Rules []Rule
+	// Logger receives alerts that fire, as warnings, and that resolve. Nil:
+	// nothing is logged.
+	Logger *slog.Logger
+}
 
 // resolvedRetention is how long a resolved alert stays listed, as in Prometheus.
 const resolvedRetention = 15 * time.Minute
 
 // reader gives the samples of a family now.
-type reader func(f *Family, emit func(labels [MaxLabels]string, value float64))
+type reader func(f *monitor.Family, emit func(labels [monitor.MaxLabels]string, value float64))
 
-// engine evaluates rules with the semantics of Prometheus' alerting rules.
-type engine struct {
+// Engine evaluates a set of rules and holds their alerts. Make one with [New].
+type Engine struct {
 	rules []compiled
+	log   *slog.Logger
+
+	evaluating sync.Mutex // held for one evaluation, its subscribers included
 
 	mu          sync.Mutex
 	past        past
 	groups      groups
 	subscribers []*func(Transition)
 	silences    []*Silence
-	heldUp      map[string]string // services that the bottleneck holds up: its id by theirs
+	causedBy    func(service string) string // the bottleneck that holds a service up, or ""
 }
 
 // compiled is a rule and the alerts that it has.
 type compiled struct {
 	Rule
-	family, over *Family
+	family, over *monitor.Family
 	by           []int // the positions of By among the family's labels
 	match        []labelMatch
 	inhibitedBy  []int // rules
-	active       map[[MaxLabels]string]*active
+	active       map[[monitor.MaxLabels]string]*active
 }
 
 type labelMatch struct {
@@ -42,24 +59,38 @@ type labelMatch struct {
 
 // active is one alert, by the values of its group's labels.
 type active struct {
-	state                           AlertState // Inactive stands for resolved
+	state                           State // Inactive stands for resolved
 	value                           float64
 	since, fired, keeping, resolved time.Time
 	lastHeld                        time.Time // when the condition last held
 	acknowledged                    string
 }
 
-func newEngine(rules []Rule) *engine {
-	e := &engine{past: past{series: map[*Family]*kept{}}, groups: groups{}}
+// New returns an engine without alerts. It evaluates nothing by itself: see
+// [Engine.Watch].
+func New(cfg Config) (*Engine, error) {
+	if cfg.Rules == nil {
+		cfg.Rules = DefaultRules()
+	}
+	if err := validate(cfg.Rules); err != nil {
+		return nil, err
+	}
+	e := newEngine(slices.DeleteFunc(slices.Clone(cfg.Rules), func(r Rule) bool { return r.ScrapeOnly }))
+	e.log = cmp.Or(cfg.Logger, e.log)
+	return e, nil
+}
+
+func newEngine(rules []Rule) *Engine {
+	e := &Engine{
+		past: past{series: map[*monitor.Family]*kept{}}, groups: groups{}, log: slog.New(slog.DiscardHandler),
+		causedBy: func(string) string { return "" },
+	}
 	names := map[string]int{}
 	for _, r := range rules {
 		if r.Disabled {
 			continue
 		}
-		c := compiled{Rule: r, family: familyByName[r.Condition.Metric], over: familyByName[r.Condition.Over], active: map[[MaxLabels]string]*active{}}
-		if c.family == nil {
-			continue // validate has rejected it
-		}
+		c := compiled{Rule: r, family: familyOf(r.Condition.Metric), over: familyOf(r.Condition.Over), active: map[[monitor.MaxLabels]string]*active{}}
 		for _, name := range r.Condition.By {
 			c.by = append(c.by, slices.Index(c.family.Labels, name))
 		}
@@ -70,7 +101,7 @@ func newEngine(rules []Rule) *engine {
 			e.past.keep = max(e.past.keep, r.Condition.Window)
 			k := e.past.series[c.family]
 			if k == nil {
-				k = &kept{series: map[[MaxLabels]string]*series{}}
+				k = &kept{series: map[[monitor.MaxLabels]string]*series{}}
 				e.past.series[c.family] = k
 			}
 			k.window = max(k.window, r.Condition.Window)
@@ -91,14 +122,54 @@ func newEngine(rules []Rule) *engine {
 // change is one step of one alert.
 type change struct {
 	rule     *compiled
-	group    [MaxLabels]string
-	from, to AlertState
+	group    [monitor.MaxLabels]string
+	from, to State
 	alert    *active
+}
+
+// Watch evaluates the rules on the snapshot of every interval of m while m is
+// started, and adds the counts of pending and firing alerts to m's snapshots,
+// until stop is called. An engine watches one monitor at a time.
+func (e *Engine) Watch(m *monitor.Monitor) (stop func()) {
+	stopTicks := m.OnTick(e.Evaluate)
+	stopCounts := m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Alerts(e.counts()...) }))
+	return func() { stopTicks(); stopCounts() }
+}
+
+// Evaluate runs all rules on s, whatever the scope of the monitor that made it,
+// and calls the subscribers with what changed before it returns. Snapshots must
+// come in the order of their times; [Engine.Watch] calls it for a monitor.
+func (e *Engine) Evaluate(s *monitor.Snapshot) {
+	e.evaluating.Lock()
+	defer e.evaluating.Unlock()
+	all := s.WithScope(monitor.AllServices)
+	read := func(f *monitor.Family, emit func([monitor.MaxLabels]string, float64)) {
+		f.Collect(all, func(v monitor.Sample) { emit(v.Labels, v.Value) })
+	}
+	e.mu.Lock()
+	e.causedBy = s.HeldUpBy
+	e.mu.Unlock()
+	for _, t := range e.evaluate(s.Time, read) {
+		e.logTransition(&t)
+		e.deliver(t)
+	}
+}
+
+func (e *Engine) logTransition(t *Transition) {
+	level := slog.LevelInfo
+	if t.To == Firing && !t.Alert.Quiet() {
+		level = slog.LevelWarn
+	}
+	if t.To == Firing || t.To == Resolved {
+		e.log.Log(context.Background(), level, "alert "+t.To.String(), "alertname", t.Alert.Rule,
+			"severity", string(t.Alert.Severity), "labels", t.Alert.Labels.String(), "value", t.Alert.Value,
+			"summary", t.Alert.Summary, "quiet", t.Alert.Quiet())
+	}
 }
 
 // evaluate runs all rules at now and returns what changed, in the order of the
 // rules and of their groups.
-func (e *engine) evaluate(now time.Time, read reader) []Transition {
+func (e *Engine) evaluate(now time.Time, read reader) []Transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.past.record(now, read)
@@ -124,9 +195,9 @@ func (e *engine) evaluate(now time.Time, read reader) []Transition {
 func (r *compiled) step(changes []change, values groups, now time.Time) []change {
 	forced := r.fires(values)
 	if forced {
-		values[[MaxLabels]string{}] = 0
+		values[[monitor.MaxLabels]string{}] = 0
 	}
-	var held [][MaxLabels]string
+	var held [][monitor.MaxLabels]string
 	for group, value := range values {
 		if forced || r.Condition.Func == Absent || r.Condition.Compare.holds(value, r.Condition.Threshold) {
 			held = append(held, group)
@@ -181,7 +252,7 @@ func (r *compiled) fires(values groups) bool {
 		return false
 	}
 	for group, a := range r.active {
-		if a.state != Inactive && group != ([MaxLabels]string{}) {
+		if a.state != Inactive && group != ([monitor.MaxLabels]string{}) {
 			return false
 		}
 	}
@@ -189,13 +260,13 @@ func (r *compiled) fires(values groups) bool {
 }
 
 // heldOver says whether a group without a number stays as it is.
-func (r *compiled) heldOver(a *active, group [MaxLabels]string, anyNumber bool, now time.Time) bool {
+func (r *compiled) heldOver(a *active, group [monitor.MaxLabels]string, anyNumber bool, now time.Time) bool {
 	if a.state == Inactive {
 		return false
 	}
 	switch r.NoData {
 	case NoDataFire: // the group without labels stands for "no number at all"
-		return !anyNumber || len(r.by) == 0 || group != [MaxLabels]string{}
+		return !anyNumber || len(r.by) == 0 || group != [monitor.MaxLabels]string{}
 	case NoDataKeep:
 		return now.Sub(a.lastHeld) < NoDataPatience
 	default:
@@ -205,7 +276,7 @@ func (r *compiled) heldOver(a *active, group [MaxLabels]string, anyNumber bool, 
 
 // end does to an alert what follows from its condition not holding, and says
 // whether it is still listed.
-func (r *compiled) end(a *active, group [MaxLabels]string, now time.Time) bool {
+func (r *compiled) end(a *active, group [monitor.MaxLabels]string, now time.Time) bool {
 	if a.state == Firing && r.KeepFiring > 0 {
 		if a.keeping.IsZero() {
 			a.keeping = now
@@ -224,7 +295,10 @@ func (r *compiled) end(a *active, group [MaxLabels]string, now time.Time) bool {
 	return true
 }
 
-func (e *engine) subscribe(f func(Transition)) (stop func()) {
+// OnTransition calls f with every change of an alert, in order, until stop is
+// called. f runs within the evaluation: it must not block, and must not call
+// [Engine.Evaluate].
+func (e *Engine) OnTransition(f func(Transition)) (stop func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.subscribers = append(slices.Clip(e.subscribers), &f)
@@ -235,7 +309,7 @@ func (e *engine) subscribe(f func(Transition)) (stop func()) {
 	}
 }
 
-func (e *engine) deliver(t Transition) {
+func (e *Engine) deliver(t Transition) {
 	e.mu.Lock()
 	subscribers := e.subscribers
 	e.mu.Unlock()

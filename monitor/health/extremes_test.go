@@ -1,4 +1,4 @@
-package monitor_test
+package health_test
 
 import (
 	"context"
@@ -16,13 +16,16 @@ import (
 
 	"github.com/withobsrvr/sluice/connpool"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // firing are the rules of which an alert fires that no other inhibits.
-func firing(m *monitor.Monitor) (rules []string) {
-	for _, a := range m.Alerts() {
-		if a.State == monitor.Firing && a.Inhibited == "" {
+func firing(h *health.Health) (rules []string) {
+	for _, a := range h.Alerts().Alerts() {
+		if a.State == alert.Firing && a.Inhibited == "" {
 			rules = append(rules, a.Rule)
 		}
 	}
@@ -40,18 +43,19 @@ func TestAPoolThatConnectsToNothingIsUnhealthy(t *testing.T) {
 		defer pool.Close()
 		m := newMonitor(t, monitor.Config{})
 		m.WatchPool("source", pool)
+		h := newHealth(t, m, health.Config{})
 		m.Start()
 		defer m.Stop()
 		pass(10 * time.Minute)
 		require.Zero(t, pool.Stats().TotalConnections)
-		require.Equal(t, []string{"ConnectionPoolUnhealthy"}, firing(m))
-		r := m.Report()
-		require.Equal(t, monitor.Unhealthy, r.Pools["sink:8815"].Health)
-		require.Equal(t, monitor.Degraded, r.Status)
+		require.Equal(t, []string{"ConnectionPoolUnhealthy"}, firing(h))
+		r := h.Report()
+		require.Equal(t, health.Unhealthy, r.Pools["sink:8815"].Health)
+		require.Equal(t, health.Degraded, r.Status)
 		require.Equal(t, []string{"pool_unhealthy sink:8815"}, codes(r))
 		require.Contains(t, r.Summary, "0 of 1 connections working")
 		w := httptest.NewRecorder()
-		m.Handler(nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/health", nil))
+		h.Handler(nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/health", nil))
 		require.Contains(t, w.Body.String(), `"status": "warn"`)
 	})
 }
@@ -79,7 +83,7 @@ func TestTheWorstStatesAreNotSilent(t *testing.T) {
 		},
 		"a service that went silent, with its last figures": {func(d *monitor.Draft) {
 			v := d.Service("a")
-			v.Heartbeats, v.HeartbeatAge, v.Load, v.Health = true, time.Minute, 0.3, monitor.Healthy
+			v.Heartbeats, v.HeartbeatAge, v.Load, v.Health = true, time.Minute, 0.3, topology.HealthHealthy
 		}, []string{"FlowctlHeartbeatStale"}, []string{"service_down a"}},
 		"a service that went silent before it reported": {func(d *monitor.Draft) {
 			v := d.Service("a")
@@ -105,13 +109,13 @@ func TestTheWorstStatesAreNotSilent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m, _ := watched(t, monitor.Config{}, monitortest.NewScript(test.collect))
+				h := watched(t, monitortest.NewScript(test.collect))
 				pass(20*time.Minute + time.Second/2)
-				require.Equal(t, test.rules, firing(m))
-				r := m.Report()
+				require.Equal(t, test.rules, firing(h))
+				r := h.Report()
 				require.Equal(t, test.codes, codes(r))
 				if len(test.rules) > 0 {
-					require.GreaterOrEqual(t, r.Status, monitor.Degraded, "an alert fires")
+					require.GreaterOrEqual(t, r.Status, health.Degraded, "an alert fires")
 					require.NotContains(t, r.Summary, "normal parameters")
 				}
 			})

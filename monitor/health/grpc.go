@@ -1,24 +1,27 @@
-package monitor
+package health
 
 import (
+	"context"
 	"slices"
 	"sync"
 
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/withobsrvr/sluice/monitor"
 )
 
 // healthSteady is how many looks in a row must agree before the health service
 // says something new: gRPC clients drop connections on it.
 const healthSteady = 2
 
-// ServeHealth drives a gRPC health server from the monitor's snapshots while
+// ServeGRPC drives a gRPC health server from the monitor's snapshots while
 // the monitor is started: the process as a whole ("") and each of the given
 // gRPC services are SERVING while the checks of readiness hold and no service
 // that this process runs is unhealthy. Load and backpressure change nothing. A
 // change is told after two looks that agree. Call the health server's Shutdown
 // first in a graceful stop; it then keeps NOT_SERVING.
-func (m *Monitor) ServeHealth(server *health.Server, services ...string) (stop func()) {
+func (h *Health) ServeGRPC(server *health.Server, services ...string) (stop func()) {
 	names := append([]string{""}, slices.Clone(services)...)
 	var (
 		mu     sync.Mutex
@@ -26,14 +29,15 @@ func (m *Monitor) ServeHealth(server *health.Server, services ...string) (stop f
 		seen   healthpb.HealthCheckResponse_ServingStatus
 		agreed int
 	)
-	return m.onTick(func(s *Snapshot) {
+	ctx, cancel := context.WithCancel(context.Background())
+	stopTicks := h.monitor.OnTick(func(s *monitor.Snapshot) {
 		now := healthpb.HealthCheckResponse_SERVING
 		for i := range s.Services {
-			if v := &s.Services[i]; v.Local && v.Health == Unhealthy {
+			if v := &s.Services[i]; v.Local && !v.Working() {
 				now = healthpb.HealthCheckResponse_NOT_SERVING
 			}
 		}
-		for _, c := range m.ask(m.runContext(), func(string) bool { return true }) {
+		for _, c := range h.ask(ctx, func(string) bool { return true }) {
 			if c.err != nil {
 				now = healthpb.HealthCheckResponse_NOT_SERVING
 			}
@@ -53,4 +57,5 @@ func (m *Monitor) ServeHealth(server *health.Server, services ...string) (stop f
 			server.SetServingStatus(name, now)
 		}
 	})
+	return func() { cancel(); stopTicks() }
 }

@@ -1,28 +1,31 @@
-package monitor
+package alert
 
-import "time"
+import (
+	"time"
 
-// staleHeartbeat is the age of a last heartbeat beyond which a service counts as
-// not working, whatever it said before.
-const staleHeartbeat = 30 * time.Second
+	"github.com/withobsrvr/sluice/monitor"
+)
 
 // DefaultRules returns the alert rules that ship: three under the names of the
 // system that this library implements, and those beside them that say something
 // else. A rule that escalates another inhibits it.
+//
+// Their texts say what is so now and not for how long: a pending alert has the
+// same texts as one that fires.
 func DefaultRules() []Rule {
 	return []Rule{
 		{
 			Name: "ServiceHighLoad", Severity: Warning, For: 2 * time.Minute,
 			Condition: Condition{Metric: "flowctl_service_load_ratio", By: []string{"service_id"}, Threshold: 0.85},
 			Summary:   "Service {{ $labels.service_id }} at {{ $value | humanizePercentage }} capacity",
-			Description: "The service has had more than 85% of its limit in flight for 2 minutes. " +
+			Description: "More than 85% of the service's limit is in flight. " +
 				"What feeds it will be held back.",
 		},
 		{
 			Name: "FlowctlServiceSaturated", Severity: Critical, For: 5 * time.Minute,
 			Condition: Condition{Metric: "flowctl_service_load_ratio", By: []string{"service_id"}, Threshold: 0.95},
 			Summary:   "Service {{ $labels.service_id }} is full",
-			Description: "The service has had {{ $value | humanizePercentage }} of its limit in flight for 5 minutes: " +
+			Description: "{{ $value | humanizePercentage }} of the service's limit is in flight: " +
 				"it does not keep up at the fraction that is let through.",
 			Inhibits: []string{"ServiceHighLoad"}, InhibitEqual: []string{"service_id"},
 		},
@@ -65,7 +68,7 @@ func DefaultRules() []Rule {
 			Name: "FlowctlPoolSaturated", Severity: Warning, For: 2 * time.Minute,
 			Condition:   Condition{Metric: "flowctl_pool_waiters", By: []string{"endpoint"}, Threshold: 0},
 			Summary:     "Connection pool {{ $labels.endpoint }} has no room",
-			Description: "{{ $value | humanize }} RPCs have waited for a connection for 2 minutes.",
+			Description: "{{ $value | humanize }} RPCs wait for a connection.",
 		},
 		{
 			Name: "FlowctlReconnectStorm", Severity: Warning,
@@ -90,7 +93,7 @@ func DefaultRules() []Rule {
 		},
 		{
 			Name: "FlowctlHeartbeatStale", Severity: Critical, For: 15 * time.Second,
-			Condition:   Condition{Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"}, Threshold: staleHeartbeat.Seconds()},
+			Condition:   Condition{Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"}, Threshold: monitor.StaleHeartbeat.Seconds()},
 			Summary:     "Service {{ $labels.service_id }} is silent",
 			Description: "Its last heartbeat came {{ $value | humanizeDuration }} ago.",
 			Inhibits:    []string{"FlowctlServiceUnhealthy"}, InhibitEqual: []string{"service_id"},

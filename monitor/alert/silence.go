@@ -1,6 +1,7 @@
-package monitor
+package alert
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -13,13 +14,13 @@ type Silence struct {
 	Match map[string]string
 	// Until is when it ends.
 	Until time.Time
-	// By and Comment say who and why.
+	// By and Comment are for people: the author and the reason.
 	By, Comment string
 }
 
 func (s *Silence) covers(a *Alert) bool {
 	for name, value := range s.Match {
-		has := a.Labels.Get(name)
+		has := a.Labels[name]
 		switch name {
 		case "alertname":
 			has = a.Rule
@@ -33,7 +34,9 @@ func (s *Silence) covers(a *Alert) bool {
 	return len(s.Match) > 0
 }
 
-func (e *engine) silence(s Silence) (cancel func()) {
+// Silence marks matching alerts as silenced until its end, or until cancel is
+// called. They go on through their states.
+func (e *Engine) Silence(s Silence) (cancel func()) {
 	s.Match = maps.Clone(s.Match)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -45,7 +48,17 @@ func (e *engine) silence(s Silence) (cancel func()) {
 	}
 }
 
-func (e *engine) acknowledge(rule string, labels map[string]string, by string) (n int) {
+// Acknowledge says that somebody, by name, has taken up the alerts of a rule
+// whose labels include those given. It lasts until they resolve. Where nothing
+// matches it returns [ErrNoAlert] and changes nothing.
+func (e *Engine) Acknowledge(rule string, labels map[string]string, by string) error {
+	if e.acknowledge(rule, labels, cmp.Or(by, "somebody")) == 0 {
+		return ErrNoAlert
+	}
+	return nil
+}
+
+func (e *Engine) acknowledge(rule string, labels map[string]string, by string) (n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.rules {
@@ -55,7 +68,7 @@ func (e *engine) acknowledge(rule string, labels map[string]string, by string) (
 		}
 		for group, a := range r.active {
 			own := r.labels(group)
-			different := func(name string) bool { return own.Get(name) != labels[name] }
+			different := func(name string) bool { return own[name] != labels[name] }
 			if a.state != Inactive && !slices.ContainsFunc(slices.Collect(maps.Keys(labels)), different) {
 				a.acknowledged = by
 				n++

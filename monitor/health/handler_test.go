@@ -1,4 +1,4 @@
-package monitor_test
+package health_test
 
 import (
 	"context"
@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/health"
+	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func get(t testing.TB, h http.Handler, path string) (int, string, http.Header) {
@@ -31,22 +33,23 @@ func get(t testing.TB, h http.Handler, path string) (int, string, http.Header) {
 
 // TestLoadNeverFailsProbes: a pipeline under backpressure is alive and ready.
 func TestLoadNeverFailsProbes(t *testing.T) {
-	m := newMonitor(t, monitor.Config{ServiceID: "sink-1", Version: "v1"})
+	m := newMonitor(t, monitor.Config{})
+	h := newHealth(t, m, health.Config{ServiceID: "sink-1", Version: "v1"})
 	m.Watch(monitortest.Pipeline(3))
 	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
-		d.Service("far").Health = monitor.Unhealthy
+		d.Service("far").Health = topology.HealthUnhealthy
 		d.Service("near").Load = 1
 	}))
-	h := m.Handler(nil)
+	handler := h.Handler(nil)
 	for _, path := range []string{"/livez", "/readyz"} {
-		code, body, _ := get(t, h, path)
+		code, body, _ := get(t, handler, path)
 		require.Equal(t, 200, code)
 		require.Equal(t, "ok", body)
 	}
-	code, body, header := get(t, h, "/health")
+	code, body, header := get(t, handler, "/health")
 	require.Equal(t, 200, code, "a warning is no failure")
 	require.Equal(t, "application/health+json", header.Get("Content-Type"))
-	var doc monitor.HealthDocument
+	var doc health.Document
 	require.NoError(t, json.Unmarshal([]byte(body), &doc))
 	require.Equal(t, "warn", doc.Status)
 	require.Equal(t, "sink-1", doc.ServiceID)
@@ -57,12 +60,13 @@ func TestLoadNeverFailsProbes(t *testing.T) {
 func TestProbesDoNotWaitForASource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor(t, monitor.Config{})
+		h := newHealth(t, m, health.Config{})
 		release := make(chan struct{})
 		m.Watch(monitor.SourceFunc(func(*monitor.Draft) { <-release }))
 		go m.Snapshot()
 		synctest.Wait()
 		for _, path := range []string{"/livez", "/readyz"} {
-			code, _, _ := get(t, m.Handler(nil), path)
+			code, _, _ := get(t, h.Handler(nil), path)
 			require.Equal(t, 200, code)
 		}
 		close(release)
@@ -71,40 +75,42 @@ func TestProbesDoNotWaitForASource(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
+	h := newHealth(t, m, health.Config{})
 	var broken error
-	m.AddCheck("registered", func(context.Context) error { return nil })
-	m.AddCheck("flight/server", func(context.Context) error { return broken })
-	h := m.Handler(nil)
-	_, body, _ := get(t, h, "/readyz?verbose")
+	h.AddCheck("registered", func(context.Context) error { return nil })
+	h.AddCheck("flight/server", func(context.Context) error { return broken })
+	handler := h.Handler(nil)
+	_, body, _ := get(t, handler, "/readyz?verbose")
 	require.Equal(t, "[+]registered ok\n[+]flight-server ok\nreadyz check passed\n", body)
 
 	broken = errors.New("secret address")
-	code, body, _ := get(t, h, "/readyz")
+	code, body, _ := get(t, handler, "/readyz")
 	require.Equal(t, 503, code)
 	require.Contains(t, body, "[-]flight-server failed: reason withheld\n")
 	require.NotContains(t, body, "secret")
-	code, _, _ = get(t, h, "/readyz/registered")
+	code, _, _ = get(t, handler, "/readyz/registered")
 	require.Equal(t, 200, code)
-	code, _, _ = get(t, h, "/readyz/flight-server")
+	code, _, _ = get(t, handler, "/readyz/flight-server")
 	require.Equal(t, 503, code)
-	code, _, _ = get(t, h, "/readyz/unknown")
+	code, _, _ = get(t, handler, "/readyz/unknown")
 	require.Equal(t, 404, code)
-	code, _, _ = get(t, h, "/readyz?exclude=flight-server&verbose")
+	code, _, _ = get(t, handler, "/readyz?exclude=flight-server&verbose")
 	require.Equal(t, 200, code)
-	code, _, _ = get(t, h, "/health")
+	code, _, _ = get(t, handler, "/health")
 	require.Equal(t, 503, code)
-	code, _, _ = get(t, h, "/livez")
+	code, _, _ = get(t, handler, "/livez")
 	require.Equal(t, 200, code, "alive all the same")
 }
 
 func TestHandlerAnywhere(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
+	h := newHealth(t, m, health.Config{})
 	m.Watch(monitortest.Pipeline(2))
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
 	mux := http.NewServeMux()
-	mux.Handle("/", m.Handler(metrics))
-	mux.Handle("/behind/a/prefix/", m.Handler(metrics))
-	mux.Handle("/stripped/", http.StripPrefix("/stripped", m.Handler(metrics)))
+	mux.Handle("/", h.Handler(metrics))
+	mux.Handle("/behind/a/prefix/", h.Handler(metrics))
+	mux.Handle("/stripped/", http.StripPrefix("/stripped", h.Handler(metrics)))
 	for _, prefix := range []string{"/", "/behind/a/prefix/", "/stripped/"} {
 		for _, page := range []string{"metrics", "livez", "readyz", "health", "report", "history", "alerts"} {
 			code, _, header := get(t, mux, prefix+page)
@@ -114,13 +120,13 @@ func TestHandlerAnywhere(t *testing.T) {
 		code, _, _ := get(t, mux, prefix+"else")
 		require.Equal(t, 404, code)
 	}
-	code, _, _ := get(t, m.Handler(nil), "/metrics")
+	code, _, _ := get(t, h.Handler(nil), "/metrics")
 	require.Equal(t, 404, code)
 	w := httptest.NewRecorder()
-	m.Handler(nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/report", nil))
+	h.Handler(nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/report", nil))
 	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
-	_, body, _ := get(t, m.Handler(nil), "/report")
-	var r monitor.Report
+	_, body, _ := get(t, h.Handler(nil), "/report")
+	var r health.Report
 	require.NoError(t, json.Unmarshal([]byte(body), &r))
 	require.Equal(t, 2, r.Pipeline.TotalServices)
 }
@@ -129,6 +135,7 @@ func TestHandlerAnywhere(t *testing.T) {
 func TestHistoryOfHostileFigures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor(t, monitor.Config{Interval: time.Second})
+		h := newHealth(t, m, health.Config{})
 		m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
 			d.Pipeline().Throughput = math.Inf(1)
 			d.Service("a").Load = 1e300
@@ -136,7 +143,7 @@ func TestHistoryOfHostileFigures(t *testing.T) {
 		m.Start()
 		defer m.Stop()
 		pass(time.Second)
-		code, body, _ := get(t, m.Handler(nil), "/history")
+		code, body, _ := get(t, h.Handler(nil), "/history")
 		require.Equal(t, 200, code)
 		var points []monitor.Point
 		require.NoError(t, json.Unmarshal([]byte(body), &points))
@@ -146,14 +153,15 @@ func TestHistoryOfHostileFigures(t *testing.T) {
 
 func TestGRPCHealthFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := health.NewServer()
+		server := grpchealth.NewServer()
 		m := newMonitor(t, monitor.Config{Interval: time.Second})
+		h := newHealth(t, m, health.Config{})
 		script := monitortest.NewScript(load("own", 1), func(d *monitor.Draft) {
 			load("own", 1)(d)
-			d.Service("own").Health = monitor.Unhealthy
+			d.Service("own").Health = topology.HealthUnhealthy
 		}, load("own", 1))
 		m.Watch(script)
-		stop := m.ServeHealth(server, "arrow.flight.protocol.FlightService")
+		stop := h.ServeGRPC(server, "arrow.flight.protocol.FlightService")
 		defer stop()
 		m.Start()
 		defer m.Stop()

@@ -1,7 +1,8 @@
-package monitor
+package alert
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -9,7 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
 )
+
+// DefaultRunbook is the page whose headings are the names of [DefaultRules].
+const DefaultRunbook = "https://github.com/withobsrvr/sluice/blob/main/docs/runbook.md"
 
 // Func is how a condition gets its number from a family's samples. It is a
 // closed set, so that the in-process engine and Prometheus can be proven equal.
@@ -75,7 +81,7 @@ func (c Comparison) holds(v, threshold float64) bool {
 type Condition struct {
 	Func Func
 	// Metric is the Prometheus name of a family of the table, not a
-	// [Distribution]; [Rate] and [Increase] want a [Counter].
+	// [monitor.Distribution]; [Rate] and [Increase] want a [monitor.Counter].
 	Metric string
 	// Match keeps the samples with these label values only.
 	Match map[string]string
@@ -157,13 +163,25 @@ var (
 	labelName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 )
 
-func validateRules(rules []Rule) (problems []error) {
+// familyOf is the family of that very name, or nil: no rule looks at the parts
+// of a histogram.
+func familyOf(name string) *monitor.Family {
+	f := monitor.FamilyOf(name)
+	if f == nil || f.Name != name {
+		return nil
+	}
+	return f
+}
+
+// validate joins all problems of a set of rules.
+func validate(rules []Rule) error {
+	var problems []error
 	names := map[string]bool{}
 	for i := range rules {
 		r := &rules[i]
 		field := "Rules[" + r.Name + "]"
 		bad := func(part, value, want string) {
-			problems = append(problems, &Error{Field: field + part, Value: value, Want: want})
+			problems = append(problems, &monitor.Error{Field: field + part, Value: value, Want: want})
 		}
 		if !ruleName.MatchString(r.Name) {
 			bad(".Name", r.Name, "CamelCase letters and digits")
@@ -201,24 +219,24 @@ func validateRules(rules []Rule) (problems []error) {
 	for i := range rules {
 		for _, name := range rules[i].Inhibits {
 			if !names[name] || name == rules[i].Name {
-				problems = append(problems, &Error{Field: "Rules[" + rules[i].Name + "].Inhibits", Value: name, Want: "the name of another rule"})
+				problems = append(problems, &monitor.Error{Field: "Rules[" + rules[i].Name + "].Inhibits", Value: name, Want: "the name of another rule"})
 			}
 		}
 	}
-	return problems
+	return errors.Join(problems...)
 }
 
 func (c *Condition) validate(bad func(part, value, want string)) {
-	f := familyByName[c.Metric]
+	f := familyOf(c.Metric)
 	switch {
-	case f == nil || f.Kind == Distribution:
+	case f == nil || f.Kind == monitor.Distribution:
 		bad(".Condition.Metric", c.Metric, "a family of the table that is no histogram")
 		return
 	case c.Func > Absent:
 		bad(".Condition.Func", strconv.Itoa(int(c.Func)), "a constant of Func")
-	case (c.Func == Rate || c.Func == Increase) && (f.Kind != Counter || c.Window <= 0):
+	case (c.Func == Rate || c.Func == Increase) && (f.Kind != monitor.Counter || c.Window <= 0):
 		bad(".Condition.Metric", c.Metric, "a counter and a Window above 0")
-	case c.Func == Ratio && (familyByName[c.Over] == nil || !slices.Equal(familyByName[c.Over].Labels, f.Labels)):
+	case c.Func == Ratio && (familyOf(c.Over) == nil || !slices.Equal(familyOf(c.Over).Labels, f.Labels)):
 		bad(".Condition.Over", c.Over, "a family with the labels of "+c.Metric)
 	}
 	if c.Aggregate > Sum || c.Compare > Equal {

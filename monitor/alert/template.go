@@ -1,4 +1,4 @@
-package monitor
+package alert
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ func expand(text string, labels Labels, value float64) string {
 		found := placeholder.FindStringSubmatch(part)
 		switch {
 		case found[1] != "":
-			return labels.Get(found[1])
+			return labels[found[1]]
 		case found[2] == "humanizePercentage":
 			return fmt.Sprintf("%.4g%%", value*100)
 		case found[2] == "humanizeDuration":

@@ -1,4 +1,4 @@
-package monitor
+package health
 
 import (
 	"cmp"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 )
 
 // The codes of recommendations. The set is closed.
@@ -27,8 +30,8 @@ const (
 
 // Recommendation is one thing to do, for people and as data.
 type Recommendation struct {
-	Code     string   `json:"code"`
-	Severity Severity `json:"severity"`
+	Code     string         `json:"code"`
+	Severity alert.Severity `json:"severity"`
 	// Service is what it is about, "" for the pipeline as a whole.
 	Service string `json:"service,omitempty"`
 	// Endpoint is the pool that it is about.
@@ -50,34 +53,32 @@ type Evidence struct {
 
 // scalingRules are the triggers for scaling out, as rules of an engine of their
 // own: they need their time, and are advice, not alerts.
-func scalingRules() []Rule {
-	return []Rule{
+func scalingRules() []alert.Rule {
+	return []alert.Rule{
 		{
-			Name: "ScaleLoad", Severity: Warning, For: 5 * time.Minute,
-			Condition: Condition{Metric: "flowctl_service_load_ratio", By: []string{"service_id"}, Threshold: 0.80},
+			Name: "ScaleLoad", Severity: alert.Warning, For: 5 * time.Minute,
+			Condition: alert.Condition{Metric: "flowctl_service_load_ratio", By: []string{"service_id"}, Threshold: 0.80},
 		},
 		{
-			Name: "ScaleBackpressure", Severity: Warning, For: 2 * time.Minute,
-			Condition: Condition{Metric: "flowctl_backpressure_active", Compare: Equal, Threshold: 1},
+			Name: "ScaleBackpressure", Severity: alert.Warning, For: 2 * time.Minute,
+			Condition: alert.Condition{Metric: "flowctl_backpressure_active", Compare: alert.Equal, Threshold: 1},
 		},
 		{
-			Name: "ScaleLatency", Severity: Warning,
-			Condition: Condition{Metric: "flowctl_pipeline_latency_seconds", Threshold: 10},
+			Name: "ScaleLatency", Severity: alert.Warning,
+			Condition: alert.Condition{Metric: "flowctl_pipeline_latency_seconds", Threshold: 10},
 		},
 		{
-			Name: "ScaleErrors", Severity: Critical, For: time.Minute,
-			Condition: Condition{Metric: "flowctl_service_error_ratio", By: []string{"service_id"}, Threshold: 0.10},
+			Name: "ScaleErrors", Severity: alert.Critical, For: time.Minute,
+			Condition: alert.Condition{Metric: "flowctl_service_error_ratio", By: []string{"service_id"}, Threshold: 0.10},
 		},
 	}
 }
 
-func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
+func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Alert) {
 	root := ""
 	if r.Bottleneck != nil {
 		root = r.Bottleneck.Node
 	}
-	// What the bottleneck holds up needs no advice of its own: relieve the bottleneck.
-	heldUp := heldUp(r.Bottleneck)
 	add := func(rec Recommendation) { r.Recommendations = append(r.Recommendations, rec) }
 
 	if p := s.Pipeline; p != nil {
@@ -86,38 +87,38 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 			if root != "" {
 				text = fmt.Sprintf("Backpressure is active. Consider scaling up downstream services: %s is the bottleneck.", root)
 			}
-			add(Recommendation{Code: CodeBackpressure, Severity: Warning, Text: text, Cause: root, Evidence: Evidence{Metric: "flowctl_pipeline_load_ratio", Value: p.Load, Threshold: p.ActivateAt}})
+			add(Recommendation{Code: CodeBackpressure, Severity: alert.Warning, Text: text, Cause: root, Evidence: Evidence{Metric: "flowctl_pipeline_load_ratio", Value: p.Load, Threshold: p.ActivateAt}})
 		}
 		if p.Latency > t.Latency {
 			add(Recommendation{
-				Code: CodeHighLatency, Severity: Warning, Cause: root, Text: "End-to-end latency is high. Check for bottlenecks in the pipeline.",
+				Code: CodeHighLatency, Severity: alert.Warning, Cause: root, Text: "End-to-end latency is high. Check for bottlenecks in the pipeline.",
 				Evidence: Evidence{Metric: "flowctl_pipeline_latency_seconds", Value: p.Latency.Seconds(), Threshold: t.Latency.Seconds()},
 			})
 		}
 	}
 	for i := range s.Services {
 		v := &s.Services[i]
-		if v.Health == Unhealthy {
+		if !v.Working() {
 			text := fmt.Sprintf("Service %s is not working. Check that it runs and can reach the control plane.", v.ID)
-			add(Recommendation{Code: CodeServiceDown, Severity: Critical, Service: v.ID, Text: text, Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1}})
+			add(Recommendation{Code: CodeServiceDown, Severity: alert.Critical, Service: v.ID, Text: text, Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1}})
 		}
-		if v.Load > t.Load && heldUp[v.ID] == "" {
+		if v.Load > t.Load && s.HeldUpBy(v.ID) == "" {
 			add(Recommendation{
-				Code: CodeHighLoad, Severity: Warning, Service: v.ID, Cause: v.ID,
+				Code: CodeHighLoad, Severity: alert.Warning, Service: v.ID, Cause: v.ID,
 				Text:     fmt.Sprintf("Service %s is at %.1f%% capacity, consider scaling.", v.ID, v.Load*100),
 				Evidence: Evidence{Metric: "flowctl_service_load_ratio", Value: v.Load, Threshold: t.Load},
 			})
 		}
 		if v.RejectedRatio > t.RejectedRatio {
 			add(Recommendation{
-				Code: CodeShedding, Severity: Warning, Service: v.ID, Cause: cmp.Or(heldUp[v.ID], v.ID),
+				Code: CodeShedding, Severity: alert.Warning, Service: v.ID, Cause: cmp.Or(s.HeldUpBy(v.ID), v.ID),
 				Text:     fmt.Sprintf("Service %s rejects %.1f%% of what it is asked for. Raise its limits or scale it out.", v.ID, v.RejectedRatio*100),
 				Evidence: Evidence{Metric: "flowctl_service_rejected_ratio", Value: v.RejectedRatio, Threshold: t.RejectedRatio},
 			})
 		}
 		if v.ErrorRatio > t.ErrorRatio {
 			add(Recommendation{
-				Code: CodeHighErrors, Severity: Critical, Service: v.ID, Cause: v.ID,
+				Code: CodeHighErrors, Severity: alert.Critical, Service: v.ID, Cause: v.ID,
 				Text:     fmt.Sprintf("Service %s has elevated error rate (%.1f%%). Investigate logs.", v.ID, v.ErrorRatio*100),
 				Evidence: Evidence{Metric: "flowctl_service_error_ratio", Value: v.ErrorRatio, Threshold: t.ErrorRatio},
 			})
@@ -126,33 +127,33 @@ func (r *Report) recommend(s *Snapshot, t Thresholds, scaling []Alert) {
 	for i := range s.Pools {
 		p := &s.Pools[i]
 		switch {
-		case p.unhealthy(t.PoolHealth):
+		case below(p, t.PoolHealth):
 			add(Recommendation{
-				Code: CodePoolUnhealthy, Severity: Warning, Endpoint: p.Endpoint,
+				Code: CodePoolUnhealthy, Severity: alert.Warning, Endpoint: p.Endpoint,
 				Text:     fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.", p.Endpoint, p.Healthy, p.Wanted),
 				Evidence: Evidence{Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy), Threshold: t.PoolHealth * float64(p.Wanted)},
 			})
 		case p.Waiters > 0 && p.Limit > 0 && p.Total >= p.Limit:
 			add(Recommendation{
-				Code: CodePoolSaturated, Severity: Warning, Endpoint: p.Endpoint,
+				Code: CodePoolSaturated, Severity: alert.Warning, Endpoint: p.Endpoint,
 				Text:     fmt.Sprintf("Connection pool %s has no room, %d calls wait. Consider raising its limit.", p.Endpoint, p.Waiters),
 				Evidence: Evidence{Metric: "flowctl_pool_waiters", Value: float64(p.Waiters)},
 			})
 		}
 	}
 	for i := range scaling {
-		if a := &scaling[i]; a.State == Firing && heldUp[a.Labels.Get("service_id")] == "" {
+		if a := &scaling[i]; a.State == alert.Firing && s.HeldUpBy(a.Labels["service_id"]) == "" {
 			add(scale(a, root))
 		}
 	}
-	order := map[Severity]int{Critical: 0, Warning: 1, Info: 2}
+	order := map[alert.Severity]int{alert.Critical: 0, alert.Warning: 1, alert.Info: 2}
 	slices.SortStableFunc(r.Recommendations, func(a, b Recommendation) int { return cmp.Compare(order[a.Severity], order[b.Severity]) })
 }
 
 // scale words a trigger for scaling out.
-func scale(a *Alert, root string) Recommendation {
-	service := a.Labels.Get("service_id")
-	var rule Rule
+func scale(a *alert.Alert, root string) Recommendation {
+	service := a.Labels["service_id"]
+	var rule alert.Rule
 	for _, r := range scalingRules() {
 		if r.Name == a.Rule {
 			rule = r

@@ -1,4 +1,4 @@
-package monitor_test
+package health_test
 
 import (
 	"encoding/json"
@@ -13,18 +13,20 @@ import (
 
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
 	"github.com/withobsrvr/sluice/topology"
 )
 
-func reportOf(t testing.TB, collect func(*monitor.Draft)) monitor.Report {
+func reportOf(t testing.TB, collect func(*monitor.Draft)) health.Report {
 	t.Helper()
 	m := newMonitor(t, monitor.Config{})
 	m.Watch(monitor.SourceFunc(collect))
-	return m.Report()
+	return newHealth(t, m, health.Config{}).Report()
 }
 
-func codes(r monitor.Report) (list []string) {
+func codes(r health.Report) (list []string) {
 	for _, advice := range r.Recommendations {
 		list = append(list, advice.Code+" "+advice.Service+advice.Endpoint)
 	}
@@ -34,7 +36,7 @@ func codes(r monitor.Report) (list []string) {
 // TestReportOfNothing: no NaN, no "healthy" without a service, no recommendation.
 func TestReportOfNothing(t *testing.T) {
 	r := reportOf(t, monitortest.Nothing)
-	require.Equal(t, monitor.HealthUnknown, r.Status)
+	require.Equal(t, health.Unknown, r.Status)
 	require.Zero(t, r.Pipeline.HealthRatio)
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
@@ -43,7 +45,7 @@ func TestReportOfNothing(t *testing.T) {
 	}
 	require.Contains(t, string(text), `"recommendations":[]`)
 	require.NotContains(t, string(text), "NaN")
-	var back monitor.Report
+	var back health.Report
 	require.NoError(t, json.Unmarshal(text, &back))
 }
 
@@ -52,7 +54,7 @@ func TestReportOfAHealthyPipeline(t *testing.T) {
 		d.Pipeline().Throughput = 100
 		d.Service("a").Load = 0.5
 	})
-	require.Equal(t, monitor.Healthy, r.Status)
+	require.Equal(t, health.Healthy, r.Status)
 	require.Equal(t, "Pipeline is operating within normal parameters.", r.Summary)
 	require.Empty(t, r.Recommendations)
 }
@@ -69,7 +71,7 @@ func TestRecommendationsAtTheirThresholds(t *testing.T) {
 		p.Latency, p.Active, p.Load, p.ActivateAt = 5001*time.Millisecond, true, 0.85, 0.8
 		v := d.Service("a")
 		v.Load, v.ErrorRatio = 0.85, 0.051
-		d.Service("gone").Health = monitor.Unhealthy
+		d.Service("gone").Health = topology.HealthUnhealthy
 		pool := d.Pool("b:1")
 		pool.Total, pool.Healthy, pool.Limit = 4, 1, 10
 		full := d.Pool("c:1")
@@ -81,14 +83,14 @@ func TestRecommendationsAtTheirThresholds(t *testing.T) {
 	require.Equal(t, "Service a has elevated error rate (5.1%). Investigate logs.", r.Recommendations[0].Text)
 	require.Contains(t, r.Recommendations[2].Text, "Consider scaling up downstream services")
 	require.Equal(t, "a", r.Recommendations[2].Cause)
-	require.Equal(t, monitor.Evidence{Metric: "flowctl_pipeline_load_ratio", Value: 0.85, Threshold: 0.8}, r.Recommendations[2].Evidence)
+	require.Equal(t, health.Evidence{Metric: "flowctl_pipeline_load_ratio", Value: 0.85, Threshold: 0.8}, r.Recommendations[2].Evidence)
 	require.Contains(t, r.Recommendations[3].Text, "Check for bottlenecks in the pipeline.")
 	require.Contains(t, r.Recommendations[4].Text, "Service a is at 85.0% capacity, consider scaling")
 	for _, advice := range r.Recommendations {
 		require.NotNil(t, monitor.FamilyOf(advice.Evidence.Metric), advice.Code)
 	}
 	require.Equal(t, 0.5, r.Pipeline.HealthRatio)
-	require.Equal(t, monitor.Degraded, r.Status)
+	require.Equal(t, health.Degraded, r.Status)
 }
 
 // TestRootCause: of a chain that has filled up, only the last is named.
@@ -156,7 +158,7 @@ func TestThePageAndTheReportNameOneBottleneck(t *testing.T) {
 		page := g.Normalize().Bottleneck
 		watching := newMonitor(t, monitor.Config{})
 		watching.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
-		require.Equal(t, page, watching.Report().Bottleneck, name)
+		require.Equal(t, page, newHealth(t, watching, health.Config{}).Report().Bottleneck, name)
 		alone := reportOf(t, func(d *monitor.Draft) {
 			if g.Pipeline.Activate > 0 {
 				d.Pipeline().ActivateAt = g.Pipeline.Activate
@@ -182,9 +184,9 @@ func TestScalingTriggers(t *testing.T) {
 			v := d.Service("sink")
 			v.Load, v.ErrorRatio = 0.81, 0.11
 		}, monitortest.Nothing)
-		m, _ := watched(t, monitor.Config{}, script)
+		h := watched(t, script)
 		scaling := func() (list []string) {
-			for _, advice := range m.Report().Recommendations {
+			for _, advice := range h.Report().Recommendations {
 				if advice.Code[:6] == "scale_" {
 					list = append(list, advice.Code)
 					require.Equal(t, "sink", advice.Cause)
@@ -213,22 +215,22 @@ func TestTheWorstStateIsSaid(t *testing.T) {
 	for name, c := range map[string]struct {
 		watch         func(m *monitor.Monitor)
 		advice, alert string
-		status        monitor.Health
+		status        health.Status
 		silent        bool
 	}{
 		"no connection can be made": {
 			watch: func(m *monitor.Monitor) {
 				m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10, LastError: refused}})
 			},
-			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: monitor.Degraded,
+			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: health.Degraded,
 		},
 		"calls wait for a first connection": {
 			watch:  func(m *monitor.Monitor) { m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10, Waiting: 3}}) },
-			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: monitor.Degraded,
+			advice: "pool_unhealthy b:1", alert: "ConnectionPoolUnhealthy", status: health.Degraded,
 		},
 		"a pool that nobody uses": {
 			watch:  func(m *monitor.Monitor) { m.WatchPools("a", pools{{Endpoint: "b:1", MaxConnections: 10}}) },
-			silent: true, status: monitor.Healthy,
+			silent: true, status: health.Healthy,
 		},
 		"every call is rejected": {
 			watch: func(m *monitor.Monitor) {
@@ -240,23 +242,24 @@ func TestTheWorstStateIsSaid(t *testing.T) {
 				}))
 				m.WatchServer("a", server)
 			},
-			advice: "service_shedding a", alert: "FlowctlShedding", status: monitor.Degraded,
+			advice: "service_shedding a", alert: "FlowctlShedding", status: health.Degraded,
 		},
 		"a service that says it is unhealthy": {
 			watch: func(m *monitor.Monitor) {
-				m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Service("a").Health = monitor.Unhealthy }))
+				m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Service("a").Health = topology.HealthUnhealthy }))
 			},
-			advice: "service_down a", alert: "FlowctlServiceUnhealthy", status: monitor.Unhealthy,
+			advice: "service_down a", alert: "FlowctlServiceUnhealthy", status: health.Unhealthy,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMonitor(t, monitor.Config{})
 				c.watch(m)
+				h := newHealth(t, m, health.Config{})
 				m.Start()
 				defer m.Stop()
 				pass(5 * time.Minute)
-				r := m.Report()
+				r := h.Report()
 				require.Equal(t, c.status, r.Status)
 				if c.silent {
 					require.Empty(t, r.Recommendations)
@@ -266,37 +269,8 @@ func TestTheWorstStateIsSaid(t *testing.T) {
 				require.Contains(t, codes(r), c.advice)
 				require.NotEmpty(t, r.Alerts)
 				require.Equal(t, c.alert, r.Alerts[0].Rule)
-				require.Equal(t, monitor.Firing, r.Alerts[0].State)
+				require.Equal(t, alert.Firing, r.Alerts[0].State)
 			})
 		})
 	}
-}
-
-// TestRejectionsReachTheMetrics: 28 of 60 calls that a stream limit turns away
-// are no errors, and yet they show.
-func TestRejectionsReachTheMetrics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMonitor(t, monitor.Config{Freshness: -1})
-		server := &calls{}
-		m.WatchServer("a", server)
-		m.Snapshot()
-		time.Sleep(time.Second)
-		server.stats = interceptors.Stats{
-			Classes:    []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
-			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams, Count: 28}},
-		}
-		for i := range 150 {
-			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{Tenant: fmt.Sprint("tenant ", i), Rejected: 2})
-		}
-		s := m.Snapshot()
-		require.InDelta(t, 28.0/60, s.Service("a").RejectedRatio, 1e-9)
-		require.Zero(t, s.Service("a").ErrorRatio)
-		var rejections []monitor.Sample
-		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s, func(v monitor.Sample) { rejections = append(rejections, v) })
-		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), string(interceptors.ReasonActiveStreams)}, Value: 28}}, rejections)
-		tenants, sum := 0, 0.0
-		monitor.FamilyOf("flowctl_tenant_rejections_total").Collect(s, func(v monitor.Sample) { tenants++; sum += v.Value })
-		require.Equal(t, 101, tenants, "a hundred, and the others as one")
-		require.Equal(t, 300.0, sum)
-	})
 }

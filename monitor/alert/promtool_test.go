@@ -1,4 +1,4 @@
-package monitor
+package alert
 
 import (
 	"fmt"
@@ -14,15 +14,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/withobsrvr/sluice/internal/testenv"
+	"github.com/withobsrvr/sluice/monitor"
 )
 
 const evaluation = 15 * time.Second
 
 // input is one series, a value at each evaluation; NaN is no sample.
 type input struct {
-	family *Family
-	labels [MaxLabels]string
+	family *monitor.Family
+	labels [monitor.MaxLabels]string
 	values []float64
 }
 
@@ -44,8 +44,8 @@ func play(r *Rule) []input {
 	add("good", tail)
 
 	c := &r.Condition
-	family := familyByName[c.Metric]
-	labels := func(value string) (l [MaxLabels]string) {
+	family := familyOf(c.Metric)
+	labels := func(value string) (l [monitor.MaxLabels]string) {
 		for i, name := range family.Labels {
 			l[i] = value
 			if want, ok := c.Match[name]; ok {
@@ -56,7 +56,7 @@ func play(r *Rule) []input {
 	}
 	quiet := input{family, labels("quiet"), nil}
 	loud := input{family, labels("loud"), nil}
-	over := input{familyByName[c.Over], loud.labels, nil}
+	over := input{familyOf(c.Over), loud.labels, nil}
 	total := 0.0
 	for _, phase := range phases {
 		value := 0.0
@@ -136,14 +136,14 @@ func (in *input) selector() string {
 }
 
 // alertsNow writes the engine's alerts as Prometheus' ALERTS series.
-func alertsNow(e *engine, now time.Time) (lines []string, firing []Alert) {
+func alertsNow(e *Engine, now time.Time) (lines []string, firing []Alert) {
 	for _, a := range e.alerts(now) {
 		if a.State != Pending && a.State != Firing {
 			continue
 		}
 		pairs := []string{fmt.Sprintf("alertname=%q", a.Rule), fmt.Sprintf("alertstate=%q", a.State), fmt.Sprintf("severity=%q", a.Severity)}
-		for _, l := range a.Labels {
-			pairs = append(pairs, fmt.Sprintf("%s=%q", l.Name, l.Value))
+		for name, value := range a.Labels {
+			pairs = append(pairs, fmt.Sprintf("%s=%q", name, value))
 		}
 		slices.Sort(pairs)
 		lines = append(lines, "ALERTS{"+strings.Join(pairs, ",")+"}")
@@ -159,11 +159,8 @@ func alertsNow(e *engine, now time.Time) (lines []string, firing []Alert) {
 // unit test of the generated rules, and lets promtool judge. So the same series
 // give the same states at the same times, and the same texts.
 func TestEngineAgreesWithPromtool(t *testing.T) {
-	promtool := testenv.Require(t, "promtool", "prometheus")
-	version, err := exec.Command(promtool, "--version").CombinedOutput()
-	require.NoError(t, err)
-	old := strings.Contains(string(version), "version 2.")
-	rules, err := filepath.Abs("mixin/alerts.yaml")
+	judge, follow := promtool(t)
+	rules, err := filepath.Abs("../mixin/alerts.yaml")
 	require.NoError(t, err)
 
 	var b strings.Builder
@@ -173,7 +170,7 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 		r := &all[i]
 		series := play(r)
 		e := newEngine(all)
-		e.past.closed = old
+		follow(e)
 		fmt.Fprintf(&b, "  - name: %s\n    interval: 15s\n    input_series:\n", r.Name)
 		for _, in := range series {
 			if !slices.ContainsFunc(in.values, func(v float64) bool { return !math.IsNaN(v) }) {
@@ -182,10 +179,10 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 			fmt.Fprintf(&b, "      - series: '%s'\n        values: '%s'\n", in.selector(), in.notation())
 		}
 		b.WriteString("    promql_expr_test:\n")
-		texts, states := map[string]string{}, map[AlertState]int{}
+		texts, states := map[string]string{}, map[State]int{}
 		for step := range series[0].values {
 			now := time.Unix(0, 0).Add(time.Duration(step) * evaluation)
-			for _, transition := range e.evaluate(now, func(f *Family, emit func([MaxLabels]string, float64)) {
+			for _, transition := range e.evaluate(now, func(f *monitor.Family, emit func([monitor.MaxLabels]string, float64)) {
 				for _, in := range series {
 					if in.family == f && !math.IsNaN(in.values[step]) {
 						emit(in.labels, in.values[step])
@@ -207,8 +204,8 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 				}
 				var text strings.Builder
 				fmt.Fprintf(&text, "      - eval_time: %ds\n        alertname: %s\n        exp_alerts:\n          - exp_labels:\n              severity: %s\n", step*15, a.Rule, a.Severity)
-				for _, l := range a.Labels {
-					fmt.Fprintf(&text, "              %s: %q\n", l.Name, l.Value)
+				for name, value := range a.Labels {
+					fmt.Fprintf(&text, "              %s: %q\n", name, value)
 				}
 				fmt.Fprintf(&text, "            exp_annotations:\n              summary: %q\n              description: %q\n              runbook_url: %q\n", a.Summary, a.Description, a.Runbook)
 				texts[a.Rule] = text.String()
@@ -224,7 +221,7 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "alerts_test.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(b.String()), 0o600))
-	out, err := exec.Command(promtool, "test", "rules", file).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), judge, "test", "rules", file).CombinedOutput()
 	require.NoError(t, err, "%s", tail(string(out)))
 }
 

@@ -1,40 +1,14 @@
-package monitor
+package health
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 )
 
-// check is one condition of readiness.
-type check struct {
-	name string
-	ask  func(context.Context) error
-}
-
-// checkPatience bounds one readiness check.
-const checkPatience = 2 * time.Second
-
-// AddCheck adds a condition of readiness: ask returns nil while it holds. It
-// gets a context that ends after two seconds. The text of its error goes to the
-// log, never to who asks over HTTP.
-func (m *Monitor) AddCheck(name string, ask func(context.Context) error) {
-	name = strings.Map(func(r rune) rune {
-		if r == '/' || r == '\n' || r == '\r' || r == '?' {
-			return '-'
-		}
-		return r
-	}, name)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.checks = append(slices.Clip(m.checks), check{name, ask})
-}
-
-// Handler serves what the monitor knows, to be mounted anywhere, also behind a
+// Handler serves what is known, to be mounted anywhere, also behind a
 // prefix: it looks at the last elements of the path.
 //
 //	metrics           the handler given, of package prommonitor; nil: not found
@@ -47,7 +21,7 @@ func (m *Monitor) AddCheck(name string, ask func(context.Context) error) {
 //	alerts            the alerts as JSON
 //
 // It changes nothing and answers GET and HEAD only.
-func (m *Monitor) Handler(metrics http.Handler) http.Handler {
+func (h *Health) Handler(metrics http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -62,23 +36,23 @@ func (m *Monitor) Handler(metrics http.Handler) http.Handler {
 		}
 		switch {
 		case before == "readyz":
-			m.readyz(w, r, last)
+			h.readyz(w, r, last)
 		case before == "livez":
 			http.NotFound(w, r)
 		case last == "metrics" && metrics != nil:
 			metrics.ServeHTTP(w, r)
 		case last == "livez":
-			m.livez(w, r)
+			h.livez(w, r)
 		case last == "readyz":
-			m.readyz(w, r, "")
+			h.readyz(w, r, "")
 		case last == "health" || last == "healthz":
-			m.health(w, r)
+			h.health(w, r)
 		case last == "report":
-			writeJSON(w, r, "application/json", http.StatusOK, m.Report())
+			writeJSON(w, r, "application/json", http.StatusOK, h.Report())
 		case last == "history":
-			writeJSON(w, r, "application/json", http.StatusOK, notNil(m.History()))
+			writeJSON(w, r, "application/json", http.StatusOK, notNil(h.monitor.History()))
 		case last == "alerts":
-			writeJSON(w, r, "application/json", http.StatusOK, notNil(m.Alerts()))
+			writeJSON(w, r, "application/json", http.StatusOK, notNil(h.alerts.Alerts()))
 		default:
 			http.NotFound(w, r)
 		}
@@ -105,7 +79,7 @@ func writeJSON(w http.ResponseWriter, _ *http.Request, mediaType string, code in
 }
 
 // livez depends on nothing: a restart cures neither load nor somebody else.
-func (m *Monitor) livez(w http.ResponseWriter, r *http.Request) {
+func (h *Health) livez(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if r.URL.Query().Has("verbose") {
@@ -115,35 +89,10 @@ func (m *Monitor) livez(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprint(w, "ok")
 }
 
-// checkResult is the outcome of one check.
-type checkResult struct {
-	name string
-	err  error
-}
-
-func (m *Monitor) ask(ctx context.Context, wanted func(string) bool) (results []checkResult) {
-	m.mu.Lock()
-	checks := m.checks
-	m.mu.Unlock()
-	for _, c := range checks {
-		if !wanted(c.name) {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, checkPatience)
-		err := c.ask(ctx)
-		cancel()
-		if err != nil {
-			m.cfg.Logger.Warn("readiness check failed", "check", c.name, "error", err)
-		}
-		results = append(results, checkResult{c.name, err})
-	}
-	return results
-}
-
-func (m *Monitor) readyz(w http.ResponseWriter, r *http.Request, only string) {
+func (h *Health) readyz(w http.ResponseWriter, r *http.Request, only string) {
 	query := r.URL.Query()
 	excluded := query["exclude"]
-	results := m.ask(r.Context(), func(name string) bool {
+	results := h.ask(r.Context(), func(name string) bool {
 		return (only == "" || name == only) && !slices.Contains(excluded, name)
 	})
 	if only != "" && len(results) == 0 && !slices.Contains(excluded, only) {

@@ -1,16 +1,23 @@
-package monitor
+package alert
 
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"time"
+
+	"github.com/withobsrvr/sluice/monitor"
 )
 
 // The engine's alerts as others see them: with their labels and texts, and with
 // what makes them quiet.
 
-func (e *engine) alerts(now time.Time) (list []Alert) {
+// Alerts returns what is pending, firing, or was resolved in the last 15
+// minutes, in the order of the rules. The caller owns the list.
+func (e *Engine) Alerts() []Alert { return e.alerts(time.Now()) }
+
+func (e *Engine) alerts(now time.Time) (list []Alert) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.rules {
@@ -26,7 +33,7 @@ func (e *engine) alerts(now time.Time) (list []Alert) {
 }
 
 // counts returns how many alerts of each rule are pending and firing.
-func (e *engine) counts() (list []AlertCount) {
+func (e *Engine) counts() (list []monitor.AlertCount) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.rules {
@@ -35,31 +42,31 @@ func (e *engine) counts() (list []AlertCount) {
 		for _, a := range r.active {
 			n[a.state]++
 		}
-		for _, state := range []AlertState{Pending, Firing} {
+		for _, state := range []State{Pending, Firing} {
 			if n[state] > 0 {
-				list = append(list, AlertCount{Name: r.Name, State: state.String(), Severity: string(r.Severity), Count: n[state]})
+				list = append(list, monitor.AlertCount{Name: r.Name, State: state.String(), Severity: string(r.Severity), Count: n[state]})
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b AlertCount) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.State, b.State)) })
+	slices.SortFunc(list, func(a, b monitor.AlertCount) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.State, b.State))
+	})
 	return list
 }
 
-func (r *compiled) labels(group [MaxLabels]string) Labels {
-	object := maps.Clone(r.Labels)
-	if object == nil {
-		object = map[string]string{}
-	}
+func (r *compiled) labels(group [monitor.MaxLabels]string) Labels {
+	labels := Labels{}
+	maps.Copy(labels, r.Labels)
 	for i, name := range r.Condition.By {
-		object[name] = group[i]
+		labels[name] = group[i]
 	}
 	if r.Condition.Func == Absent { // what is missing carries the labels that it should have
-		maps.Copy(object, r.Condition.Match)
+		maps.Copy(labels, r.Condition.Match)
 	}
-	return labelsOf(object)
+	return labels
 }
 
-func (e *engine) alertLocked(r *compiled, group [MaxLabels]string, a *active) Alert {
+func (e *Engine) alertLocked(r *compiled, group [monitor.MaxLabels]string, a *active) Alert {
 	labels := r.labels(group)
 	alert := Alert{
 		Rule: r.Name, State: a.state, Severity: r.Severity, Labels: labels, Value: finite(a.value),
@@ -75,7 +82,7 @@ func (e *engine) alertLocked(r *compiled, group [MaxLabels]string, a *active) Al
 		}
 	}
 	if r.family == loadFamily {
-		alert.CausedBy = e.heldUp[labels.Get("service_id")]
+		alert.CausedBy = e.causedBy(labels["service_id"])
 	}
 	for _, s := range e.silences {
 		alert.Silenced = alert.Silenced || s.covers(&alert)
@@ -85,13 +92,13 @@ func (e *engine) alertLocked(r *compiled, group [MaxLabels]string, a *active) Al
 
 // firesLocked says whether one of r's alerts fires with the same values of the
 // labels that count.
-func (e *engine) firesLocked(r *compiled, labels Labels) bool {
+func (e *Engine) firesLocked(r *compiled, labels Labels) bool {
 	for group, a := range r.active {
 		if a.state != Firing {
 			continue
 		}
 		own := r.labels(group)
-		if !slices.ContainsFunc(r.InhibitEqual, func(name string) bool { return own.Get(name) != labels.Get(name) }) {
+		if !slices.ContainsFunc(r.InhibitEqual, func(name string) bool { return own[name] != labels[name] }) {
 			return true
 		}
 	}
@@ -99,10 +106,12 @@ func (e *engine) firesLocked(r *compiled, labels Labels) bool {
 }
 
 // loadFamily is the one that fills up upstream of a slow service.
-var loadFamily = familyByName["flowctl_service_load_ratio"]
+var loadFamily = familyOf("flowctl_service_load_ratio")
 
-func (e *engine) setHeldUp(by map[string]string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.heldUp = by
+// finite is v as JSON can hold it.
+func finite(v float64) float64 {
+	if math.IsNaN(v) {
+		return 0
+	}
+	return min(max(v, -math.MaxFloat64), math.MaxFloat64)
 }
