@@ -11,14 +11,13 @@ import (
 
 // Defaults of a [Config] that programs show to their users.
 const (
-	DefaultMaxInFlight  = 10_000
-	DefaultActivation   = 0.80
-	DefaultRecovery     = 0.60
-	DefaultFloor        = 0.05
-	DefaultSafeFraction = 0.5
+	DefaultMaxInFlight = 10_000
+	DefaultActivation  = 0.80
+	DefaultRecovery    = 0.60
 )
 
-// Driver says which load a path's decision follows.
+// Driver says which load a path's decision follows. Both loads are in every
+// [Snapshot], whichever drives.
 type Driver uint8
 
 const (
@@ -56,7 +55,11 @@ func (d *Driver) UnmarshalText(text []byte) error {
 }
 
 // Config configures a [Controller]. A zero field is its default; negative is
-// off where "off" is said to exist.
+// off where "off" is said to exist. Loads and fractions are shares, 1 is full or
+// open; a load may exceed 1 where a service took more than its limit.
+//
+// What most pipelines set is Activation and Recovery. The bounds at the end protect
+// a controller whose reports come from other processes.
 type Config struct {
 	// MaxInFlight is the in-flight limit of the whole pipeline: the sum of all
 	// services' in flight over MaxInFlight is one more load that drives every
@@ -68,30 +71,36 @@ type Config struct {
 	// must come before backpressure may end. Default 0.60, or three quarters of
 	// Activation where that is lower.
 	Recovery float64
-	// Driver says which load decides. Default WorstStage.
+	// Driver says which load decides. Default WorstStage. Aggregate is for stages
+	// that share one pool of workers, where the fullest alone says little.
 	Driver Driver
 	// Policy computes the fraction while backpressure is active. Default Gradual{}.
 	Policy Policy
-	// Floor is the least fraction, 0..1: a trickle always passes, so that
-	// recovery is learned. Default 0.05.
+	// Floor is the least fraction, above 0 and at most 1: a trickle always passes,
+	// so that recovery is learned. At 0 nothing would be in flight, and an idle
+	// stage looks the same as a dead one. Default 0.05.
 	Floor float64
 	// SafeFraction is where a stale signal from outside ends up, 0..1.
 	// Default 0.5.
 	SafeFraction float64
 	// Interval is how often services report at rest. A signal from outside is
-	// stale after three of them. Default 1 s.
+	// stale after three of them, and [Gradual] is slower where they are seldom:
+	// it cannot steer faster than it sees. Default 1 s.
 	Interval time.Duration
 	// Tick is how often the controller looks at the clock when no report comes:
 	// it releases, expires and decays by itself. Default 250 ms, negative: only
 	// reports and [Controller.Tick] move it.
 	Tick time.Duration
-	// TTL is how long a silent service counts. Default 30 s, negative: for ever.
+	// TTL is how long a silent service counts. Until then its last load is taken
+	// as it was, because a cut connection must not release a loaded pipeline, and
+	// moves the fraction no further. Default 30 s, negative: for ever.
 	TTL time.Duration
 	// Learn is how long, from the first report on, the controller only listens:
 	// the paths then start from the fractions that the reports carried. For a
 	// decider that restarts under a running pipeline. Default 0: decide at once.
 	Learn time.Duration
-	// MaxServices bounds the memory: the next service is rejected. Default 16,384.
+	// MaxServices bounds the memory: the next service is rejected as [TooMany].
+	// Default 16,384.
 	MaxServices int
 	// MaxServiceInFlight is the largest in flight or maximum that a report may
 	// plausibly carry. Default 10,000,000.
@@ -110,8 +119,8 @@ func (c Config) withDefaults() Config {
 	if c.Policy == nil {
 		c.Policy = Gradual{}
 	}
-	c.Floor = cmp.Or(c.Floor, DefaultFloor)
-	c.SafeFraction = cmp.Or(c.SafeFraction, DefaultSafeFraction)
+	c.Floor = cmp.Or(c.Floor, 0.05)
+	c.SafeFraction = cmp.Or(c.SafeFraction, 0.5)
 	c.Interval = cmp.Or(c.Interval, time.Second)
 	c.Tick = cmp.Or(c.Tick, 250*time.Millisecond)
 	c.TTL = cmp.Or(c.TTL, 30*time.Second)

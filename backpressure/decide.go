@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// decideLocked is what a report costs: the paths of its service, no others.
+// decideLocked is what a report costs: the paths of its service, no others. It
+// reports whether a subscriber may want to know.
 func (c *Controller) decideLocked(s *service) (changed bool) {
 	now := s.updated
 	c.expireLocked(now, 2) // a few, so that reports alone keep the sums fresh
@@ -25,7 +26,9 @@ func (c *Controller) decideLocked(s *service) (changed bool) {
 	return (changed || c.rebuilt) && c.combineLocked()
 }
 
-// tickLocked is decideLocked for everybody.
+// tickLocked is decideLocked for everybody: all that are due expire, signals age, and
+// every path is brought to now. Its cost grows with the services that expire and with
+// the paths, and not with the services.
 func (c *Controller) tickLocked() (changed bool) {
 	now := c.now()
 	c.expireLocked(now, len(c.services))
@@ -42,6 +45,9 @@ func (c *Controller) tickLocked() (changed bool) {
 	return c.combineLocked()
 }
 
+// expireLocked removes up to most services that have been silent for longer than the
+// TTL. The list is in order of the last reports, so that it looks at one service
+// more than it removes.
 func (c *Controller) expireLocked(now time.Duration, most int) {
 	cfg := c.cfg.Load()
 	if cfg.TTL < 0 {
@@ -58,7 +64,9 @@ func (c *Controller) expireLocked(now time.Duration, most int) {
 }
 
 // learningLocked reports whether the controller still only listens. When the
-// time is over it takes up each path where the services are.
+// time is over it takes up each path where the services are: as if the decider had
+// been there all the time. Doorman, Google's rate-limiting service, calls this its
+// learning mode: state that the clients hold anyway needs no disk.
 func (c *Controller) learningLocked(now time.Duration) bool {
 	if !c.learning {
 		return false
@@ -71,8 +79,8 @@ func (c *Controller) learningLocked(now time.Duration) bool {
 	c.rebuilt = true
 	c.buildPathsLocked()
 	for _, p := range c.paths {
-		p.last = -1 // the smoothed load starts from where the load is
-		if f := p.reportedFraction(); f < 0.995 {
+		p.last = -1                               // the smoothed load starts from where the load is
+		if f := p.reportedFraction(); f < 0.995 { // what rounds to 1 is open
 			p.active, p.event, p.fraction = true, Resumed, max(f, cfg.Floor)
 			p.since = now
 		}
@@ -106,7 +114,8 @@ func (c *Controller) combineLocked() bool {
 }
 
 // armLocked keeps the timer running while there is something to decide. A
-// controller at rest has no timer, so that one that is dropped is collected.
+// controller at rest has no timer, so that one that is dropped is collected, and a
+// program that never reports pays nothing.
 func (c *Controller) armLocked() {
 	tick := c.cfg.Load().Tick
 	if tick < 0 || c.closed || c.timer != nil {

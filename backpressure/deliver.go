@@ -10,7 +10,8 @@ import (
 // controller's mutex: both may call back. One goroutine delivers at a time, the
 // newest state. Others that have something to deliver meanwhile leave that to it,
 // so that no report waits for a slow setter, and no setter ever sees an older
-// value after a newer one.
+// value after a newer one. A queue of decisions was the other way: it would need a
+// bound, and what it drops at the bound is what this never makes.
 type deliveries struct {
 	dropped atomic.Uint64 // signals that a newer one replaced
 
@@ -28,6 +29,8 @@ type binding struct {
 	last   float64 // owned by the goroutine that delivers
 }
 
+// deliver carries the present decision out, or leaves that to the goroutine that is
+// delivering. The caller holds no lock.
 func (d *deliveries) deliver(c *Controller) {
 	d.bindMu.Lock()
 	if d.due = true; d.busy {
@@ -54,6 +57,7 @@ func (d *deliveries) deliver(c *Controller) {
 	}
 }
 
+// deliverOnce serves subscribers first, because they never block.
 func deliverOnce(c *Controller, bindings []*binding, watchers []*Subscription) {
 	for _, w := range watchers {
 		w.refresh()
@@ -69,6 +73,10 @@ func deliverOnce(c *Controller, bindings []*binding, watchers []*Subscription) {
 // Bind sets setter to the pipeline's fraction now and at every change, until
 // cancel is called. With several paths it is the least of their fractions; a
 // component that is on one of them binds with [Controller.BindService].
+//
+// SetFraction is called from the goroutine whose report changed the decision, one
+// call at a time over all setters, so a slow one delays the others. A call that is
+// under way when cancel is called may still end after it.
 func (c *Controller) Bind(setter FractionSetter) (cancel func()) {
 	return c.BindService("", setter)
 }
@@ -87,6 +95,7 @@ func (c *Controller) BindService(id string, setter FractionSetter) (cancel func(
 	}
 }
 
+// without returns a new list: the old one may be in use by a delivery.
 func without[T comparable](list []T, item T) []T {
 	kept := make([]T, 0, len(list))
 	for _, x := range list {
@@ -111,7 +120,8 @@ func (c *Controller) Changed() <-chan struct{} {
 }
 
 // A Subscription holds the newest signal for one subscriber. A slow subscriber
-// misses history, never the newest state, and holds up no other.
+// misses history, never the newest state, and holds up no other. It gets a signal
+// when its fraction or its activity changed, and not for each report.
 type Subscription struct {
 	c  *Controller
 	id string
@@ -141,7 +151,8 @@ func (c *Controller) SubscribeService(id string) *Subscription {
 // closed by Close.
 func (s *Subscription) C() <-chan Signal { return s.ch }
 
-// Close ends the subscription. It may be called more than once.
+// Close ends the subscription and closes its channel; a signal that waits there can
+// still be received. It may be called more than once.
 func (s *Subscription) Close() {
 	s.c.bindMu.Lock()
 	s.c.watchers = without(s.c.watchers, s)

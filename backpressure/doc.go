@@ -16,7 +16,28 @@
 // default, steers the load to a target; [Step] halves and restores.
 //
 // A fraction alone protects nothing: it shapes what enters, while every stage
-// keeps a hard limit of its own.
+// keeps a hard limit of its own. Between two reports that limit is what stands.
+//
+// # Paths
+//
+// Services that name their upstreams are decided path by path: a path is what some
+// entry leads to, and an entry admits what its path does. Services that no edge
+// connects have nothing to do with one another. Without any upstream the whole is one
+// path, as in the handoff that this package implements.
+//
+// # Load
+//
+// The load of a service is in flight / limit, taken from the moment a unit is read to
+// the moment it is handed on or durable. So a slow sink shows as a full one: it reads
+// ahead up to its limit, and HTTP/2 holds the rest. By default the fullest service of
+// a path drives it. The mean over all services ([Aggregate]) hides one full sink
+// behind ten idle stages.
+//
+// # What is not observed
+//
+// A report is worth twice the time between its service's reports. After that its load
+// is neither released nor integrated, until the service reports again, is removed, or
+// expires. A decider that starts anew listens for Config.Learn before it decides.
 //
 // # Concurrency
 //

@@ -7,10 +7,12 @@ import (
 )
 
 // ErrRejected is what every error of this package is, by errors.Is: a report, a
-// signal or a setting that changed nothing.
+// signal or a setting that changed nothing. It is never worth a retry with the same
+// values, except after [TooMany] and [ClockSkew].
 var ErrRejected = errors.New("backpressure: rejected")
 
-// Reason says why a call was rejected. It is a closed set, fit for a metric's label.
+// Reason says why a call was rejected. It is a closed set, fit for a metric's label;
+// [Controller.Rejected] counts by it.
 type Reason uint8
 
 const (
@@ -44,7 +46,8 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// Error carries the facts of a rejection.
+// Error carries the facts of a rejection. What came from outside is shortened to 64
+// bytes, so that an error may be logged whatever was sent.
 type Error struct {
 	Reason    Reason
 	ServiceID string // whose report; shortened

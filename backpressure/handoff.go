@@ -6,7 +6,8 @@ package backpressure
 
 import "time"
 
-// PipelineMetrics are the pipeline's figures at one moment.
+// PipelineMetrics are the pipeline's figures at one moment, by service where there is
+// one for each.
 type PipelineMetrics struct {
 	// TotalThroughput and EndToEndLatency are those of [Snapshot].
 	TotalThroughput float64
@@ -44,7 +45,7 @@ func (c *Controller) Metrics() PipelineMetrics {
 	return m
 }
 
-// Loads returns the load of each service.
+// Loads returns the load of each service that is known, by its id; 1 is full.
 func (c *Controller) Loads() map[string]float64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -1,6 +1,7 @@
 package backpressure
 
-// A member is a service's place on one path.
+// A member is a service's place on one path. A stage that several paths cross has as
+// many.
 type member struct {
 	service *service
 	path    *path
@@ -9,7 +10,8 @@ type member struct {
 
 // loads is a heap.Interface over a path's members, the highest load first: the
 // worst stage of ten thousand is known at once, and a report moves its service
-// by a few places on average and by fourteen at most.
+// by a few places on average and by fourteen at most. Only the top is ever read, so
+// nothing needs the order below it that a sorted list would keep.
 type loads []*member
 
 func (l loads) Len() int           { return len(l) }

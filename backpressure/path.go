@@ -15,6 +15,10 @@ const smoothing = 0.5
 // A path is a set of services that are decided upon together: the entries that
 // feed the same stages, and those stages. The controller's mutex guards it. See
 // buildPathsLocked for how paths are found.
+//
+// Its fraction is what the policy decided, its cap what signals from outside allow;
+// the smaller counts. They are kept apart so that a signal that ends gives back what
+// the policy decided meanwhile.
 type path struct {
 	name                  string
 	loads                 loads // a heap, the worst first
@@ -63,6 +67,8 @@ func (m *member) leave() {
 	heap.Remove(&p.loads, m.index)
 }
 
+// aggregate is the handoff's load: sum(in flight) / sum(maximum). Services without a
+// maximum are in neither sum.
 func (p *path) aggregate() float64 {
 	if p.maxInFlight == 0 {
 		return 0
@@ -70,6 +76,7 @@ func (p *path) aggregate() float64 {
 	return float64(p.inFlight) / float64(p.maxInFlight)
 }
 
+// worstLoad is the load of the fullest stage, in O(1).
 func (p *path) worstLoad() float64 {
 	if s := p.loads.worst(); s != nil {
 		return s.load
@@ -85,7 +92,8 @@ func (p *path) driving(driver Driver) float64 {
 	return p.worstLoad()
 }
 
-// wholeLoad is the load of the pipeline's own limit.
+// wholeLoad is the load of the pipeline's own limit. It drives every path: what is in
+// flight in all costs memory wherever it is.
 func wholeLoad(cfg *Config, inFlight int64) float64 {
 	if cfg.MaxInFlight < 0 {
 		return 0
@@ -94,6 +102,15 @@ func wholeLoad(cfg *Config, inFlight int64) float64 {
 }
 
 // stepLocked brings p to now and reports whether its fraction or activity changed.
+//
+// Activation follows the load itself and not its mean: a stage that has just become
+// full must not wait half a second for the mean to say so. While the path is active
+// the policy decides; it may ask for the end of backpressure, and gets it only at or
+// below the recovery threshold, so that no policy can flap between two reports.
+//
+// The mean is exponential in time and not in the count of reports: components report
+// once a second at rest and ten times a second under load, and a mean over reports
+// would weigh the busy moments ten times.
 func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 	cfg := c.cfg.Load()
 	before, wasActive := p.fraction, p.active
@@ -145,7 +162,8 @@ func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 	return true
 }
 
-// maxBetween bounds how seldom reports may come that still count as continuous.
+// maxBetween bounds how seldom reports may come that still count as continuous:
+// stock components beat every 10 s, and nothing is steered by anything slower.
 const maxBetween = 15 * time.Second
 
 // observeLocked returns for how long the path's load has been observed since its
@@ -175,7 +193,7 @@ func (c *Controller) observeLocked(p *path, cfg *Config, now time.Duration) time
 
 // reportedFraction is the median of what the path's services say that they
 // work at: one that has just started says 1, one that is lost says its safe
-// fraction, and neither may carry the rest along.
+// fraction, and neither may carry the rest along. 1 where no service says anything.
 func (p *path) reportedFraction() float64 {
 	var all []float64
 	for _, m := range p.loads {

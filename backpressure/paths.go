@@ -15,7 +15,9 @@ const (
 	maxReach = 64
 )
 
-// buildPathsLocked finds the paths anew from the upstreams that services name.
+// buildPathsLocked finds the paths anew from the upstreams that services name. It
+// costs as much as there are services and edges, so decideLocked calls it seldom
+// where there are many.
 //
 // Services that no edge connects never share a path, so that an overload stays
 // with those that it concerns. Within a connected set, entries that lead to the
@@ -25,6 +27,11 @@ const (
 // Services of which no place is known, because they say nothing of their
 // upstreams and none names them, are together on the path "". Where no service
 // says anything that is the whole pipeline, as the handoff defines it.
+//
+// State follows identities: a path goes on from what its own entries were held at,
+// see ancestor. To let the majority of an old path's services decide where its state
+// goes was tried: with two pipelines in one set, a sink that restarted handed the
+// overload of one to the other.
 func (c *Controller) buildPathsLocked() {
 	c.dirty, c.sinceWork = false, 0
 	sets := c.findPathsLocked()
@@ -52,6 +59,9 @@ func (c *Controller) buildPathsLocked() {
 			}
 		}
 		c.paths = append(c.paths, p)
+	}
+	for _, p := range old {
+		c.gone += p.activations // none inherited it
 	}
 	c.rebuilt = true
 	c.capLocked(c.now())
@@ -99,7 +109,10 @@ type pathSet struct {
 	services []*service // the entries and all that they lead to
 }
 
-// findPathsLocked returns the set of services without a place first.
+// findPathsLocked returns the paths to be, that of the services without a place
+// first. Edges to services that are not known, and from a service to itself, are
+// none. A service that has once been named keeps its place when the one that named
+// it goes: otherwise a source would change its path whenever its only sink restarts.
 func (c *Controller) findPathsLocked() []pathSet {
 	sets := []pathSet{{}}
 	g := &edges{down: map[*service][]*service{}, up: map[*service][]*service{}}
@@ -146,7 +159,9 @@ func (g *edges) connected(s *service, seen map[*service]bool) []*service {
 	return set
 }
 
-// paths are those of a connected set.
+// paths are those of a connected set: one for each set of stages that some entry
+// leads to, and for each ring that nothing enters. The budget bounds the search at 64
+// services reached for each that there is; a set beyond it is one path.
 func (g *edges) paths(set []*service) []pathSet {
 	var found []pathSet
 	byStages := map[string]int{}
@@ -187,7 +202,8 @@ func (g *edges) paths(set []*service) []pathSet {
 	return found
 }
 
-// whole is a connected set as one path.
+// whole is a connected set as one path: coarser, and safe. An overload anywhere in it
+// throttles all of its entries.
 func (g *edges) whole(set []*service) pathSet {
 	one := pathSet{services: set}
 	var leaves []*service
@@ -231,7 +247,8 @@ func (g *edges) reach(entry *service) (stages, leaves []*service) {
 
 func byID(a, b *service) int { return strings.Compare(a.id, b.id) }
 
-// pathName names a path by where it ends.
+// pathName names a path by where it ends, because that is what people know a
+// pipeline by, and where the load that drives it mostly is.
 func pathName(leaves []*service) string {
 	const most = 3
 	var names []string

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Event says what has just happened on a path.
+// Event says what has just happened on a path. A [Policy] starts its memory anew at
+// everything but Continued.
 type Event uint8
 
 const (
@@ -17,7 +18,8 @@ const (
 	// Entered: this load has just crossed the activation threshold.
 	Entered
 	// Resumed: the decider has just started and found the pipeline at
-	// Input.Fraction, below 1.
+	// Input.Fraction, below 1. So it is after a gap without reports, and after a
+	// change of policy: go on from that fraction, whatever the load says.
 	Resumed
 )
 
@@ -28,7 +30,8 @@ type Input struct {
 	Load, Smoothed float64
 	// Fraction is what the path admits now.
 	Fraction float64
-	// Elapsed is the time since the last decision on this path.
+	// Elapsed is the time since the last decision on this path, less the time
+	// during which no report was fresh: what was not observed is not integrated.
 	Elapsed time.Duration
 	// Activation, Recovery and Floor are the settings in force.
 	Activation, Recovery, Floor float64
@@ -40,9 +43,10 @@ type Input struct {
 	Memory *Memory
 }
 
-// Memory is a path's scratch for its policy.
+// Memory is a path's scratch for its policy. The named fields are those of [Gradual];
+// a policy of your own may use any, above all Own.
 type Memory struct {
-	Integral  float64
+	Integral  float64       // of the error, in units of the closure u
 	High, Low time.Duration // how long the load has been at the limit, or low
 	Calm      time.Duration // how long the path has been ready to recover
 	Rise      float64       // of the load, at activation
@@ -72,9 +76,11 @@ type Policy interface {
 type validator interface{ validate() error }
 
 // Step is the two-point policy: one fraction while active, 1 otherwise. It is
-// the simplest to reason about, and oscillates.
+// the handoff's rule and the simplest to reason about. It oscillates wherever the
+// fraction that would be right lies between its two points, and protects nothing
+// where that lies below Active: then the stages' own limits do.
 type Step struct {
-	// Active is the fraction while active. Default 0.5.
+	// Active is the fraction while active, above 0 and at most 1. Default 0.5.
 	Active float64
 }
 
@@ -107,6 +113,11 @@ func (s Step) validate() error {
 // it by a tenth of the capacity, at one and a half times by a seventieth. The
 // same controller without the logarithm swings between 0.2 and 1 at ten times.
 //
+// The integral never leaves [0, -log(floor)], the simplest form of anti-windup (Åström
+// and Murray, Feedback Systems, chapter on PID control): after a long overload nothing
+// has to be unwound. Smoothing the load over half a second keeps the proportional part
+// from answering to single batches.
+//
 // Two things the load cannot say. While it is at the limit it does not show how
 // far the demand is above: once it has been there for longer than a report
 // takes, u grows at a pace that doubles every three seconds, and part of the
@@ -132,15 +143,18 @@ type Gradual struct {
 	Hold time.Duration
 }
 
+// The constants were found in simulations of one stage that drains its limit in one
+// or two seconds, at 1.5 to 10 times its capacity (TestGradualHoldsTheLoad), and of
+// rows of stages with few slots (TestNothingIsWastedUpstream).
 const (
 	highestTarget = 0.80 // that follows from the activation threshold: the rest takes bursts
 	saturated     = 0.95 // a load from which on more demand does not show
 	calmAfter     = 2500 * time.Millisecond
-	slowestPace   = 0.05 // per second
-	fastestPace   = 0.5
-	takenBack     = 0.75 // of an interval's growth
-	growDoubles   = 3.0  // seconds
-	shrinkDoubles = 1.0
+	slowestPace   = 0.05 // of u, per second
+	fastestPace   = 0.5  // the same
+	takenBack     = 0.75 // of an interval's growth: it was made before its effect showed
+	growDoubles   = 3.0  // seconds in which the pace of growing doubles
+	shrinkDoubles = 1.0  // and that of shrinking: too open shows at once, too closed never
 )
 
 // Decide implements [Policy].
@@ -199,7 +213,9 @@ func (g Gradual) Decide(in Input) Decision {
 	return Decision{Fraction: math.Exp(-closed), Release: m.Calm >= cmp.Or(g.Hold, 5*time.Second)}
 }
 
-// move lets the integral grow (1), shrink (-1) or be (0).
+// move makes the integral grow (1), shrink (-1) or stay (0), at a pace that doubles the
+// longer it goes one way. The end of growth halves the pace from which the next one
+// starts: a search that overshoots closes in, as bisection does.
 func (m *Memory) move(direction float64, in Input) {
 	seconds := in.Elapsed.Seconds()
 	if direction != m.Direction {

@@ -12,24 +12,31 @@ import (
 
 // Limits of a report that are not settable: they bound what one service costs.
 const (
-	MaxIDLength  = 256
-	MaxUpstreams = 64
+	maxIDLength  = 256 // bytes
+	MaxUpstreams = 64  // of one service
 	maxLoad      = 1000
 	maxLatency   = 24 * time.Hour
-	maxCount     = 1e15
+	maxCount     = 1e15 // below 2^53: exact as a float64
 )
 
 // Report is what a service says of itself. It replaces the service's former
 // report as a whole, except that Upstreams and Kind are kept when left zero.
+//
+// InFlight and MaxInFlight decide; Load adds to them. Throughput, Latency,
+// QueueDepth and ErrorRate are for people: no decision reads them. The controller
+// keeps the report, and clones Upstreams: the caller may use its slice again.
 type Report struct {
 	ServiceID string
-	// InFlight is the work admitted and not yet finished, MaxInFlight its limit.
+	// InFlight is the work admitted and not yet finished, in messages or any other
+	// unit of the service's own, and MaxInFlight its limit in the same unit. A
+	// service without a limit (0) has the load that Load says, and counts in no sum
+	// of limits.
 	InFlight, MaxInFlight int64
 	// Load is the service's own view, for one that also counts rows and bytes:
 	// the largest of in flight / limit. The load that counts is the larger of
 	// this and InFlight / MaxInFlight. 0: derive it.
 	Load float64
-	// QueueDepth is what waits before the service's gate.
+	// QueueDepth is what waits before the service's gate, in the unit of InFlight.
 	QueueDepth int64
 	// Throughput is in events per second.
 	Throughput float64
@@ -44,10 +51,13 @@ type Report struct {
 	// Kind is the service's place: a fraction saves the most work at a source, and
 	// what leaves the sinks is the pipeline's throughput. Empty: as before.
 	Kind topology.Kind
-	// Upstreams are the ids of the services that feed this one. Nil: as before;
-	// empty: none.
+	// Upstreams are the ids of the services that feed this one, also of those that
+	// have not reported yet. Nil: as before; empty: none, which is a fact about the
+	// graph, too, and puts the service on a path of its own.
 	Upstreams []string
-	// Time is when the report was made. Zero: now.
+	// Time is when the report was made, by the sender's clock. It is judged by
+	// Config.MaxClockSkew and shown; the controller measures ages by its own clock.
+	// Zero: now.
 	Time time.Time
 }
 
@@ -125,8 +135,10 @@ func (c *Config) checkTime(id string, t time.Time, now func() time.Time) *Error 
 	return nil
 }
 
-// CheckID says whether id may name a service: 1 to [MaxIDLength] bytes of
-// printable UTF-8 without line breaks. The error is an [*Error].
+// CheckID says whether id may name a service: 1 to 256 bytes of
+// printable UTF-8 without line breaks. Ids come from outside and end up in logs,
+// metrics and terminals: what this function lets through is harmless there. The
+// error is an [*Error], and quotes no more than the first 64 bytes.
 func CheckID(id string) error {
 	if e := checkID("ServiceID", id); e != nil {
 		return e
@@ -135,10 +147,10 @@ func CheckID(id string) error {
 }
 
 func checkID(field, id string) *Error {
-	if id == "" || len(id) > MaxIDLength {
+	if id == "" || len(id) > maxIDLength {
 		return &Error{
 			Reason: BadID, Field: field,
-			Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(MaxIDLength),
+			Value: strconv.Itoa(len(id)) + " bytes long", Want: "1 to " + strconv.Itoa(maxIDLength),
 		}
 	}
 	plain := true
@@ -164,7 +176,9 @@ func checkID(field, id string) *Error {
 
 func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
 
-// load is the load that counts.
+// load is the load that counts: the larger of what the service says and what its
+// own counts say, so that a service that counts rows and bytes as well is not taken
+// for idle by its messages, and one that says nothing is not, either.
 func (r *Report) load() float64 { return loadOf(r.InFlight, r.MaxInFlight, r.Load) }
 
 func loadOf(inFlight, most int64, own float64) float64 {

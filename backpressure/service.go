@@ -24,7 +24,8 @@ type service struct {
 	placed  bool          // its place in the graph is known: it said what feeds it, or another named it
 }
 
-// newServiceLocked makes a service known that has not reported yet.
+// newServiceLocked makes a service known that has not reported yet. It starts on
+// the path of those without a place: where it belongs is known after its report.
 func (c *Controller) newServiceLocked(id string) (*service, *Error) {
 	if len(c.services) >= c.cfg.Load().MaxServices {
 		return nil, &Error{Reason: TooMany, ServiceID: shorten(id), Field: "services", Value: "at their limit"}
@@ -41,7 +42,9 @@ func (c *Controller) newServiceLocked(id string) (*service, *Error) {
 	return s, nil
 }
 
-// adoptLocked makes r the service's report and keeps every sum exact.
+// adoptLocked makes r the service's report and keeps every sum exact: each sum moves
+// by the difference to the last report, so that none of them is ever added up anew.
+// All are integers, which no order of reports makes drift.
 func (c *Controller) adoptLocked(s *service, r *Report) {
 	if !known(r.Kind) {
 		r.Kind = s.report.Kind
@@ -57,7 +60,7 @@ func (c *Controller) adoptLocked(s *service, r *Report) {
 		r.Upstreams = slices.Clone(r.Upstreams)
 		c.dirty = true
 	}
-	r.ServiceID = s.id // one copy of the text
+	r.ServiceID = s.id // one copy of the text: the caller's may be part of a whole message
 	inFlight, room := counted(r)-counted(&s.report), r.MaxInFlight-s.report.MaxInFlight
 	c.inFlight += r.InFlight - s.report.InFlight
 	s.report = *r
@@ -87,6 +90,8 @@ func counted(r *Report) int64 {
 	return r.InFlight
 }
 
+// removeLocked is the reverse of newServiceLocked and adoptLocked. Paths are found
+// anew only where there are edges: without any, nobody's place depended on s.
 func (c *Controller) removeLocked(s *service) {
 	c.inFlight -= s.report.InFlight
 	c.edges -= len(s.report.Upstreams)
@@ -102,7 +107,8 @@ func (c *Controller) removeLocked(s *service) {
 	c.dirty = c.dirty || c.edges > 0 || len(c.paths) > 1
 }
 
-// sortedLocked returns the services in order of their ids.
+// sortedLocked returns the services in order of their ids, so that paths are found
+// the same way whatever order the map has.
 func (c *Controller) sortedLocked() []*service {
 	all := make([]*service, 0, len(c.services))
 	for _, s := range c.services {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// external is a signal that came from outside, with its age.
+// external is a signal that came from outside, with its age: at is when it was made,
+// as a duration since the controller's base.
 type external struct {
 	signal Signal
 	at     time.Duration
@@ -18,7 +19,12 @@ type external struct {
 // paths if the service is unknown, admit no more than its fraction. A signal is
 // stale after three intervals, then moves to the safe fraction if that is
 // higher over three more, and is dropped after twelve; a newer one of the same
-// service replaces it, and one with fraction 1 ends it.
+// service replaces it, and one with fraction 1 ends it. To hold a pipeline down,
+// repeat the signal: a sender that dies must not hold it down for ever.
+//
+// The fraction may lie below Config.Floor; what is admitted does not. As with
+// [Controller.Report] the decision is delivered before SendSignal returns, and an
+// error is an [*Error] and changes nothing.
 func (c *Controller) SendSignal(s Signal) error {
 	c.mu.Lock()
 	cfg := c.cfg.Load()
@@ -76,13 +82,16 @@ func (c *Controller) checkSignalLocked(cfg *Config, s *Signal) *Error {
 	return nil
 }
 
-// allows is what a signal of this age still asks for.
+// allows is what a signal of this age still asks for. A signal above the safe fraction
+// stays where it is until it is dropped: age is a reason to open, never to close.
 func (e *external) allows(cfg *Config, now time.Duration) float64 {
 	return Aged(max(e.signal.Fraction, cfg.Floor), max(e.signal.Fraction, cfg.SafeFraction), now-e.at, cfg.staleAfter())
 }
 
 // Aged is what is left of a fraction at an age: itself while fresh, safe from
-// twice staleAfter on, and between them on a straight line.
+// twice staleAfter on, and between them on a straight line. It is how signals age
+// here, and how an agent's last signal ages while its control plane is away, so that
+// both ends of a broken connection expect the same.
 func Aged(fraction, safe float64, age, staleAfter time.Duration) float64 {
 	switch {
 	case age <= staleAfter:
@@ -94,7 +103,7 @@ func Aged(fraction, safe float64, age, staleAfter time.Duration) float64 {
 	}
 }
 
-// ageLocked drops signals that are not repeated.
+// ageLocked drops signals that are not repeated, and lets the others age.
 func (c *Controller) ageLocked(now time.Duration) {
 	if len(c.external) == 0 {
 		return
@@ -137,14 +146,16 @@ func (c *Controller) capLocked(now time.Duration) {
 	}
 }
 
-// Fraction returns what the pipeline admits, 0..1: the least of its paths.
+// Fraction returns what the pipeline admits, from Config.Floor to 1: the least of its
+// paths. A component that is on one of them asks [Controller.FractionFor].
 func (c *Controller) Fraction() float64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.fraction
 }
 
-// Active reports whether backpressure is on, on any path.
+// Active reports whether backpressure is on, on any path, or a signal from outside
+// limits one.
 func (c *Controller) Active() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -178,7 +189,8 @@ func (c *Controller) admittedLocked(s *service) float64 {
 }
 
 // SignalFor returns the present signal for one service, or for the pipeline
-// when id is "" or unknown.
+// when id is "" or unknown: that of the path that admits least. Its ServiceID names
+// the fullest stage there, which is what an operator wants to look at.
 func (c *Controller) SignalFor(id string) Signal {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -250,7 +262,8 @@ func (p *path) describe(cfg *Config, load float64, active bool) string {
 	return d.text
 }
 
-// printable makes text from outside fit for logs and pages.
+// printable makes text from outside fit for logs and pages: at most that many bytes,
+// and a question mark for every character that has no shape.
 func printable(s string, most int) string {
 	if len(s) > most {
 		s = s[:most]

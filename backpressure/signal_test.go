@@ -25,7 +25,7 @@ func TestASignalFromOutsideCapsAgesAndGoes(t *testing.T) {
 		time.Sleep(1600 * time.Millisecond)
 		require.InDelta(t, 0.35, c.Fraction(), 0.03, "then on its way")
 		time.Sleep(2 * time.Second)
-		require.Equal(t, backpressure.DefaultSafeFraction, c.Fraction(), "to the safe fraction")
+		require.Equal(t, c.Config().SafeFraction, c.Fraction(), "to the safe fraction")
 		time.Sleep(6 * time.Second)
 		require.Equal(t, 1.0, c.Fraction(), "and gone")
 		require.False(t, c.Active())
@@ -179,7 +179,7 @@ func FuzzReport(f *testing.F) {
 					len(after.Services) != len(before.Services)) {
 				t.Fatalf("refused with %v, and changed the sums", err)
 			}
-			if math.IsNaN(after.Load) || !(after.Fraction >= backpressure.DefaultFloor && after.Fraction <= 1) ||
+			if math.IsNaN(after.Load) || !(after.Fraction >= 0.05 && after.Fraction <= 1) ||
 				len(after.Services) > 100 {
 				t.Fatalf("load %v, fraction %v, %d services", after.Load, after.Fraction, len(after.Services))
 			}

@@ -20,7 +20,8 @@ func stageOf(r *Report) stage {
 	return stage{r.ServiceID, r.Kind, r.InFlight, r.MaxInFlight, r.Throughput, r.Latency, r.Upstreams}
 }
 
-// stages is the pipeline's graph, for its figures.
+// stages is the pipeline's graph, for its figures: throughput and latency of the whole.
+// It is made for each snapshot and dropped, because decisions need none of it.
 type stages struct {
 	all   []stage
 	up    [][]int // by place in all; nil where no stage names an upstream that is known
@@ -42,6 +43,7 @@ func depth(kind topology.Kind) int {
 	}
 }
 
+// newStages keeps all, and works out the edges where any upstream is named.
 func newStages(all []stage) *stages {
 	g := &stages{all: all}
 	named := 0
@@ -57,6 +59,8 @@ func newStages(all []stage) *stages {
 	return g
 }
 
+// connect finds the places of the named upstreams. Names of services that are not
+// known are no edges.
 func (g *stages) connect() {
 	places := make(map[string]int, len(g.all))
 	for i := range g.all {
@@ -101,7 +105,8 @@ func (g *stages) isExit(i int) bool {
 	}
 }
 
-// throughput is what leaves the pipeline.
+// throughput is what leaves the pipeline, in events per second. A sum over all stages
+// would count an event once a stage.
 func (g *stages) throughput() (sum float64) {
 	for i := range g.all {
 		if g.isExit(i) {
@@ -112,7 +117,8 @@ func (g *stages) throughput() (sum float64) {
 }
 
 // longest is the largest sum of latencies along a way through the graph. A ring
-// counts each of its services once.
+// counts each of its services once. It is an upper bound of what an event needs from
+// end to end: stages that overlap in time count in full.
 func (g *stages) longest() (longest time.Duration) {
 	if g.up == nil {
 		return g.byKind()

@@ -21,13 +21,9 @@ import (
 // dialing is the one dial in flight.
 type dialing struct {
 	lane    *lane
+	slot    *slot
 	replace *slot // drained once its successor is ready; may be nil
 	reason  openReason
-}
-
-type dialResult struct {
-	slot *slot
-	err  error
 }
 
 // dialOptions are the pool's own options, and then the user's.
@@ -70,11 +66,12 @@ func transportCredentials(cfg Config) credentials.TransportCredentials {
 // ejected, a new one has to prove that its server serves.
 func (p *Pool) startDial(d dialing) {
 	prove := slices.ContainsFunc(p.slots, func(s *slot) bool { return s.has(flagEjected) })
-	p.dialing = &d
 	s := &slot{lane: d.lane, id: p.freeID()}
+	d.slot = s
+	p.dialing = &d
 	p.wg.Go(func() {
 		err := p.dial(s, prove)
-		p.dialed <- dialResult{s, err}
+		p.post(func() { p.onDialed(err) })
 	})
 }
 
@@ -152,18 +149,18 @@ func (p *Pool) cause(ctx context.Context, cc *grpc.ClientConn) error {
 }
 
 // onDialed publishes a new slot, or puts the next attempt off.
-func (p *Pool) onDialed(r dialResult) {
+func (p *Pool) onDialed(err error) {
 	d, now := p.dialing, time.Now()
 	p.dialing = nil
 	if d.replace != nil {
 		d.replace.replacing = false
 	}
-	if r.err != nil {
+	if err != nil {
 		p.counters.dialFailures.Add(1)
-		p.failed(r.err, now)
+		p.failed(err, now)
 		return
 	}
-	s := r.slot
+	s := d.slot
 	p.failures = 0
 	p.mu.Lock()
 	p.retry = failure{}

@@ -13,8 +13,10 @@
 //
 // Everything but a single stream may be used by any number of goroutines. A
 // pick reads one snapshot and takes one compare-and-swap; it never dials and
-// never blocks. Each pool has one worker goroutine, which alone opens and closes
-// connections; Close waits for it and for all that it started.
+// never blocks. One worker alone opens and closes connections; its goroutine runs
+// only while it has something to do. Close waits for it and for all that it
+// started. A pool whose last connection is closed (MinConnections -1) has no
+// goroutine and no timer; an open connection has gRPC's six and one of the pool's.
 //
 // # Errors
 //

@@ -3,6 +3,7 @@ package connpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -230,6 +231,40 @@ func TestCloseEndsStreams(t *testing.T) {
 		require.NoError(t, pool.Close(), "again")
 	})
 }
+
+// When gRPC's own retries are exhausted while they replay a send, its error wraps
+// io.EOF. A failed stream must not look like a complete one.
+func TestExhaustedRetriesAreNoEnd(t *testing.T) {
+	exhausted := fmt.Errorf("max retries exhausted: failed after 3 attempts: %w", io.EOF)
+	synctest.Test(t, func(t *testing.T) {
+		_, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+			c.Breaker = connpool.Breaker{Failures: 1}
+			c.DialOptions = append(c.DialOptions, grpc.WithStreamInterceptor(
+				func(
+					ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,
+					next grpc.Streamer, o ...grpc.CallOption,
+				) (grpc.ClientStream, error) {
+					s, err := next(ctx, d, cc, m, o...)
+					return failing{s, exhausted}, err
+				}))
+		})
+		s, err := connpooltest.OpenServerStream(t.Context(), pool)
+		require.NoError(t, err)
+		_, err = connpooltest.ReadAll(s)
+		require.Equal(t, codes.Unavailable, status.Code(err))
+		require.NotErrorIs(t, err, io.EOF)
+		require.ErrorContains(t, err, "max retries exhausted")
+		require.Equal(t, "open", pool.Stats().Breaker, "it counts as a failure")
+	})
+}
+
+// failing is a stream that fails when it is read.
+type failing struct {
+	grpc.ClientStream
+	err error
+}
+
+func (s failing) RecvMsg(any) error { return s.err }
 
 // An interceptor of the connection's may try a stream again inside RecvMsg: gRPC
 // tells of the end of the first try, which is not the call's.

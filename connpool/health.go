@@ -89,10 +89,7 @@ func (p *Pool) checkHealth(now time.Time, soonest func(time.Time)) {
 		h.running = true
 		p.wg.Go(func() {
 			r := p.check(s)
-			select {
-			case p.checked <- r:
-			case <-p.ctx.Done():
-			}
+			p.post(func() { p.onChecked(r) })
 		})
 	}
 }

@@ -17,7 +17,8 @@ import (
 
 // idlePool is a pool without a worker, for what needs no connection.
 func idlePool(p Picker, slots, limit int) *lane {
-	pool := &Pool{cfg: Config{Picker: p, MaxConnections: slots}.withDefaults(""), signal: make(chan struct{}, 1)}
+	pool := &Pool{cfg: Config{Picker: p, MaxConnections: slots}.withDefaults("")}
+	pool.wakeups.Store(1) // as if the worker were running: none starts
 	l := &lane{pool: pool}
 	active := make([]*slot, slots)
 	for i := range active {

@@ -165,20 +165,6 @@ func (b brokenTokens) GetRequestMetadata(context.Context, ...string) (map[string
 
 func (brokenTokens) RequireTransportSecurity() bool { return false }
 
-// A pool without a minimum costs nothing while nobody uses it.
-func TestNoMinimum(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) { c.MinConnections = -1 })
-		time.Sleep(time.Minute)
-		require.Zero(t, server.Counts().Dials)
-		require.NoError(t, connpooltest.Call(t.Context(), pool))
-		require.Equal(t, 1, server.Counts().Open)
-		time.Sleep(10 * time.Minute)
-		require.Zero(t, server.Counts().Open)
-		require.NoError(t, connpooltest.Call(t.Context(), pool))
-	})
-}
-
 // The limit is read behind the handshake, of whatever credentials.
 func TestSharedConfigIsNotChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -36,7 +36,6 @@ type Pool struct {
 	ctx         context.Context // ends with Close
 	cancel      context.CancelFunc
 	shut        atomic.Bool   // no new calls
-	signal      chan struct{} // buffered: wakes the worker
 	stopped     chan struct{} // closed when the worker and all it started are gone
 	emptied     chan struct{} // closed by the worker when the pool is shut and has no slots
 	streamLimit atomic.Int32  // the server's, as it was last announced; 0 = none
@@ -53,7 +52,7 @@ type Pool struct {
 	gone       []*slot // closed, and about to leave slots
 	closedUses int64
 	retry      failure // the last failed dial; zero after a success
-	*worker
+	worker
 }
 
 // New checks target and cfg and returns a pool that is opening its first
@@ -62,7 +61,7 @@ func New(target string, cfg Config) (*Pool, error) {
 	cfg = cfg.withDefaults(target)
 	p := &Pool{
 		target: target, cfg: cfg, byName: map[string]*lane{}, routes: map[string]*lane{},
-		signal: make(chan struct{}, 1), stopped: make(chan struct{}), emptied: make(chan struct{}),
+		stopped: make(chan struct{}), emptied: make(chan struct{}),
 	}
 	err := cfg.validate()
 	if err == nil || cfg.TLS == nil || cfg.Credentials == nil {
@@ -79,8 +78,10 @@ func New(target string, cfg Config) (*Pool, error) {
 	if cfg.Breaker.Failures > 0 {
 		p.breaker = newBreaker(cfg.Breaker, cfg.Logger.With("endpoint", target))
 	}
-	p.worker = newWorker(p)
-	go p.run()
+	p.timer = time.AfterFunc(time.Hour, p.wake)
+	p.timer.Stop()
+	p.maintain = time.Now().Add(p.maintenance())
+	p.wake()
 	return p, nil
 }
 
@@ -162,7 +163,7 @@ func (p *Pool) Invoke(ctx context.Context, method string, args, reply any, opts 
 // invoke runs the call on its slot; it is over when this returns.
 func (c *call) invoke(method string, args, reply any, opts []grpc.CallOption) (err error) {
 	defer func() { c.end(err) }() // also when an interceptor panics
-	return c.slot.cc.Invoke(c, method, args, reply, opts...)
+	return noFalseEOF(c.slot.cc.Invoke(c, method, args, reply, opts...))
 }
 
 // NewStream opens a stream on a connection of its lane, and counts it there
@@ -289,6 +290,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 func (p *Pool) Close() error {
 	p.rejectAll()
 	p.cancel()
+	p.wake()
 	<-p.stopped
 	return nil
 }
@@ -302,14 +304,6 @@ func (p *Pool) rejectAll() {
 }
 
 func (p *Pool) isClosed() bool { return p.shut.Load() }
-
-// wake makes the worker look at everything once more. It never blocks.
-func (p *Pool) wake() {
-	select {
-	case p.signal <- struct{}{}:
-	default:
-	}
-}
 
 // watchStreams makes the worker look for abandoned streams, while any runs.
 func (p *Pool) watchStreams() {

@@ -64,7 +64,7 @@ func TestStatsWaitForNoCall(t *testing.T) {
 func TestUsesOfAClosedConnectionCountOnce(t *testing.T) {
 	l := idlePool(RoundRobin, 2, 10)
 	p := l.pool
-	p.lanes, p.slots, p.worker = []*lane{l}, *l.slots.Load(), &worker{}
+	p.lanes, p.slots = []*lane{l}, *l.slots.Load()
 	for range 10 {
 		l.pick().release()
 	}

@@ -2,10 +2,14 @@ package connpool
 
 import (
 	"context"
+	"errors"
+	"io"
 	"runtime"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // A stream is what the pool's user holds. gRPC keeps only the inner stream, so
@@ -72,12 +76,27 @@ func (s *stream) SendMsg(m any) error {
 	return s.inner.SendMsg(m)
 }
 
+// noFalseEOF gives a failure its status back. When gRPC's last attempt by a
+// service config fails while it replays what was sent, its error has no status
+// and wraps the io.EOF of the send ("max retries exhausted"): errors.Is would
+// take a failed stream for a complete one. The status itself is lost; it was one
+// of those that the service config retries.
+func noFalseEOF(err error) error {
+	if err == nil || err == io.EOF || !errors.Is(err, io.EOF) { //nolint:errorlint // the end itself is never wrapped
+		return err
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
 // RecvMsg ends the call on an error, io.EOF among them, and, where the server
 // answers once, on that answer: gRPC has then read the trailer too.
 func (s *stream) RecvMsg(m any) error {
 	defer runtime.KeepAlive(s)
 	s.call.inside.Store(true)
-	err := s.inner.RecvMsg(m)
+	err := noFalseEOF(s.inner.RecvMsg(m))
 	s.call.inside.Store(false)
 	if err == nil && s.call.probing.Load() && s.call.probing.Swap(false) {
 		s.call.slot.lane.pool.breaker.done(nil, true) // a long stream's end would be late

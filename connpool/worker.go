@@ -3,6 +3,7 @@ package connpool
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
@@ -14,25 +15,25 @@ const (
 	endGrace       = time.Minute // an attempt whose call is over has not ended
 )
 
-// A worker is the one goroutine that opens, drains and closes a pool's
-// connections, so that no two decisions about the size of a pool race. It never
-// blocks on the network: dials, checks and closes run beside it, and wake it. Its
-// fields are its own.
+// A worker opens, drains and closes a pool's connections, in one pass at a time,
+// so that no two decisions about the size of a pool race. A pass never blocks on
+// the network: dials, checks and closes run beside it, and wake it with what they
+// found. Its goroutine lives only while there is something to do, because a
+// program may have hundreds of idle pools. The fields are the worker's own, but
+// for wakeups and results.
 type worker struct {
-	wg       sync.WaitGroup // all that it started
+	wakeups atomic.Int64   // since the goroutine last had nothing to do; it runs while there are any
+	timer   *time.Timer    // wakes it when something is due
+	wg      sync.WaitGroup // all that it started
+
+	resultMu sync.Mutex // guards results
+	results  []func()   // what dials and checks found, for the next pass
+
 	dialing  *dialing
-	dialed   chan dialResult // buffered: one dial is in flight
-	failures int             // dials in a row
-	checked  chan healthResult
+	failures int // dials in a row
 	shutting bool
 	noted    bool // abandoned streams were logged
 	maintain time.Time
-}
-
-func newWorker(p *Pool) *worker {
-	return &worker{
-		dialed: make(chan dialResult, 1), checked: make(chan healthResult), maintain: time.Now().Add(p.maintenance()),
-	}
 }
 
 // maintenance is how often sizes are reviewed downward.
@@ -43,28 +44,51 @@ func (p *Pool) maintenance() time.Duration {
 	return max(p.cfg.IdleTimeout/4, time.Millisecond)
 }
 
-func (p *Pool) run() {
-	defer close(p.stopped)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+// wake makes the worker look at everything once more. It never blocks.
+func (p *Pool) wake() {
+	if p.wakeups.Add(1) == 1 {
+		go p.work()
+	}
+}
+
+// work makes passes until one has seen every wakeup. After the last, Close's,
+// the count stays, so that no goroutine starts any more.
+func (p *Pool) work() {
 	for {
-		select {
-		case <-p.signal:
-		case <-timer.C:
-		case d := <-p.dialed:
-			p.onDialed(d)
-		case h := <-p.checked:
-			p.onChecked(h)
-		case <-p.ctx.Done():
+		seen := p.wakeups.Load()
+		if p.ctx.Err() != nil {
 			p.stop()
+			close(p.stopped)
 			return
 		}
+		for _, result := range p.takeResults() {
+			result()
+		}
 		if next := p.pass(time.Now()); next.IsZero() {
-			timer.Stop()
+			p.timer.Stop()
 		} else {
-			timer.Reset(max(time.Until(next), 0))
+			p.timer.Reset(max(time.Until(next), 0))
+		}
+		if p.wakeups.CompareAndSwap(seen, 0) {
+			return
 		}
 	}
+}
+
+// post hands a result to the worker. It never blocks.
+func (p *Pool) post(result func()) {
+	p.resultMu.Lock()
+	p.results = append(p.results, result)
+	p.resultMu.Unlock()
+	p.wake()
+}
+
+func (p *Pool) takeResults() []func() {
+	p.resultMu.Lock()
+	defer p.resultMu.Unlock()
+	results := p.results
+	p.results = nil
+	return results
 }
 
 // pass does what is due and returns when something is due next.
@@ -98,7 +122,9 @@ func (p *Pool) pass(now time.Time) (next time.Time) {
 		p.shrink(now)
 		p.maintain = now.Add(p.maintenance())
 	}
-	soonest(p.maintain)
+	if len(p.slots) > 0 {
+		soonest(p.maintain)
+	}
 	p.grow(now, soonest)
 	p.checkHealth(now, soonest)
 	return next
@@ -110,12 +136,7 @@ func (p *Pool) stop() {
 		l.slots.Store(&[]*slot{})
 		l.close()
 	}
-	if p.dialing != nil {
-		if d := <-p.dialed; d.err == nil {
-			d.slot.cancel()
-			_ = d.slot.cc.Close()
-		}
-	}
+	p.timer.Stop()
 	var wg sync.WaitGroup
 	for _, s := range p.slots {
 		s.drain()
@@ -126,6 +147,9 @@ func (p *Pool) stop() {
 	}
 	wg.Wait()
 	p.wg.Wait()
+	if d := p.dialing; d != nil && d.slot.cc != nil { // it was opened, and nobody was told
+		_ = d.slot.cc.Close()
+	}
 	p.mu.Lock()
 	for _, s := range p.slots {
 		if !slices.Contains(p.gone, s) {

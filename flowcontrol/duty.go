@@ -96,7 +96,7 @@ func (d *duty) admits(f float64, waiting int, limit int64) bool {
 // end of other work changes that.
 func (d *duty) due(now int64, f float64, waiting int, limit int64) (due int64) {
 	if falling := f*d.possible(waiting, limit) - float64(d.working); falling > 0 {
-		due = int64(max(1, min(math.Ceil(max(d.debt, 0)/falling), 1<<60)))
+		due = int64(max(1, min(math.Ceil(max(d.debt-1, 0)/falling), 1<<60))) // admits allows for a rest of 1
 	}
 	if len(d.unheld) > 0 {
 		if end := max(1, d.unheld[0]+dutyUnheld-now); due == 0 || end < due {

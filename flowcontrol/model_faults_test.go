@@ -15,7 +15,7 @@ import (
 
 func TestTenantsWithARateAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Limit: Cost{Messages: 2}, MaxKeys: 1, KeyRate: Rates{Messages: 10}, KeyBurst: Cost{Messages: 10}})
+		th := newTest(t, Config{Limit: Cost{Messages: 2}, MaxKeys: 1, KeyRate: Rates{Messages: 100}})
 		time.Sleep(time.Minute)
 		p, err := th.TryAcquire(WithKey(t.Context(), "gone"), one)
 		require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestRetryAfterIsExactToTheNanosecond(t *testing.T) {
 		time.Sleep(rejected.RetryAfter - 1)
 		_, err = th.TryAcquire(t.Context(), one)
 		require.ErrorIs(t, err, ErrRejected)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		_, err = th.TryAcquire(t.Context(), one)
 		require.NoError(t, err)
 	})
@@ -188,7 +188,10 @@ func TestTheTimerFiresOnceForOneTimeout(t *testing.T) {
 
 func TestAChargeThatHoldsBackOneTenantLetsOthersPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Rate: Rates{Messages: 1}, MaxKeys: 2, KeyRate: Rates{Messages: 1}, KeyBurst: Cost{Messages: 10}})
+		th := newTest(t, Config{
+			Rate: Rates{Messages: 1}, MaxKeys: 2,
+			KeyRate: Rates{Messages: 1}, KeyBurst: Cost{Messages: 10},
+		})
 		a, b := WithKey(t.Context(), "a"), WithKey(t.Context(), "b")
 		l := &waitingLine{t: t, th: th, errs: map[string]error{}}
 		l.add(a, "the token", one, 0)
@@ -198,5 +201,71 @@ func TestAChargeThatHoldsBackOneTenantLetsOthersPass(t *testing.T) {
 		th.Charge(a, Cost{Messages: 20})
 		require.Equal(t, []string{"the token", "needs none"}, l.admitted())
 		time.Sleep(time.Minute)
+	})
+}
+
+func TestTheTimerOfAFractionIsSetForTheFirstMomentThatAdmits(t *testing.T) {
+	for _, f := range []float64{1e-9, 1e-6, 0.25, 0.5} {
+		after := func(d int64) duty {
+			rested := duty{debt: 100}
+			rested.advance(d, f, 1, unlimited)
+			return rested
+		}
+		now := after(0)
+		due := now.due(0, f, 1, unlimited)
+		before, then := after(due-1), after(due)
+		require.False(t, before.admits(f, 1, unlimited), "%g: a nanosecond before", f)
+		require.True(t, then.admits(f, 1, unlimited), "%g: after %v", f, time.Duration(due))
+	}
+}
+
+func TestAWaitForTokensIsNotPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Rate: Rates{Messages: 0.1}, Burst: one})
+		_, err := th.TryAcquire(t.Context(), one)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
+		defer cancel()
+		before := th.line.walks
+		_, err = th.Acquire(ctx, one)
+		require.NoError(t, err)
+		require.Less(t, th.line.walks-before, uint64(50), "in a wait of ten seconds")
+	})
+}
+
+func TestAShorterQueueRejectsNobodyThatMayGo(t *testing.T) {
+	for _, cfg := range []Config{{Limit: Cost{Messages: 2}}, {Mode: Observe}, {Mode: Off}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLine(t, Config{Limit: one})
+			l.add(t.Context(), "first", one, time.Minute)
+			l.add(t.Context(), "second", one, time.Minute)
+			cfg.Queue.Length = -1
+			require.NoError(t, l.th.Reconfigure(cfg))
+			require.Equal(t, []string{"first", "second"}, l.admitted())
+			time.Sleep(time.Hour)
+		})
+	}
+}
+
+func TestWhatNeverFitsDoesNotWaitToBeToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: Cost{Messages: 1, Rows: 10}, RejectOversized: true})
+		l.add(t.Context(), "running", one, time.Minute)
+		l.add(t.Context(), "waiting", one, time.Minute)
+		oversized := func() {
+			t.Helper()
+			began := time.Now()
+			_, err := l.th.Acquire(t.Context(), Cost{1, 11, 0})
+			rejected, _ := errors.AsType[*Error](err)
+			require.Equal(t, ReasonOversized, rejected.Reason)
+			require.Zero(t, time.Since(began))
+		}
+		oversized()
+		l.th.SetFraction(0)
+		oversized()
+		l.th.SetFraction(1)
+		time.Sleep(time.Hour)
+		l.th.SetFraction(0)
+		oversized()
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 	"github.com/withobsrvr/sluice/topology"
 )
@@ -126,11 +127,11 @@ func (e *enricher) follow(ctx context.Context, controlPlane, endpoint string) er
 
 // watch serves the metrics, the health and the report of this stage.
 func (e *enricher) watch() (http.Handler, error) {
-	m, err := monitor.New(monitor.Config{ServiceID: "enricher"})
+	m, err := monitor.New(monitor.Config{})
 	if err != nil {
 		return nil, err
 	}
-	m.WatchService(monitor.ServiceInfo{ID: "enricher", Type: monitor.TypeProcessor, Upstreams: []string{"source"}})
+	m.WatchService(monitor.ServiceInfo{ID: "enricher", Kind: topology.KindProcessor, Upstreams: []string{"source"}})
 	m.WatchThrottler("enricher", e.gate)
 	m.WatchServer("enricher", e.governor)
 	m.WatchClient("enricher", "source", e.caller)
@@ -139,7 +140,11 @@ func (e *enricher) watch() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Handler(metrics), nil
+	h, err := health.New(m, health.Config{ServiceID: "enricher"})
+	if err != nil {
+		return nil, err
+	}
+	return h.Handler(metrics), nil
 }
 
 // stop lets what runs finish, for a minute at most.

@@ -36,6 +36,3 @@ func benchmark(b *testing.B, of func(*monitor.Monitor)) {
 // BenchmarkSnapshot100 builds a snapshot of 100 services, its source included.
 // Budget: 0.5 ms.
 func BenchmarkSnapshot100(b *testing.B) { benchmark(b, func(m *monitor.Monitor) { m.Snapshot() }) }
-
-// BenchmarkReport100 builds a snapshot and the report of 100 services. Budget: 2 ms.
-func BenchmarkReport100(b *testing.B) { benchmark(b, func(m *monitor.Monitor) { m.Report() }) }

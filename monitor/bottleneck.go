@@ -19,7 +19,7 @@ func (s *Snapshot) findBottleneck(d *Draft) *topology.Bottleneck {
 	for i := range s.Services {
 		v := &s.Services[i]
 		health := topology.HealthHealthy
-		if v.Health == Unhealthy {
+		if !v.Working() {
 			health = topology.HealthDown
 		}
 		g.Nodes[i] = topology.Node{ID: v.ID, Upstreams: v.Upstreams, Status: topology.Status{Health: health, Load: v.Load}}
@@ -29,16 +29,4 @@ func (s *Snapshot) findBottleneck(d *Draft) *topology.Bottleneck {
 		g.Edges[i] = topology.Edge{From: e.Source, To: e.Target, Blocked: e.BlockedRatio, State: topology.StateConnected}
 	}
 	return g.Normalize().Bottleneck
-}
-
-// heldUp says whether the bottleneck holds a service up, so that advice and
-// alerts about that service would send their readers to the wrong place.
-func heldUp(b *topology.Bottleneck) map[string]string {
-	by := map[string]string{}
-	if b != nil {
-		for _, id := range b.HoldsUp {
-			by[id] = b.Node
-		}
-	}
-	return by
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"strconv"
 	"time"
 )
@@ -17,7 +16,6 @@ const (
 	DefaultMaxServices = 1000
 	DefaultMaxPools    = 200
 	DefaultMaxEdges    = 1500
-	DefaultRunbook     = "https://github.com/withobsrvr/sluice/blob/main/docs/runbook.md"
 )
 
 // EnvInterval names the environment variable that [ConfigFromEnv] reads.
@@ -40,15 +38,8 @@ const (
 // Config configures a Monitor. A zero field is its documented default;
 // negative is off where "off" is said to exist.
 type Config struct {
-	// ServiceID names this process in health documents. Default "sluice".
-	ServiceID string
-	// Version is this process's version in health documents. Default: none.
-	Version string
-	// Description of this process in health documents. Default: none.
-	Description string
-
-	// Interval is how often a started monitor looks: it keeps the history,
-	// evaluates the alerts and drives the health service. Default 5 s.
+	// Interval is how often a started monitor looks: it keeps the history
+	// and calls what follows it, see [Monitor.OnTick]. At least 10 ms, default 5 s.
 	Interval time.Duration
 	// History is how far back the history goes. Default 10 min, negative: none.
 	History time.Duration
@@ -66,33 +57,10 @@ type Config struct {
 	// NoLegacy leaves the deprecated flowctl_pipeline_throughput_total out.
 	NoLegacy bool
 
-	// Rules are the alert rules. Nil: [DefaultRules]. Empty: none.
-	Rules []Rule
-	// Thresholds of the health report. Zero fields are their defaults.
-	Thresholds Thresholds
-
 	// TraceID returns the trace that a context belongs to, or "": it makes
 	// exemplars of what is observed under that context. With OpenTelemetry:
 	// trace.SpanContextFromContext(ctx).TraceID().String(). Default: none.
 	TraceID func(context.Context) string
-	// Logger hears of alerts that fire and resolve. Default: silence.
-	Logger *slog.Logger
-}
-
-// Thresholds decide what the health report calls a problem. They are the
-// handbook's: see docs/monitoring.md.
-type Thresholds struct {
-	// Load of a service, 0..1. Default 0.80.
-	Load float64
-	// ErrorRatio of a service, 0..1. Default 0.05.
-	ErrorRatio float64
-	// RejectedRatio is the share of what a service was asked for that it may
-	// reject, 0..1. Default 0.05.
-	RejectedRatio float64
-	// Latency from end to end. Default 5 s.
-	Latency time.Duration
-	// PoolHealth is the least share of working connections, 0..1. Default 0.5.
-	PoolHealth float64
 }
 
 // ConfigFromEnv returns the configuration that the environment asks for:
@@ -111,28 +79,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 }
 
 func (c Config) withDefaults() Config {
-	c.ServiceID = cmp.Or(c.ServiceID, "sluice")
 	c.Interval = cmp.Or(c.Interval, DefaultInterval)
 	c.History = cmp.Or(c.History, DefaultHistory)
 	c.Freshness = cmp.Or(c.Freshness, DefaultFreshness)
 	c.MaxServices = cmp.Or(c.MaxServices, DefaultMaxServices)
 	c.MaxPools = cmp.Or(c.MaxPools, DefaultMaxPools)
 	c.MaxEdges = cmp.Or(c.MaxEdges, DefaultMaxEdges)
-	c.Thresholds = c.Thresholds.withDefaults()
-	if c.Rules == nil {
-		c.Rules = DefaultRules()
-	}
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
-}
-
-func (t Thresholds) withDefaults() Thresholds {
-	t.Load = cmp.Or(t.Load, 0.80)
-	t.ErrorRatio = cmp.Or(t.ErrorRatio, 0.05)
-	t.RejectedRatio = cmp.Or(t.RejectedRatio, 0.05)
-	t.Latency = cmp.Or(t.Latency, 5*time.Second)
-	t.PoolHealth = cmp.Or(t.PoolHealth, 0.5)
-	return t
 }
 
 // validate joins all problems of a configuration with its defaults filled in.
@@ -146,20 +99,11 @@ func (c Config) validate() error {
 	count := func(n int, field string) {
 		want(n >= 1 && n < 2000, field, strconv.Itoa(n), "1 to 1999")
 	}
-	share := func(v float64, field string) {
-		want(v > 0 && v <= 1, field, strconv.FormatFloat(v, 'g', -1, 64), "above 0 and at most 1")
-	}
 	want(c.Interval >= 10*time.Millisecond, "Interval", c.Interval.String(), "at least 10ms")
 	want(c.History < 0 || c.History >= c.Interval, "History", c.History.String(), "at least Interval, or negative for none")
 	want(c.Scope <= LocalServices, "Scope", strconv.Itoa(int(c.Scope)), "AllServices or LocalServices")
-	want(c.Thresholds.Latency > 0, "Thresholds.Latency", c.Thresholds.Latency.String(), "above 0")
 	count(c.MaxServices, "MaxServices")
 	count(c.MaxPools, "MaxPools")
 	count(c.MaxEdges, "MaxEdges")
-	share(c.Thresholds.Load, "Thresholds.Load")
-	share(c.Thresholds.ErrorRatio, "Thresholds.ErrorRatio")
-	share(c.Thresholds.RejectedRatio, "Thresholds.RejectedRatio")
-	share(c.Thresholds.PoolHealth, "Thresholds.PoolHealth")
-	problems = append(problems, validateRules(c.Rules)...)
 	return errors.Join(problems...)
 }

@@ -1,14 +1,14 @@
-// Package monitor says what is happening in a pipeline, why, and what to do. It
-// watches throttlers, pools, interceptors and the pipeline's decision, and makes
-// one snapshot of them; the metrics, the health report, the alerts and the
-// health endpoints all read that. It decides nothing and moves no data, and it
-// calls nothing remote.
+// Package monitor knows what is happening in a pipeline. It watches throttlers,
+// pools, interceptors and the pipeline's decision, and makes one [Snapshot] of
+// them; the metrics, the alerts and the health report all read that, so they
+// agree with each other. It decides nothing and moves no data, and it calls
+// nothing remote.
 //
 //	flowcontrol  connpool  interceptors  backpressure  your Source
 //	     └──────────┴───────────┴─────────────┴───────────┘
 //	                     Snapshot (immutable)
 //	     ┌──────────┬───────────┬─────────────┬───────────┐
-//	 prommonitor otelmonitor  Report       alerts    /health …
+//	 prommonitor otelmonitor   alert  ◀──── health    your OnTick
 //
 // One table ([Families]) says which metrics there are and how to read them from
 // a snapshot. Package prommonitor and package otelmonitor are its two faces;
@@ -16,13 +16,15 @@
 //
 // A monitor works as soon as it is made: what is asked for is computed then,
 // and shared for [Config.Freshness]. [Monitor.Start] adds what needs time: the
-// history, the alerts and the triggers for scaling out.
+// history, and what follows the monitor with [Monitor.OnTick], such as the
+// engine of package alert. Package health has the report, the probes and the
+// HTTP endpoints.
 //
 // # Concurrency
 //
 // All methods of a Monitor may be called from any goroutine. A snapshot is
 // never changed. Sources are called one at a time, from the goroutine that asks
-// for the snapshot; subscribers of alerts from the monitor's own.
+// for the snapshot; what follows the monitor from the monitor's own.
 //
 // # Errors
 //

@@ -39,6 +39,7 @@ type Draft struct {
 	rejected      []ReasonCount
 	watchesGraph  bool
 	bottleneck    *topology.Bottleneck // of the watched graph
+	alerts        []AlertCount
 }
 
 // begin makes d an empty draft. The room for services is kept: a snapshot takes
@@ -77,7 +78,7 @@ func (d *Draft) Service(id string) *Service {
 		if len(d.slab) == cap(d.slab) { // the old one stays where pointers into it are
 			d.slab = make([]Service, 0, 16)
 		}
-		d.slab = append(d.slab, Service{ID: id, Type: TypeUnknown})
+		d.slab = append(d.slab, Service{ID: id, Kind: topology.KindUnknown})
 		s = &d.slab[len(d.slab)-1]
 		d.services[id] = s
 	}
@@ -134,10 +135,18 @@ func (d *Draft) Reconnections(service, reason string, n uint64) {
 	counts[i] += n
 }
 
+// Foreign says that the service has no metrics endpoint of its own, as a component
+// of another team that only sends heartbeats: what it reports is exported here,
+// also with [LocalServices].
+func (d *Draft) Foreign(id string) { d.Service(id).foreign = true }
+
+// Alerts adds counts of an alert engine's alerts.
+func (d *Draft) Alerts(counts ...AlertCount) { d.alerts = append(d.alerts, counts...) }
+
 // SignalsDropped adds decisions that a slow subscriber did not see.
 func (d *Draft) SignalsDropped(n uint64) { d.signals += n }
 
-// ReportsRejected adds refused reports of a closed set of reasons.
+// ReportsRejected adds rejected reports of a closed set of reasons.
 func (d *Draft) ReportsRejected(reason string, n uint64) {
 	reason = labelValue(reason)
 	for i := range d.rejected {
@@ -245,7 +254,7 @@ func fold[T any](items []*T, id func(*T) string, places *admitted, maximum int, 
 func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 	s := &Snapshot{
 		Time: d.now, Pipeline: d.pipeline, Discovery: d.discovery, Discovers: d.discovers,
-		SignalsDropped: d.signals, ReportsRejected: d.rejected, scope: cfg.Scope,
+		SignalsDropped: d.signals, ReportsRejected: d.rejected, Alerts: d.alerts, scope: cfg.Scope,
 	}
 	slices.SortFunc(s.ReportsRejected, func(a, b ReasonCount) int { return cmp.Compare(a.Reason, b.Reason) })
 	if s.Pipeline != nil {
@@ -264,7 +273,7 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 	}
 
 	services, n := fold(sorted(d.services, (*Service).key), (*Service).key, &l.services, cfg.MaxServices,
-		func() *Service { return &Service{ID: Other, Type: TypeUnknown} }, (*Service).merge)
+		func() *Service { return &Service{ID: Other, Kind: topology.KindUnknown} }, (*Service).merge)
 	*dropped += n
 	s.Services = make([]Service, len(services))
 	for i, v := range services {
@@ -285,6 +294,12 @@ func (d *Draft) snapshot(cfg *Config, l *limits, dropped *uint64) *Snapshot {
 	s.Reconnections = d.foldReconnections(cfg, l)
 	s.SeriesDropped = *dropped
 	s.Bottleneck = s.findBottleneck(d)
+	if s.Bottleneck != nil {
+		s.heldUp = make(map[string]bool, len(s.Bottleneck.HoldsUp))
+		for _, id := range s.Bottleneck.HoldsUp {
+			s.heldUp[id] = true
+		}
+	}
 	return s
 }
 

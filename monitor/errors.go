@@ -9,14 +9,14 @@ import (
 // errors.Is.
 var ErrConfig = errors.New("monitor: bad configuration")
 
-// Error carries the facts of a setting that was refused.
+// Error carries the facts of a setting that was rejected.
 type Error struct {
 	Field string // which setting
 	Value string // what it held
 	Want  string // what it may hold
 }
 
-// Error describes the refusal.
+// Error describes the problem.
 func (e *Error) Error() string {
 	return fmt.Sprintf("monitor: %s is %q, want %s", e.Field, e.Value, e.Want)
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func Example() {
@@ -17,12 +19,12 @@ func Example() {
 		return
 	}
 
-	m, err := monitor.New(monitor.Config{ServiceID: "archive", Version: "v1.2.3"})
+	m, err := monitor.New(monitor.Config{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	m.WatchService(monitor.ServiceInfo{ID: "archive", Type: monitor.TypeSink, Upstreams: []string{"ledgers"}})
+	m.WatchService(monitor.ServiceInfo{ID: "archive", Kind: topology.KindSink, Upstreams: []string{"ledgers"}})
 	m.WatchThrottler("archive", throttler)
 
 	metrics, err := prommonitor.NewHandler(m, prommonitor.HandlerConfig{})
@@ -30,8 +32,13 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
+	h, err := health.New(m, health.Config{ServiceID: "archive", Version: "v1.2.3"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/", m.Handler(metrics))
+	mux.Handle("/", h.Handler(metrics))
 	m.Start()
 	defer m.Stop()
 
@@ -68,20 +75,4 @@ func ExampleMonitor_Watch() {
 	}))
 	fmt.Println(m.Snapshot().Service("archive").Out.Events)
 	// Output: 1200
-}
-
-func ExampleMonitor_OnAlert() {
-	m, err := monitor.New(monitor.Config{})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	stop := m.OnAlert(func(t monitor.Transition) {
-		if t.To == monitor.Firing && !t.Alert.Quiet() {
-			fmt.Println(t.Alert.Summary, t.Alert.Runbook)
-		}
-	})
-	defer stop()
-	fmt.Println(len(m.Alerts()), "alerts")
-	// Output: 0 alerts
 }

@@ -86,7 +86,7 @@ var pipelineFamilies = []*Family{
 	},
 	{
 		Name: "flowctl_reports_rejected_total", OTel: "flowctl.reports.rejected", Unit: "{report}", Kind: Counter, Labels: []string{"reason"},
-		Help: "Load reports, signals and settings that the decider refused.",
+		Help: "Load reports, signals and settings that the decider rejected.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			for _, r := range s.ReportsRejected {
 				emit(with(float64(r.Count), r.Reason))

@@ -8,7 +8,7 @@ var serviceFamilies = []*Family{
 	{
 		Name: "flowctl_service_load_ratio", OTel: "flowctl.service.load", Unit: "1", Kind: Gauge, Labels: []string{"service_id", "service_type"},
 		Help: "The largest of in flight / limit over messages, rows and bytes: 1 is full.",
-		each: eachService(func(v *Service, emit func(Sample)) { emit(with(v.Load, v.ID, string(v.Type))) }),
+		each: eachService(func(v *Service, emit func(Sample)) { emit(with(v.Load, v.ID, kindLabel(v.Kind))) }),
 	},
 	{
 		Name: "flowctl_service_inflight", OTel: "flowctl.service.inflight", Unit: "{message}", Kind: UpDown, Labels: []string{"service_id"},
@@ -164,7 +164,7 @@ var serviceFamilies = []*Family{
 	},
 	{
 		Name: "flowctl_service_heartbeat_age_seconds", OTel: "flowctl.service.heartbeat.age", Unit: "s", Kind: Gauge, Labels: []string{"service_id"},
-		Help: "Time since the service was last heard of.",
+		Help: "Time since the last heartbeat from the service.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			for i := range s.Services {
 				if v := &s.Services[i]; v.Heartbeats {
@@ -176,12 +176,12 @@ var serviceFamilies = []*Family{
 	{
 		Name: "flowctl_service_health", OTel: "flowctl.service.health", Kind: Gauge, Labels: []string{"service_id"},
 		Help: "1 while the service is not known to be unhealthy, else 0.",
-		each: everyService(func(v *Service, emit func(Sample)) { emit(with(oneIf(v.Health != Unhealthy), v.ID)) }),
+		each: everyService(func(v *Service, emit func(Sample)) { emit(with(oneIf(v.Working()), v.ID)) }),
 	},
 	{
 		Name: "flowctl_service_info", OTel: "flowctl.service.info", Kind: Gauge, Labels: []string{"service_id", "service_type", "version"},
 		Help: "Always 1: the service's place and version.",
-		each: everyService(func(v *Service, emit func(Sample)) { emit(with(1, v.ID, string(v.Type), v.Version)) }),
+		each: everyService(func(v *Service, emit func(Sample)) { emit(with(1, v.ID, kindLabel(v.Kind), v.Version)) }),
 	},
 }
 

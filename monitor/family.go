@@ -3,6 +3,8 @@ package monitor
 import (
 	"slices"
 	"strings"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Kind is what a family's values are.
@@ -109,3 +111,6 @@ func oneIf(b bool) float64 {
 	}
 	return 0
 }
+
+// kindLabel is a kind as the value of a label: source, processor, sink.
+func kindLabel(k topology.Kind) string { return strings.ToLower(string(k)) }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 func (v *Service) key() string { return v.ID }
@@ -18,7 +20,7 @@ func (e *Edge) key() string    { return e.id }
 func (v *Service) merge(o *Service) {
 	v.Local = v.Local || o.Local
 	v.foreign = v.foreign || o.foreign
-	v.Health = max(v.Health, o.Health)
+	v.Health = worse(v.Health, o.Health)
 	v.Heartbeats = v.Heartbeats || o.Heartbeats
 	v.HeartbeatAge = max(v.HeartbeatAge, o.HeartbeatAge)
 	v.Load = max(v.Load, o.Load)
@@ -210,7 +212,7 @@ func (e *Edge) merge(o *Edge) {
 // sanitize makes every figure finite and not negative: sources may be users',
 // and one NaN spoils a whole JSON document.
 func (v *Service) sanitize() {
-	v.Type = v.Type.known()
+	v.Kind = known(v.Kind)
 	v.Load = finite(v.Load)
 	v.Fraction = ratio(v.Fraction)
 	v.Throughput = finite(v.Throughput)
@@ -218,6 +220,9 @@ func (v *Service) sanitize() {
 	v.RejectedRatio = ratio(v.RejectedRatio)
 	v.Latency = max(0, v.Latency)
 	v.HeartbeatAge = max(0, v.HeartbeatAge)
+	if v.Heartbeats && v.HeartbeatAge > StaleHeartbeat && !v.judged {
+		v.Health = topology.HealthDown // whatever it said last
+	}
 	v.Blocked = max(0, v.Blocked)
 	if v.Version != "" {
 		v.Version = labelValue(v.Version)
@@ -244,9 +249,6 @@ func (p *Pool) sanitize() {
 		p.Wanted = max(p.Wanted, 1)
 	}
 }
-
-// unhealthy says that less than a share of the wanted connections works.
-func (p *Pool) unhealthy(share float64) bool { return float64(p.Healthy) < share*float64(p.Wanted) }
 
 func finite(v float64) float64 {
 	if math.IsNaN(v) || v < 0 {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // latencyMeter smooths the latencies that events were observed with. Observing
@@ -163,7 +165,7 @@ func (m *meters) complete(d *Draft) {
 		s.seen = d.now
 		v.Peak = s.peaks.update(d.now, max(v.Peak, v.InFlight), m.interval)
 		handled := v.Out.Events
-		if v.Type == TypeSink || handled == 0 {
+		if v.Kind == topology.KindSink || handled == 0 {
 			handled = max(handled, v.In.Events)
 		}
 		if rate := s.events.update(d.now, float64(handled), m.interval); v.Throughput == 0 && handled > 0 {

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Monitor watches what is given to it and says what is happening: as a
-// [Snapshot], a [Report], metrics, health endpoints and alerts. All its methods
-// may be called from any goroutine.
+// Monitor watches what is given to it and says what is happening, as a
+// [Snapshot]. All its methods may be called from any goroutine.
 type Monitor struct {
 	cfg    Config
 	latest atomic.Pointer[Snapshot]
@@ -27,12 +26,9 @@ type Monitor struct {
 	places   limits
 	dropped  uint64
 	meters   meters
-	engine   *engine // has a lock of its own
-	scaling  *engine // the triggers of recommendations, evaluated likewise
 
 	mu      sync.Mutex
 	sources []*watched
-	checks  []check
 	ticks   []*func(*Snapshot)
 	run     *run
 
@@ -42,7 +38,6 @@ type Monitor struct {
 type watched struct{ source Source }
 
 type run struct {
-	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -50,12 +45,11 @@ type run struct {
 // New returns a monitor that watches nothing yet. It works without Start: what
 // is asked of it is computed then.
 func New(cfg Config) (*Monitor, error) {
-	cfg.Rules = slices.Clone(cfg.Rules)
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, building: make(chan struct{}, 1), engine: newEngine(inProcess(cfg.Rules)), scaling: newEngine(scalingRules())}
+	m := &Monitor{cfg: cfg, building: make(chan struct{}, 1)}
 	m.meters.interval = cfg.Interval
 	if cfg.History > 0 {
 		m.history.points = make([]Point, 0, int(cfg.History/cfg.Interval))
@@ -65,17 +59,8 @@ func New(cfg Config) (*Monitor, error) {
 	return m, nil
 }
 
-// inProcess leaves out what only a server that scrapes several processes can tell.
-func inProcess(rules []Rule) []Rule {
-	return slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.ScrapeOnly })
-}
-
 // Config returns the configuration in force, defaults filled in.
-func (m *Monitor) Config() Config {
-	cfg := m.cfg
-	cfg.Rules = slices.Clone(cfg.Rules)
-	return cfg
-}
+func (m *Monitor) Config() Config { return m.cfg }
 
 // Families returns the families that the monitor exports.
 func (m *Monitor) Families() []*Family {
@@ -95,8 +80,8 @@ func (m *Monitor) Watch(source Source) (stop func()) {
 	}
 }
 
-// Start begins to look every [Config.Interval]: it keeps the history, evaluates
-// the alerts and drives what follows the monitor. It does nothing on a monitor
+// Start begins to look every [Config.Interval]: it keeps the history and calls
+// what follows the monitor, see [Monitor.OnTick]. It does nothing on a monitor
 // that has been started, and works again after Stop.
 func (m *Monitor) Start() {
 	m.mu.Lock()
@@ -105,7 +90,7 @@ func (m *Monitor) Start() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &run{ctx: ctx, cancel: cancel, done: make(chan struct{})}
+	r := &run{cancel: cancel, done: make(chan struct{})}
 	m.run = r
 	go func() {
 		defer close(r.done)
@@ -139,7 +124,6 @@ func (m *Monitor) Stop() {
 func (m *Monitor) look() {
 	s := m.fresh()
 	m.history.add(s)
-	m.evaluate(s)
 	m.mu.Lock()
 	ticks := m.ticks
 	m.mu.Unlock()
@@ -148,20 +132,10 @@ func (m *Monitor) look() {
 	}
 }
 
-// runContext ends when the monitor is stopped.
-func (m *Monitor) runContext() context.Context {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.run == nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		return ctx
-	}
-	return m.run.ctx
-}
-
-// onTick calls f with the snapshot of every interval.
-func (m *Monitor) onTick(f func(*Snapshot)) (stop func()) {
+// OnTick calls f with the snapshot of every interval while m is started, until
+// stop is called. f runs in the monitor's own goroutine, which Stop waits for: it
+// must not call Stop, and while it blocks nothing else is looked at.
+func (m *Monitor) OnTick(f func(*Snapshot)) (stop func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ticks = append(slices.Clip(m.ticks), &f)
@@ -246,7 +220,6 @@ func (m *Monitor) build() *Snapshot {
 		}
 	}
 	s := d.snapshot(&m.cfg, &m.places, &m.dropped)
-	s.Alerts = m.engine.counts()
 	m.latest.Store(s)
 	return s
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -35,17 +34,17 @@ func TestConfigDefaultsAndProblems(t *testing.T) {
 	cfg := newMonitor(t, monitor.Config{}).Config()
 	for i := range reflect.TypeFor[monitor.Config]().NumField() {
 		switch name := reflect.TypeFor[monitor.Config]().Field(i).Name; name {
-		case "Version", "Description", "Scope", "NoLegacy", "TraceID": // zero means none, or is the default
+		case "Scope", "NoLegacy", "TraceID": // zero means none, or is the default
 		default:
 			require.False(t, reflect.ValueOf(cfg).Field(i).IsZero(), name)
 		}
 	}
-	_, err := monitor.New(monitor.Config{Interval: time.Nanosecond, MaxServices: 2000, MaxPools: -1, Scope: 9, Thresholds: monitor.Thresholds{Load: 2}})
+	_, err := monitor.New(monitor.Config{Interval: time.Nanosecond, MaxServices: 2000, MaxPools: -1, Scope: 9})
 	require.ErrorIs(t, err, monitor.ErrConfig)
 	problem, ok := errors.AsType[*monitor.Error](err)
 	require.True(t, ok)
 	require.Equal(t, "Interval", problem.Field)
-	for _, part := range []string{"MaxServices", "MaxPools", "Scope", "Thresholds.Load"} {
+	for _, part := range []string{"MaxServices", "MaxPools", "Scope"} {
 		require.ErrorContains(t, err, part)
 	}
 }
@@ -97,7 +96,6 @@ func TestStartAndStopFromManyGoroutines(t *testing.T) {
 				m.Start()
 				stop := m.Watch(monitortest.Pipeline(2))
 				m.Snapshot()
-				m.Report()
 				m.Recent(time.Second)
 				stop()
 				m.Stop()
@@ -192,7 +190,7 @@ func TestHostileFiguresAndIDs(t *testing.T) {
 	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
 		v := d.Service("a\xffb" + strings.Repeat("é", 200))
 		v.Local, v.Load, v.ErrorRatio, v.Throughput, v.Latency = true, math.NaN(), math.Inf(1), math.Inf(-1), -time.Second
-		v.Type = "<script>"
+		v.Kind = "<script>"
 		d.Service("")
 		d.Pipeline().Load = math.NaN()
 		d.Pool("dns:///host:1").Total++
@@ -204,7 +202,7 @@ func TestHostileFiguresAndIDs(t *testing.T) {
 	require.Len(t, s.Services, 2)
 	v := s.Services[0]
 	require.LessOrEqual(t, len(v.ID), 128)
-	require.Equal(t, monitor.TypeUnknown, v.Type)
+	require.Equal(t, topology.KindUnknown, v.Kind)
 	require.Zero(t, v.Load)
 	require.Equal(t, 1.0, v.ErrorRatio)
 	require.Zero(t, v.Latency)
@@ -213,17 +211,17 @@ func TestHostileFiguresAndIDs(t *testing.T) {
 	for _, r := range s.Reconnections {
 		require.Contains(t, monitor.ReconnectReasons(), r.Reason)
 	}
-	_, err := json.Marshal(m.Report())
+	_, err := json.Marshal(s)
 	require.NoError(t, err)
 }
 
-// TestSaturatedGateStaysVisible: while everything is refused, in flight is what
+// TestSaturatedGateStaysVisible: while everything is rejected, in flight is what
 // it is and not 0.
 func TestSaturatedGateStaysVisible(t *testing.T) {
 	throttler, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 2}})
 	require.NoError(t, err)
 	m := newMonitor(t, monitor.Config{Freshness: -1})
-	m.WatchService(monitor.ServiceInfo{ID: "sink", Type: monitor.TypeSink, Upstreams: []string{"source"}})
+	m.WatchService(monitor.ServiceInfo{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"source"}})
 	m.WatchThrottler("sink", throttler)
 	for range 2 {
 		_, err := throttler.TryAcquire(t.Context(), flowcontrol.Cost{Messages: 1, Rows: 10})
@@ -241,9 +239,9 @@ func TestSaturatedGateStaysVisible(t *testing.T) {
 		require.Equal(t, 1.0, v.Load)
 	}
 	v := m.Snapshot().Service("sink")
-	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "refused", Reason: "in_flight", Count: 5})
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "rejected", Reason: "in_flight", Count: 5})
 	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "admitted", Reason: "none", Count: 2})
-	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "refused", Reason: "rate"}, "zero from the start")
+	require.Contains(t, v.Admissions, monitor.AdmissionCount{Decision: "rejected", Reason: "rate"}, "zero from the start")
 }
 
 func TestWatchController(t *testing.T) {
@@ -271,7 +269,7 @@ func TestWatchController(t *testing.T) {
 		require.Equal(t, 3*time.Second, s.Pipeline.Latency, "the sum along the path")
 		require.Equal(t, "sink", s.Pipeline.WorstService)
 		require.Equal(t, 4*time.Second, s.Service("sink").HeartbeatAge)
-		require.Equal(t, monitor.TypeSink, s.Service("sink").Type)
+		require.Equal(t, topology.KindSink, s.Service("sink").Kind)
 		time.Sleep(2 * time.Second)
 		require.InDelta(t, 20, m.Snapshot().Pipeline.Events, 1e-6)
 
@@ -299,6 +297,11 @@ func TestWatchController(t *testing.T) {
 		require.Equal(t, uint64(1), s.Pipeline.Activations, "also when the path has gone in the meantime")
 		require.Equal(t, uint64(1), s.Pipeline.Recoveries)
 	})
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d) // in a bubble
+	synctest.Wait()
 }
 
 type pools []connpool.Stats
@@ -369,59 +372,6 @@ func TestEveryFamilyIsDocumentedAndReadable(t *testing.T) {
 	require.Len(t, newMonitor(t, monitor.Config{NoLegacy: true}).Families(), len(m.Families())-1)
 	require.Nil(t, monitor.FamilyOf("flowctl_throttle_rate_sum"))
 	require.NotNil(t, monitor.FamilyOf("flowctl_service_discovery_duration_seconds_bucket"))
-}
-
-// TestHeldMemory: less than 1 MB is held for 100 services apart from history,
-// also with the engine's windows full of counters that change all the time.
-func TestHeldMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		heap := func() int64 {
-			runtime.GC()
-			runtime.GC()
-			var stats runtime.MemStats
-			runtime.ReadMemStats(&stats)
-			return int64(stats.HeapAlloc)
-		}
-		before := heap()
-		m := newMonitor(t, monitor.Config{History: -1})
-		began, pipeline := time.Now(), monitortest.Pipeline(100)
-		m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
-			pipeline.Collect(d)
-			d.Pipeline().ActiveTime = time.Since(began)
-			for i := range 99 {
-				d.Edge(monitortest.ID(i), monitortest.ID(i+1)).Blocked = time.Since(began) / 2
-				d.Reconnections(monitortest.ID(i+1), "goaway", uint64(time.Since(began)/time.Second))
-			}
-		}))
-		m.Start()
-		pass(20 * time.Minute)
-		held := heap() - before
-		m.Stop()
-		t.Logf("%d bytes are held for 100 services", held)
-		require.Less(t, held, int64(1<<20))
-		runtime.KeepAlive(m)
-	})
-}
-
-func ExampleMonitor_Report() {
-	m, err := monitor.New(monitor.Config{})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
-		d.Service("ledgers").Load = 0.95
-		sink := d.Service("archive")
-		sink.Load, sink.Upstreams = 0.99, []string{"ledgers"}
-	}))
-	r := m.Report()
-	fmt.Println(r.Status, "-", r.Summary)
-	for _, advice := range r.Recommendations {
-		fmt.Println(advice.Code, advice.Service, "-", advice.Text)
-	}
-	// Output:
-	// degraded - archive is the bottleneck: 99 % of its limit.
-	// service_high_load archive - Service archive is at 99.0% capacity, consider scaling.
 }
 
 // TestAServiceNamedOther: it is one with what is folded, not a second series of

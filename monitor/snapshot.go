@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"slices"
 	"time"
 
 	"github.com/withobsrvr/sluice/topology"
@@ -36,7 +37,7 @@ type Snapshot struct {
 	// SignalsDropped counts decisions that a slow subscriber did not see,
 	// because a newer one replaced them.
 	SignalsDropped uint64
-	// ReportsRejected counts load reports that the decider refused, by reason.
+	// ReportsRejected counts load reports that the decider rejected, by reason.
 	ReportsRejected []ReasonCount
 	// Alerts are the counts of the in-process engine's alerts.
 	Alerts []AlertCount
@@ -44,7 +45,25 @@ type Snapshot struct {
 	// in each collection.
 	SeriesDropped uint64
 
-	scope Scope
+	scope  Scope
+	heldUp map[string]bool // by the bottleneck
+}
+
+// WithScope returns s with the metrics of another scope. They share the rest.
+func (s *Snapshot) WithScope(scope Scope) *Snapshot {
+	other := *s
+	other.scope = scope
+	return &other
+}
+
+// HeldUpBy returns the bottleneck that holds a service up, directly or through
+// others, or "" where none does: advice about that service would send its
+// readers to the wrong place.
+func (s *Snapshot) HeldUpBy(service string) string {
+	if !s.heldUp[service] {
+		return ""
+	}
+	return s.Bottleneck.Node
 }
 
 // Pipeline is the decision and the figures of the pipeline as a whole.
@@ -76,79 +95,23 @@ type Pipeline struct {
 	ActivateAt, RecoverAt float64
 }
 
-// Health is the state of one service, as far as it is known.
-type Health uint8
-
-// The states of a service.
-const (
-	HealthUnknown Health = iota
-	Healthy
-	Degraded
-	Unhealthy
-)
-
-// String returns the state's name.
-func (h Health) String() string {
-	switch h {
-	case Healthy:
-		return "healthy"
-	case Degraded:
-		return "degraded"
-	case Unhealthy:
-		return "unhealthy"
-	default:
-		return "unknown"
-	}
-}
-
-// MarshalText makes the state its name in JSON.
-func (h Health) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
-
-// UnmarshalText reads a state's name.
-func (h *Health) UnmarshalText(text []byte) error {
-	for _, known := range []Health{Healthy, Degraded, Unhealthy} {
-		if string(text) == known.String() {
-			*h = known
-			return nil
-		}
-	}
-	*h = HealthUnknown
-	return nil
-}
-
-// Type is a service's place in the pipeline. Anything but the constants counts
-// as TypeUnknown.
-type Type string
-
-// The places.
-const (
-	TypeUnknown   Type = "unknown"
-	TypeSource    Type = "source"
-	TypeProcessor Type = "processor"
-	TypeSink      Type = "sink"
-	TypeControl   Type = "control"
-)
-
-func (t Type) known() Type {
-	switch t {
-	case TypeSource, TypeProcessor, TypeSink, TypeControl:
-		return t
-	default:
-		return TypeUnknown
-	}
-}
+// StaleHeartbeat is the age of a last heartbeat beyond which a service counts as
+// down, whatever it said before, unless a watched graph knows better.
+const StaleHeartbeat = 30 * time.Second
 
 // Service is one service at one moment. Zero fields say nothing: their series
 // are left out where "nothing known" and 0 differ.
 type Service struct {
-	ID      string
-	Type    Type
+	ID string
+	// Kind is the service's place in the pipeline. Anything but topology's
+	// constants counts as topology.KindUnknown.
+	Kind    topology.Kind
 	Version string
 	// Local says that this process runs the service, so that its own figures
 	// come from here first hand.
 	Local bool
-	// Health is the service's state; HealthUnknown counts as working.
-	Health Health
+	// Health is the service's state; "" is not known, see [Service.Working].
+	Health topology.Health
 	// HeartbeatAge is the time since the service was last heard of. It is
 	// exported where Heartbeats is set, by who receives them.
 	HeartbeatAge time.Duration
@@ -206,6 +169,34 @@ type Service struct {
 	reported         reported
 	hasReport        bool
 	foreign          bool // see Draft.Foreign
+	judged           bool // by a graph, which knows the service's heartbeat interval
+}
+
+// Working reports whether the service is not known to be unhealthy or down. One
+// that starts, is degraded, or of which nothing is known counts as working.
+func (v *Service) Working() bool {
+	return v.Health != topology.HealthUnhealthy && v.Health != topology.HealthDown
+}
+
+// healths are in order from the least known to the worst.
+var healths = []topology.Health{
+	"", topology.HealthUnknown, topology.HealthHealthy, topology.HealthStarting, topology.HealthStopping,
+	topology.HealthDegraded, topology.HealthUnhealthy, topology.HealthDown,
+}
+
+// worse returns the worse of two healths. Anything but the constants is not known.
+func worse(a, b topology.Health) topology.Health {
+	return healths[max(0, slices.Index(healths, a), slices.Index(healths, b))]
+}
+
+// known makes a kind one of topology's constants.
+func known(k topology.Kind) topology.Kind {
+	switch k {
+	case topology.KindSource, topology.KindProcessor, topology.KindSink, topology.KindControl:
+		return k
+	default:
+		return topology.KindUnknown
+	}
 }
 
 // reported is what a service says of itself to somebody else. It counts where

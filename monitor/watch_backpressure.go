@@ -1,8 +1,6 @@
 package monitor
 
 import (
-	"strings"
-
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/topology"
 )
@@ -53,8 +51,8 @@ func (d *Draft) addDecision(s *backpressure.Snapshot) {
 
 func (d *Draft) addReport(r *backpressure.ServiceState) {
 	v := d.Service(r.ServiceID)
-	if r.Kind != "" && r.Kind != topology.KindUnknown {
-		v.Type = Type(strings.ToLower(string(r.Kind)))
+	if k := known(r.Kind); k != topology.KindUnknown {
+		v.Kind = k
 	}
 	v.Heartbeats, v.HeartbeatAge = true, r.Age
 	if v.Upstreams == nil {

@@ -2,12 +2,14 @@ package monitor
 
 import (
 	"slices"
+
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // ServiceInfo says what a service is.
 type ServiceInfo struct {
 	ID      string
-	Type    Type
+	Kind    topology.Kind
 	Version string
 	// Upstreams are the ids of the services that feed it.
 	Upstreams []string
@@ -25,8 +27,8 @@ func (m *Monitor) WatchService(info ServiceInfo) (stop func()) {
 }
 
 func (v *Service) describe(info ServiceInfo) {
-	if t := info.Type.known(); t != TypeUnknown {
-		v.Type = t
+	if k := known(info.Kind); k != topology.KindUnknown {
+		v.Kind = k
 	}
 	if info.Version != "" {
 		v.Version = info.Version

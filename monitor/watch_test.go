@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ func TestWatchServerAndClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor(t, monitor.Config{Interval: time.Second, Freshness: -1})
 		server, client := &calls{}, &calls{}
-		m.WatchService(monitor.ServiceInfo{ID: "ttp", Type: monitor.TypeProcessor, Version: "v1", Upstreams: []string{"ledgers"}})
+		m.WatchService(monitor.ServiceInfo{ID: "ttp", Kind: topology.KindProcessor, Version: "v1", Upstreams: []string{"ledgers"}})
 		m.WatchServer("ttp", server)
 		m.WatchClient("ttp", "ledgers", client)
 		m.Snapshot()
@@ -43,7 +44,7 @@ func TestWatchServerAndClient(t *testing.T) {
 		s := m.Snapshot()
 		require.Len(t, s.Services, 1, "an upstream is only named")
 		v := s.Services[0]
-		require.Equal(t, monitor.TypeProcessor, v.Type)
+		require.Equal(t, topology.KindProcessor, v.Kind)
 		require.Equal(t, int64(2), v.Streams)
 		require.Equal(t, int64(10), v.StreamLimit)
 		require.Equal(t, monitor.Traffic{Events: 5900, Bytes: 295000}, v.Out, "planning moves no data")
@@ -131,15 +132,44 @@ func TestWatchTopology(t *testing.T) {
 	s := m.Snapshot()
 	require.Len(t, s.Services, 2)
 	src, sink := s.Service("src"), s.Service("sink")
-	require.Equal(t, monitor.TypeSource, src.Type)
+	require.Equal(t, topology.KindSource, src.Kind)
 	require.Equal(t, 0.5, src.Load)
 	require.Equal(t, "v2", src.Version)
 	require.InDelta(t, 3, src.HeartbeatAge.Seconds(), 1)
-	require.Equal(t, monitor.Unhealthy, sink.Health)
+	require.Equal(t, topology.HealthDown, sink.Health)
 	require.Equal(t, []monitor.Edge{s.Edges[0]}, s.Edges)
 	require.True(t, s.Edges[0].Connected)
 	require.Equal(t, 0.7, s.Edges[0].BlockedRatio)
 	n := 0
 	monitor.FamilyOf("flowctl_edge_events_total").Collect(s, func(monitor.Sample) { n++ })
 	require.Zero(t, n, "who is no end of an edge does not count its events")
+}
+
+// TestRejectionsReachTheMetrics: 28 of 60 calls that a stream limit turns away
+// are no errors, and yet they show.
+func TestRejectionsReachTheMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(t, monitor.Config{Freshness: -1})
+		server := &calls{}
+		m.WatchServer("a", server)
+		m.Snapshot()
+		time.Sleep(time.Second)
+		server.stats = interceptors.Stats{
+			Classes:    []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
+			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams, Count: 28}},
+		}
+		for i := range 150 {
+			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{Tenant: fmt.Sprint("tenant ", i), Rejected: 2})
+		}
+		s := m.Snapshot()
+		require.InDelta(t, 28.0/60, s.Service("a").RejectedRatio, 1e-9)
+		require.Zero(t, s.Service("a").ErrorRatio)
+		var rejections []monitor.Sample
+		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s, func(v monitor.Sample) { rejections = append(rejections, v) })
+		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), string(interceptors.ReasonActiveStreams)}, Value: 28}}, rejections)
+		tenants, sum := 0, 0.0
+		monitor.FamilyOf("flowctl_tenant_rejections_total").Collect(s, func(v monitor.Sample) { tenants++; sum += v.Value })
+		require.Equal(t, 101, tenants, "a hundred, and the others as one")
+		require.Equal(t, 300.0, sum)
+	})
 }

@@ -27,13 +27,14 @@ func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 				continue
 			}
 			v := d.Service(n.ID)
-			if t := typeOf(n.Kind); t != TypeUnknown {
-				v.Type = t
+			if k := known(n.Kind); k != topology.KindUnknown {
+				v.Kind = k
 			}
 			if v.Version == "" {
 				v.Version = n.Version
 			}
-			v.Health = max(v.Health, healthOf(n.Health))
+			v.Health = worse(v.Health, n.Health)
+			v.judged = n.Health != topology.HealthUnknown
 			if !n.LastHeartbeat.IsZero() {
 				v.Heartbeats, v.HeartbeatAge = true, max(0, d.Time().Sub(n.LastHeartbeat))
 			}
@@ -58,32 +59,6 @@ func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 			edge.BlockedRatio = max(edge.BlockedRatio, e.Blocked)
 		}
 	}))
-}
-
-func healthOf(h topology.Health) Health {
-	switch h {
-	case topology.HealthHealthy:
-		return Healthy
-	case topology.HealthStarting, topology.HealthDegraded, topology.HealthStopping:
-		return Degraded
-	case topology.HealthUnhealthy, topology.HealthDown:
-		return Unhealthy
-	default:
-		return HealthUnknown
-	}
-}
-
-func typeOf(k topology.Kind) Type {
-	switch k {
-	case topology.KindSource:
-		return TypeSource
-	case topology.KindProcessor:
-		return TypeProcessor
-	case topology.KindSink:
-		return TypeSink
-	default:
-		return TypeUnknown
-	}
 }
 
 // reports says whether the node's status holds any figure.

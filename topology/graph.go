@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Schema is the version of the JSON form. A reader refuses a larger one; fields
+// Schema is the version of the JSON form. A reader rejects a larger one; fields
 // may be added without changing it.
 const Schema = 1
 

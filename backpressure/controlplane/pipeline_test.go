@@ -1,4 +1,4 @@
-package controlplane
+package controlplane_test
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
 )
 
 // hop notes the pipeline of a call and calls the next one with the context that
@@ -23,10 +25,9 @@ type hop struct {
 }
 
 func (h *hop) Check(
-	ctx context.Context,
-	in *grpc_health_v1.HealthCheckRequest,
+	ctx context.Context, in *grpc_health_v1.HealthCheckRequest,
 ) (*grpc_health_v1.HealthCheckResponse, error) {
-	h.seen = append(h.seen, PipelineID(ctx))
+	h.seen = append(h.seen, controlplane.PipelineID(ctx))
 	if h.next != nil {
 		return h.next.Check(ctx, in)
 	}
@@ -39,7 +40,7 @@ func (h *hop) serve(t *testing.T, own string) grpc_health_v1.HealthClient {
 	grpc_health_v1.RegisterHealthServer(server, h)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	conn, err := grpc.NewClient("passthrough:hop", append(PipelineDialOptions(own),
+	conn, err := grpc.NewClient("passthrough:hop", append(controlplane.PipelineDialOptions(own),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return listener.Dial() }))...)
 	require.NoError(t, err)
@@ -56,14 +57,14 @@ func TestPipelineIDTravelsAcrossHops(t *testing.T) {
 		require.NoError(t, err)
 	}
 	call(t.Context())
-	call(WithPipelineID(t.Context(), "ledgers"))
-	call(metadata.AppendToOutgoingContext(t.Context(), PipelineKey, "by-hand"))
+	call(controlplane.WithPipelineID(t.Context(), "ledgers"))
+	call(metadata.AppendToOutgoingContext(t.Context(), controlplane.PipelineKey, "by-hand"))
 	require.Equal(t, []string{"own", "ledgers", "by-hand"}, first.seen)
 	require.Equal(t, first.seen, last.seen, "what was received goes on")
 
-	call(metadata.AppendToOutgoingContext(t.Context(), PipelineKey, strings.Repeat("x", 10_000)))
+	call(metadata.AppendToOutgoingContext(t.Context(), controlplane.PipelineKey, strings.Repeat("x", 10_000)))
 	require.Equal(t, "", first.seen[3], "an absurd id is none")
 	require.Equal(t, "the-last-hop's", last.seen[3])
-	call(WithPipelineID(t.Context(), "b\nad"))
+	call(controlplane.WithPipelineID(t.Context(), "b\nad"))
 	require.Equal(t, "", first.seen[4])
 }

@@ -43,6 +43,7 @@ func pipeline() int {
 		return 2
 	}
 	component.Warn(os.Stderr, "pipeline", component.Misspelled(os.Environ(), append(programs.Variables(), runner.Twins()...)))
+	component.Warn(os.Stderr, "pipeline", runner.Overridden(os.Environ()))
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	err = runner.Run(context.Background(), runner.Config{

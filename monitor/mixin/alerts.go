@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 )
 
 const generated = "# Generated from the rule table of package monitor. Do not edit: change the table.\n"
 
 // Alerts returns rules as a rules file for Prometheus 2.42 or newer.
-func Alerts(rules []monitor.Rule) []byte {
+func Alerts(rules []alert.Rule) []byte {
 	var b bytes.Buffer
 	b.WriteString(generated + "groups:\n  - name: flowctl\n    rules:\n")
 	for i := range rules {
@@ -44,7 +44,7 @@ func Alerts(rules []monitor.Rule) []byte {
 
 // Inhibitions returns the inhibit_rules of Alertmanager's configuration: they
 // keep an alert back while one that says the same and more fires.
-func Inhibitions(rules []monitor.Rule) []byte {
+func Inhibitions(rules []alert.Rule) []byte {
 	var b bytes.Buffer
 	b.WriteString(generated + "inhibit_rules:\n")
 	for i := range rules {

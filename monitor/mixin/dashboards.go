@@ -87,7 +87,7 @@ func overview() dashboard {
 		}}}},
 		{kind: series, title: "Backpressure begins and ends", description: "How often a minute backpressure began and ended.", unit: "short", queries: []query{{"sum by (state) (rate(flowctl_backpressure_transitions_total[$__rate_interval])) * 60", "{{state}}"}}},
 		{kind: table, title: "Alerts", description: help("flowctl_alerts"), unit: "none", queries: []query{show("flowctl_alerts", "", "alertname, alertstate, severity", "{{alertname}}")}},
-		{kind: series, title: "Refused reports and dropped signals", description: "What the decider refused, and decisions that a slow subscriber did not see.", unit: "short", queries: []query{
+		{kind: series, title: "Rejected reports and dropped signals", description: "What the decider rejected, and decisions that a slow subscriber did not see.", unit: "short", queries: []query{
 			show("flowctl_reports_rejected_total", "", "reason", "{{reason}}"), show("flowctl_signals_dropped_total", "", "", "signals dropped"),
 		}},
 		{kind: series, title: "Series dropped", description: help("flowctl_telemetry_series_dropped_total"), unit: "short", queries: []query{show("flowctl_telemetry_series_dropped_total", "", "", "dropped")}},
@@ -99,7 +99,7 @@ func service() dashboard {
 	one := func(title, metric, unit string) view {
 		return view{kind: series, title: title, description: help(metric), unit: unit, queries: []query{show(metric, selector, "service_id", "{{service_id}}")}}
 	}
-	return newDashboard("flowctl-service", "Flow control / Service", "One service or several: load against its limit, what it does, what it refuses, and who waits.",
+	return newDashboard("flowctl-service", "Flow control / Service", "One service or several: load against its limit, what it does, what it rejects, and what waits.",
 		[]variable{choice("service_id", "Service", "flowctl_service_info")}, []view{
 			{kind: series, title: "Load", description: help("flowctl_service_load_ratio"), unit: "percentunit", queries: []query{
 				show("flowctl_service_load_ratio", selector, "service_id", "{{service_id}}"), show("flowctl_backpressure_threshold_ratio", "", "threshold", "{{threshold}}"),

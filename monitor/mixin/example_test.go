@@ -5,12 +5,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 	"github.com/withobsrvr/sluice/monitor/mixin"
 )
 
 func ExampleAlerts() {
-	rules := monitor.DefaultRules()
+	rules := alert.DefaultRules()
 	for i := range rules {
 		if rules[i].Name == "BackpressureActive" {
 			rules[i].For = 5 * time.Minute

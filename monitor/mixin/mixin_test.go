@@ -17,11 +17,12 @@ import (
 
 	"github.com/withobsrvr/sluice/internal/testenv"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 	"github.com/withobsrvr/sluice/monitor/mixin"
 )
 
 func TestFilesAreGenerated(t *testing.T) {
-	rules := monitor.DefaultRules()
+	rules := alert.DefaultRules()
 	files := map[string][]byte{"alerts.yaml": mixin.Alerts(rules), "alertmanager.yaml": mixin.Inhibitions(rules)}
 	for name, text := range mixin.Dashboards() {
 		files["dashboards/"+name] = text
@@ -46,7 +47,7 @@ func TestPromtoolAcceptsTheRules(t *testing.T) {
 // TestAmtoolAcceptsTheInhibitions checks the file inside a whole configuration.
 func TestAmtoolAcceptsTheInhibitions(t *testing.T) {
 	amtool := testenv.Require(t, "amtool", "prometheus-alertmanager")
-	text := "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n" + string(mixin.Inhibitions(monitor.DefaultRules()))
+	text := "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n" + string(mixin.Inhibitions(alert.DefaultRules()))
 	file := filepath.Join(t.TempDir(), "alertmanager.yml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	out, err := exec.CommandContext(t.Context(), amtool, "check-config", file).CombinedOutput()
@@ -171,7 +172,7 @@ func TestDocsHaveTheTables(t *testing.T) {
 	text, err := os.ReadFile("../../docs/monitoring.md")
 	require.NoError(t, err)
 	require.Contains(t, string(text), "-->\n"+string(mixin.FamilyTable())+"<!-- /families -->", "run go generate")
-	require.Contains(t, string(text), "-->\n"+string(mixin.RuleTable(monitor.DefaultRules()))+"<!-- /alerts -->", "run go generate")
+	require.Contains(t, string(text), "-->\n"+string(mixin.RuleTable(alert.DefaultRules()))+"<!-- /alerts -->", "run go generate")
 }
 
 // TestRunbook: every alert has its heading, and every alert's heading a rule.
@@ -182,7 +183,7 @@ func TestRunbook(t *testing.T) {
 	for _, found := range regexp.MustCompile(`(?m)^## ([A-Z][A-Za-z]+)$`).FindAllStringSubmatch(string(text), -1) {
 		headings[strings.ToLower(found[1])] = true
 	}
-	for _, r := range monitor.DefaultRules() {
+	for _, r := range alert.DefaultRules() {
 		_, anchor, ok := strings.Cut(r.RunbookURL(), "#")
 		require.True(t, ok)
 		require.True(t, headings[anchor], "docs/runbook.md has no heading for %s", r.Name)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 )
 
 // FamilyTable returns the monitor's families as a table in Markdown.
@@ -34,7 +35,7 @@ func FamilyTable() []byte {
 }
 
 // RuleTable returns rules as a table in Markdown.
-func RuleTable(rules []monitor.Rule) []byte {
+func RuleTable(rules []alert.Rule) []byte {
 	var b bytes.Buffer
 	b.WriteString("| alert | holds | for |\n|---|---|---|\n")
 	for i := range rules {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
 )
 
@@ -19,8 +20,13 @@ func ExampleScript() {
 		return
 	}
 	m.Watch(script)
+	h, err := health.New(m, health.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	for range 3 {
-		r := m.Report()
+		r := h.Report()
 		fmt.Println(r.Pipeline.TotalServices, len(r.Recommendations))
 		script.Next()
 	}

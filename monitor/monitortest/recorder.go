@@ -5,25 +5,25 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 )
 
 // AlertRecorder keeps the transitions of alerts. Give its Record method to
-// Monitor.OnAlert.
+// [alert.Engine.OnTransition].
 type AlertRecorder struct {
 	mu   sync.Mutex
-	list []monitor.Transition
+	list []alert.Transition
 }
 
 // Record keeps t.
-func (r *AlertRecorder) Record(t monitor.Transition) {
+func (r *AlertRecorder) Record(t alert.Transition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(r.list, t)
 }
 
 // Transitions returns what was recorded, in order.
-func (r *AlertRecorder) Transitions() []monitor.Transition {
+func (r *AlertRecorder) Transitions() []alert.Transition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.list)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/topology"
 )
 
 // Script is a source that plays one step after another: each collection sees
@@ -51,11 +52,11 @@ func Pipeline(n int) monitor.Source {
 		d.ReportsRejected("bad_number", 5)
 		for i := range n {
 			v := d.Service(ids[i])
-			v.Type = kinds[min(1, i)]
+			v.Kind = kinds[min(1, i)]
 			if i == n-1 && n > 1 {
-				v.Type = monitor.TypeSink
+				v.Kind = topology.KindSink
 			}
-			v.Local, v.Health, v.Version = true, monitor.Healthy, "v1.2.3"
+			v.Local, v.Health, v.Version = true, topology.HealthHealthy, "v1.2.3"
 			v.Heartbeats, v.HeartbeatAge = true, time.Duration(i)*time.Second
 			v.Limit, v.Peak, v.InFlight = 100, int64(20+i), int64(10+i)
 			v.Load = 0.5 * float64(i+1) / float64(n)
@@ -67,7 +68,7 @@ func Pipeline(n int) monitor.Source {
 			v.AddError("Unavailable", 3)
 			v.Blocked = 5 * time.Second
 			v.AddAdmissions("admitted", "none", 1e6)
-			v.AddAdmissions("refused", "in_flight", 7)
+			v.AddAdmissions("rejected", "in_flight", 7)
 			v.RejectedRatio = 0.01
 			v.AddRejections("get", "streams", 7)
 			v.AddTenantRejections("tenant-1", 7)
@@ -90,7 +91,7 @@ func Pipeline(n int) monitor.Source {
 	})
 }
 
-var kinds = [...]monitor.Type{monitor.TypeSource, monitor.TypeProcessor}
+var kinds = [...]topology.Kind{topology.KindSource, topology.KindProcessor}
 
 // ID is the id of a [Pipeline]'s i-th service.
 func ID(i int) string { return fmt.Sprintf("service-%03d", i) }

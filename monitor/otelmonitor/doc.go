@@ -26,7 +26,7 @@
 //
 // # Errors
 //
-// [Register] returns what the meter provider refuses, joined.
+// [Register] returns what the meter provider rejects, joined.
 //
 // # Testing
 //

@@ -17,6 +17,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 	"github.com/withobsrvr/sluice/monitor/monitortest"
 	"github.com/withobsrvr/sluice/monitor/otelmonitor"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
@@ -93,6 +94,9 @@ func TestFacesAgree(t *testing.T) {
 				m, err := monitor.New(monitor.Config{Freshness: time.Hour, MaxServices: 10, MaxPools: 5})
 				require.NoError(t, err)
 				m.Watch(monitortest.Pipeline(services))
+				alerts, err := alert.New(alert.Config{})
+				require.NoError(t, err)
+				alerts.Watch(m)
 				prom, otel := faces(t, m, func() {
 					m.ObserveDiscovery(t.Context(), 3*time.Millisecond)
 					m.ObserveDiscovery(t.Context(), 2*time.Second)

@@ -12,7 +12,7 @@
 //
 // # Errors
 //
-// Two monitors on one registry are refused by Register with an error; give each
+// Two monitors on one registry are rejected by Register with an error; give each
 // labels of its own with prometheus.WrapRegistererWith. [NewHandler] returns the
 // same error.
 //

@@ -20,6 +20,9 @@ import (
 // An Agent speaks for one component to the control plane: it registers, beats,
 // reports load, and sets the component's throttlers to the decided fraction. All
 // its methods may be called from any goroutine.
+//
+// Its figures are read while the component works: each method takes a short lock or
+// an atomic load, and none waits for the network.
 type Agent struct {
 	cfg         Config
 	incarnation uint64 // of this process, as against another under the same id
@@ -40,12 +43,14 @@ type Agent struct {
 	signal      backpressure.Signal
 	upstreams   []string  // declared, or by event types when the agent decides
 	lastContact time.Time // when the control plane was last heard from; zero: never
+	applied     float64   // what the targets are set to
 
-	applyMu sync.Mutex // one application at a time, the newest last
-	applied float64    // guarded by applyMu
+	applyMu sync.Mutex // one application at a time, the newest last; held across calls of targets
 }
 
-// New returns an agent that does nothing until [Agent.Run].
+// New returns an agent that does nothing until [Agent.Run]. It does not dial: a
+// control plane that is away is no error, now or later. The error joins everything
+// that is wrong with cfg; the controller's part of it is an [*backpressure.Error].
 func New(cfg Config) (*Agent, error) {
 	cfg = cfg.withDefaults()
 	cfg.Local.Tick = cmp.Or(cfg.Local.Tick, -1) // the agent's own loop ticks it
@@ -79,7 +84,15 @@ func New(cfg Config) (*Agent, error) {
 }
 
 // Run keeps the component registered and its targets at the decided fraction
-// until ctx ends; then it unregisters, and returns nil. It is called once.
+// until ctx ends; then it unregisters, which takes two seconds at most, and returns
+// nil when all of the agent's goroutines have ended. It is called once. The targets
+// stay at their last fraction: a component that goes on without an agent sets them
+// itself.
+//
+// While no control plane answers, Run tries again for ever. A first pause of
+// MinBackoff doubles up to MaxBackoff and varies from half to one and a half times
+// itself, so that a thousand agents do not come back in one instant. It starts small
+// again after a connection that held for longer than MaxBackoff.
 //
 // When another process registers under the same id, as in a rolling update, that
 // one speaks for the component from then on. This agent stays Alone until ctx
@@ -124,7 +137,9 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // Notify asks the agent to look at the load now and not within 100 ms, for a
-// component that knows when its load has jumped. It never blocks.
+// component that knows when its load has jumped. It never blocks; calls that come
+// faster than the agent looks are one. A look sends nothing unless the load has moved
+// by the control plane's step.
 func (a *Agent) Notify() {
 	select {
 	case a.notified <- struct{}{}:
@@ -132,14 +147,16 @@ func (a *Agent) Notify() {
 	}
 }
 
-// Fraction returns the fraction that the targets are set to.
+// Fraction returns the fraction that the targets are set to, or are being set to; 1
+// before Run.
 func (a *Agent) Fraction() float64 {
-	a.applyMu.Lock()
-	defer a.applyMu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.applied
 }
 
-// Mode says what decides the component's fraction now.
+// Mode says what decides the component's fraction now. It is [backpressure.Alone]
+// until the control plane has sent its first signal: connected is not yet decided.
 func (a *Agent) Mode() backpressure.AgentMode { return backpressure.AgentMode(a.mode.Load()) }
 
 // setMode also wakes the local decision, which sleeps while a control plane decides.
@@ -151,7 +168,8 @@ func (a *Agent) setMode(mode backpressure.AgentMode) {
 	}
 }
 
-// Signal returns the last signal of the control plane.
+// Signal returns the last signal of the control plane, however old; Stats has its age.
+// Before the first it is an open one.
 func (a *Agent) Signal() backpressure.Signal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,7 +177,8 @@ func (a *Agent) Signal() backpressure.Signal {
 }
 
 // Local returns the agent's own decision, which counts while no control plane
-// decides.
+// decides: to watch it, or to change its thresholds live. Do not close it, and do not
+// report to it: the agent does both.
 func (a *Agent) Local() *backpressure.Controller { return a.local }
 
 // Stats returns a snapshot of the agent's state.
@@ -182,7 +201,8 @@ func (a *Agent) Stats() backpressure.AgentStats {
 	return stats
 }
 
-// report is the component's report, with its identity filled in.
+// report is the component's report, with its identity filled in. It carries the
+// fraction in force: a control plane that has just started has no other way to know.
 func (a *Agent) report() backpressure.Report {
 	r := a.cfg.Report()
 	a.mu.Lock()
@@ -230,15 +250,20 @@ func (a *Agent) follow(signal backpressure.Signal) {
 	a.apply()
 }
 
-// apply sets the targets to what counts now, if that has changed.
+// apply sets the targets to what counts now, if that has changed. What counts is read
+// under applyMu, so that of two goroutines the later one has the newer. No exported
+// method takes that lock: a target may call any.
 func (a *Agent) apply() {
 	a.applyMu.Lock()
 	defer a.applyMu.Unlock()
 	fraction := a.wanted(time.Now())
-	if fraction == a.applied {
+	a.mu.Lock()
+	changed := a.applied != fraction
+	a.applied = fraction
+	a.mu.Unlock()
+	if !changed {
 		return
 	}
-	a.applied = fraction
 	for _, target := range a.cfg.Targets {
 		target.SetFraction(fraction)
 	}
@@ -264,7 +289,8 @@ func (a *Agent) wanted(now time.Time) float64 {
 }
 
 // runLocal feeds the local decision and lets a silent control plane's signal
-// age. It sleeps while a control plane decides.
+// age. It sleeps while a control plane decides, and forgets what it knew: an outage
+// ten calm minutes after the last one must not begin with the load of then.
 func (a *Agent) runLocal(ctx context.Context) {
 	ticker := time.NewTicker(controlplane.DefaultReportInterval)
 	defer ticker.Stop()

@@ -19,7 +19,8 @@ import (
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// Config configures an [Agent]. A zero field is its default.
+// Config configures an [Agent]. A zero field is its default. What a component must
+// give is Endpoint, Component.ID and Report; what makes it follow is Targets.
 type Config struct {
 	// Endpoint is the control plane's gRPC endpoint, host:port. Required, unless
 	// Conn is given.
@@ -39,25 +40,34 @@ type Config struct {
 	// Component is what registers. Its ID is required.
 	Component controlplane.Component
 	// Report returns the component's load now: a few atomic reads, called every
-	// 100 ms. Its ServiceID, Kind and Upstreams need not be set. Required.
+	// 100 ms from one of the agent's goroutines, sometimes from two at once. It must
+	// not block, or the agent falls silent. ServiceID, Kind, Upstreams and Fraction
+	// are filled in; MaxInFlight is Component.MaxInFlight where it is 0. Required.
 	Report func() backpressure.Report
 	// Metrics returns further metrics for the heartbeats, by the keys of the
-	// Metric constants or own ones. What Report says need not be repeated. Nil:
-	// none.
+	// Metric constants or own ones, once a heartbeat. What Report says need not be
+	// repeated. The map may be used again at the next call. Nil: none.
 	Metrics func() map[string]float64
 	// Edges returns the connections to upstreams that the component has seen
 	// itself use: From, or where that is empty Endpoint, says which. Nil: none.
 	Edges func() []topology.Edge
-	// Targets are set to the fraction at every change.
+	// Targets are set to the fraction at every change, in order, by one goroutine at
+	// a time. A *flowcontrol.Throttler is one. SetFraction must not block.
 	Targets []backpressure.FractionSetter
 
 	// HeartbeatInterval is how often an idle component reports to the control
-	// plane. Default 10 s.
+	// plane. It bounds how soon each end misses the other: the control plane counts
+	// the component as stale after three, 30 s at least, and the agent leaves a
+	// control plane that has been silent for three. Default 10 s.
 	HeartbeatInterval time.Duration
 	// Local configures the decision that the agent makes by itself while no
-	// control plane decides: thresholds above all.
+	// control plane decides: thresholds above all. While one decides, its settings
+	// count and these do not. Local.Interval is also how often a component under
+	// backpressure reports, and how soon a lost control plane's signal ages: it
+	// holds for three of them, and is the safe one after six.
 	Local backpressure.Config
-	// CallTimeout bounds one call to the control plane. Default 5 s.
+	// CallTimeout bounds one call to the control plane, and one attempt to connect.
+	// Streams have no bound. Default 5 s.
 	CallTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause between attempts to connect to the
 	// control plane, and between calls that it rejects; it doubles and is jittered.
@@ -116,6 +126,9 @@ const window = 64 << 10
 // jitter is the share by which gRPC's pauses vary, up and down.
 const jitter = 0.3
 
+// dialOptions are those of a connection that carries a hundred bytes a second: small
+// buffers, and one backoff, gRPC's, under the agent's settings. With a second one
+// around it an agent slept on while its control plane was back.
 func (c Config) dialOptions() []grpc.DialOption {
 	secure := insecure.NewCredentials()
 	if c.TLS != nil {

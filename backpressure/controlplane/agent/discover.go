@@ -18,7 +18,8 @@ import (
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// Discover asks the control plane for the components that match filter.
+// Discover is [Discover] on the agent's connection, and takes its time for Stats. It
+// works in every mode, and before Run; it fails at once while the connection is broken.
 func (a *Agent) Discover(ctx context.Context, filter controlplane.Filter) ([]controlplane.Component, error) {
 	began := time.Now()
 	found, err := Discover(ctx, a.conn, filter)
@@ -27,7 +28,9 @@ func (a *Agent) Discover(ctx context.Context, filter controlplane.Filter) ([]con
 }
 
 // Discover asks the control plane behind conn for the components that match
-// filter. Its order is that of the ids.
+// filter, without the stale ones. Its order is that of the ids. What comes back is
+// what components said of themselves: endpoints are untrusted input. The error is the
+// gRPC status of the call, which ctx bounds.
 func Discover(
 	ctx context.Context, conn grpc.ClientConnInterface, filter controlplane.Filter,
 ) ([]controlplane.Component, error) {

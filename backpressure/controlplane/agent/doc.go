@@ -7,7 +7,12 @@
 // agent goes on at the last fraction, then at the safe one, and never above what
 // the component's own load allows. A control plane that has only the stock
 // flowctl services cannot push a decision: the agent then reads the other
-// components' metrics and runs the same decision by itself.
+// components' metrics and runs the same decision by itself. [Agent.Mode] says which
+// of the three it is; see [backpressure.AgentMode].
+//
+// An agent costs its component one connection, three goroutines of its own, and a
+// call of Config.Report every 100 ms. It never delays the component's work: targets
+// are set beside it, and nothing here waits in a handler.
 //
 // # Concurrency
 //

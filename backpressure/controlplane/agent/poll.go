@@ -19,6 +19,10 @@ import (
 // so the agent reads the other components' metrics from it and runs the same
 // controller by itself. Every agent of the pipeline sees the same metrics, so
 // they decide alike, within a poll's age.
+//
+// It costs the control plane a list of all components for each agent and interval:
+// that is for tens of components, not for thousands. It returns the first error of a
+// call; the agent then registers again.
 func (a *Agent) poll(ctx context.Context, service stockService) error {
 	known := map[string]observation{}
 	a.setMode(backpressure.Polling)
@@ -57,7 +61,8 @@ type observation struct {
 	upstreams []string
 }
 
-// heartbeat is what the component sends to a stock service.
+// heartbeat is what the component sends to a stock service: all of it each time,
+// because such a server may have dropped what came before.
 func (a *Agent) heartbeat() map[string]float64 {
 	metrics := map[string]float64{}
 	if a.cfg.Metrics != nil {
@@ -77,7 +82,8 @@ func (a *Agent) loaded() bool {
 
 // readOthers reports to the local decision what the control plane knows of the
 // other components, each heartbeat once: one that is read again says nothing new.
-// Paths follow declared upstreams or event types, as the server's do.
+// Paths follow declared upstreams or event types, as the server's do, and components
+// of other pipelines have no part in them.
 func (a *Agent) readOthers(ctx context.Context, service stockService, known map[string]observation) error {
 	all, err := service.list(ctx)
 	if err != nil {
@@ -91,7 +97,7 @@ func (a *Agent) readOthers(ctx context.Context, service stockService, known map[
 	seen := map[string]bool{}
 	for i := range all {
 		c := &all[i]
-		if c.ID == a.serviceID() || !c.Healthy() {
+		if c.ID == a.serviceID() || !c.Healthy() || c.PipelineID != a.cfg.Component.PipelineID {
 			continue
 		}
 		now := observation{at: c.LastHeartbeat, upstreams: producers.Upstreams(&c.Component)}
@@ -116,7 +122,8 @@ func (a *Agent) readOthers(ctx context.Context, service stockService, known map[
 	return nil
 }
 
-// call bounds one call to the control plane by CallTimeout.
+// call bounds one call to the control plane by CallTimeout. What f leaves undone is
+// done anew at the next interval.
 func (a *Agent) call(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
 	defer cancel()

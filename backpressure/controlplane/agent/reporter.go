@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"math"
 	"time"
 
@@ -17,6 +18,11 @@ import (
 
 // A reporter sends on one stream what changed, and a small beat when nothing
 // does. One goroutine uses it.
+//
+// Each figure travels once, and only when it is another: load and fraction in the
+// report, the rest as metrics, connections as edges. An idle component sends some tens
+// of bytes a heartbeat. The price is that the server keeps what was said; a new stream says
+// everything again, so nothing depends on what an earlier one brought.
 type reporter struct {
 	agent  *Agent
 	stream grpc.BidiStreamingClient[sluicepb.Up, sluicepb.Down]
@@ -98,7 +104,8 @@ func (r *reporter) send(now time.Time, first bool) error {
 	return r.stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Beat{Beat: beat}})
 }
 
-// changedMetrics returns the metrics that changed since they were last sent.
+// changedMetrics returns the metrics that changed since they were last sent. One that
+// disappears is not taken back: the server keeps its last value.
 func (r *reporter) changedMetrics() map[string]float64 {
 	if r.agent.cfg.Metrics == nil {
 		return nil
@@ -109,7 +116,7 @@ func (r *reporter) changedMetrics() map[string]float64 {
 			changed[key] = v
 		}
 	}
-	r.metrics = now
+	r.metrics = maps.Clone(now) // the component may use its map again
 	return changed
 }
 
@@ -139,7 +146,8 @@ func (r *reporter) changedEdges(at time.Time, full bool) []topology.Edge {
 	return now
 }
 
-// differ says whether two reports differ in anything that is sent.
+// differ says whether two reports differ in anything that is sent. Identity and place
+// are said at registration.
 func differ(a, b *backpressure.Report) bool {
 	return a.InFlight != b.InFlight || a.MaxInFlight != b.MaxInFlight || a.Load != b.Load ||
 		a.QueueDepth != b.QueueDepth || a.Throughput != b.Throughput || a.Latency != b.Latency ||

@@ -26,7 +26,8 @@ var (
 )
 
 // serveOnce registers and serves one connection to the control plane, until it
-// breaks or ctx ends.
+// breaks or ctx ends. It returns why; a stock control plane is no error but another
+// way to serve.
 func (a *Agent) serveOnce(ctx context.Context) error {
 	a.connect(ctx)
 	stock, err := a.register(ctx)
@@ -107,7 +108,9 @@ func (a *Agent) register(ctx context.Context) (stockService, error) {
 	return service, nil
 }
 
-// leave unregisters, so that the component's load leaves the pipeline's at once.
+// leave unregisters, so that the component's load leaves the pipeline's at once. It
+// is a courtesy: where it fails, the registration expires. The incarnation keeps it
+// from taking away a successor's.
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.cfg.CallTimeout, 2*time.Second))
 	defer cancel()
@@ -202,7 +205,7 @@ func forgotten(err error) bool {
 }
 
 // Why the agent had to reach for the control plane again: a closed set, fit for
-// a metric's label. The names are on the wire of metrics.
+// a metric's label. The names are part of what the metrics promise.
 const (
 	reconnectUnreachable = iota
 	reconnectForgotten
@@ -230,7 +233,8 @@ func reconnectReason(err error) int {
 	}
 }
 
-// A stockService is one of the two stock services, as the agent uses it.
+// A stockService is one of the two stock services, as the agent uses it. Which one
+// is found out at registration, and stays for the connection.
 type stockService struct {
 	beat func(ctx context.Context, id string, metrics map[string]float64) error
 	list func(ctx context.Context) ([]controlplane.Status, error)

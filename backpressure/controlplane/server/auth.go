@@ -87,7 +87,8 @@ func identities(ctx context.Context) []string {
 }
 
 // mayFor says whether the caller may speak for the component id: with a client
-// certificate, only for a name in it.
+// certificate, only for a name in it. Without one, any: a token
+// says that a caller belongs here, and not which component it is.
 func (s *Server) mayFor(ctx context.Context, id string) error {
 	names := identities(ctx)
 	if names == nil || slices.Contains(names, id) || s.admin(names) {
@@ -100,7 +101,9 @@ func (s *Server) admin(names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return name != "" && slices.Contains(s.cfg.Admins, name) })
 }
 
-// mayChange says whether the caller may change settings.
+// mayChange says whether the caller may change settings. A server without any token
+// and admins has no way to know an operator, so nobody may: a setting of 0.01 would stop
+// the pipeline.
 func (s *Server) mayChange(ctx context.Context) error {
 	token := s.cfg.AdminToken
 	if token == "" {
@@ -109,8 +112,5 @@ func (s *Server) mayChange(ctx context.Context) error {
 	if carries(ctx, token) || s.admin(identities(ctx)) {
 		return nil
 	}
-	return reject(
-		NotYours,
-		"settings are changed by an authenticated caller only: a bearer token, or a certificate of an admin",
-	)
+	return reject(NotYours, "settings are changed with a bearer token, or a certificate of an admin, only")
 }

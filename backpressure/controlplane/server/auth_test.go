@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,8 +164,7 @@ func TestMutualTLSBindsAComponentToItsIdentity(t *testing.T) {
 
 	// Without a certificate nobody gets in.
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "x"}, TLS: &tls.Config{RootCAs: ca.pool}},
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "x"}, TLS: &tls.Config{RootCAs: ca.pool}},
 		backpressure.Alone,
 	)
 }
@@ -178,19 +178,15 @@ func TestBearerToken(t *testing.T) {
 		append(server.BearerToken("open sesame", "root"), secure)...)
 	trust := &tls.Config{RootCAs: ca.pool}
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "a"}, TLS: trust, Token: "open sesame"},
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "a"}, TLS: trust, Token: "open sesame"},
 		backpressure.Coordinated,
 	)
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "b"}, TLS: trust, Token: "wrong"},
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "b"}, TLS: trust, Token: "wrong"},
 		backpressure.Alone,
 	)
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "c"}, TLS: trust},
-		backpressure.Alone,
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "c"}, TLS: trust}, backpressure.Alone,
 	)
 	require.Len(t, s.Components(), 1)
 
@@ -216,5 +212,27 @@ func TestSettingsCannotBeChangedByAnybody(t *testing.T) {
 		settings, err := c.own.GetSettings(c.ctx, &sluicepb.GetSettingsRequest{})
 		require.NoError(t, err)
 		require.Equal(t, 0.8, settings.GetActivation())
+	})
+}
+
+// Changes of different settings at once are all there afterwards.
+func TestSettingsThatChangeAtOnceAreAllInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, server.Config{AdminToken: "root"})
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer root")
+		c := newCaller(t, p)
+		for i := range int64(50) {
+			var both sync.WaitGroup
+			for _, change := range []*sluicepb.Settings{{MaxInFlight: new(i + 1)}, {Floor: new(float64(i+1) / 100)}} {
+				both.Go(func() {
+					_, err := c.own.UpdateSettings(ctx, change)
+					require.NoError(t, err)
+				})
+			}
+			both.Wait()
+			now := p.server.Controller().Config()
+			require.Equal(t, i+1, now.MaxInFlight)
+			require.Equal(t, float64(i+1)/100, now.Floor)
+		}
 	})
 }

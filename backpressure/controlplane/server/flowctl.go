@@ -64,6 +64,8 @@ func (f flowctlService) ListServices(context.Context, *emptypb.Empty) (*flowctlp
 	return list, nil
 }
 
+// statusToFlowctl is status for the older service, which knows no more than whether a
+// component is healthy.
 func statusToFlowctl(status *controlplane.Status) *flowctlpb.ServiceStatus {
 	return &flowctlpb.ServiceStatus{
 		ServiceId:     status.ID,
@@ -75,7 +77,9 @@ func statusToFlowctl(status *controlplane.Status) *flowctlpb.ServiceStatus {
 	}
 }
 
-// flowctlV1Service is the newer flowctl service over the server's registry.
+// flowctlV1Service is the newer flowctl service over the server's registry. Reading
+// needs no identity: tools have none, and a component's status is no secret among
+// those that may connect.
 type flowctlV1Service struct{ s *Server }
 
 // Undecoded implements wire.Undecoded.
@@ -103,6 +107,8 @@ func (f flowctlV1Service) UnregisterComponent(
 	return &emptypb.Empty{}, nil
 }
 
+// DiscoverComponents leaves out stale components only: whether to call one that says
+// that it is degraded is the caller's choice.
 func (f flowctlV1Service) DiscoverComponents(
 	_ context.Context, in *flowctlv1pb.DiscoveryRequest,
 ) (*flowctlv1pb.DiscoveryResponse, error) {

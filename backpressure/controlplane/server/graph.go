@@ -23,8 +23,9 @@ type graphCache struct {
 	count uint64
 }
 
-// Topology returns the pipeline's graph, up to a quarter of a second old; a
-// Server is a [topology.Source].
+// Topology returns the graph of all pipelines, up to a quarter of a second old; a
+// Server is a [topology.Source]. The graph is shared with other callers: do not change
+// it. Callers wait for each other while one is made; no beat waits for them.
 func (s *Server) Topology() *topology.Graph {
 	c := &s.graph
 	c.mu.Lock()
@@ -36,9 +37,12 @@ func (s *Server) Topology() *topology.Graph {
 	return c.graph
 }
 
-// drawGraph makes the graph of the registry and the decision.
+// drawGraph makes the graph of the registry and the decision. Both are read one after
+// the other, each under its own lock: a component that comes or goes in between is
+// missing from one of them, for a quarter of a second. Edges are those that components
+// have seen themselves use; topology adds the declared ones.
 func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
-	decision, all := s.controller.Overview(), s.registry.copies()
+	decision, all := s.Overview(), s.registry.copies()
 	g := &topology.Graph{
 		Version: version,
 		Time:    now,
@@ -56,8 +60,10 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	}
 	for _, e := range all {
 		node := e.node(now)
-		if service, ok := s.controller.Service(e.ID); ok {
-			node.Load, node.Fraction = service.Load, service.Admitted
+		if p := s.known(e.PipelineID); p != nil {
+			if service, ok := p.controller.Service(e.ID); ok {
+				node.Load, node.Fraction = service.Load, service.Admitted
+			}
 		}
 		pipeline := &g.Pipeline
 		if measured := e.endToEnd(node.Health); measured > 0 && (!pipeline.LatencyMeasured || measured > pipeline.Latency) {
@@ -76,6 +82,8 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	return g.Complete()
 }
 
+// maxEndToEnd is the largest latency that is believed: clocks differ, and a wrong one
+// would stand on the page as the pipeline's latency.
 const maxEndToEnd = 24 * time.Hour
 
 // endToEnd is the latency that the component measured, 0 when there is none that
@@ -99,7 +107,7 @@ func (e *entry) pools() map[string]*topology.Pool {
 	return pools
 }
 
-// node shares nothing with the registry.
+// node is the component on the page. It shares nothing with the registry.
 func (e *entry) node(now time.Time) topology.Node {
 	health := e.Health
 	if stale, lost := e.silent(now); stale || lost {

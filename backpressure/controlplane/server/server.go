@@ -23,22 +23,31 @@ import (
 // A Server is a control plane: a registry of components, the decision over
 // their reports, and the graph of the pipeline. All its methods may be called
 // from any goroutine.
+//
+// A component costs it about 50 KiB with its stream, most of it gRPC's, and a beat
+// about a microsecond beside gRPC. What callers can make it remember is bounded by
+// Config.Limits.
 type Server struct {
 	cfg        Config
 	log        *slog.Logger
-	controller *backpressure.Controller
+	controller *backpressure.Controller // of the components without a pipeline id
+	pipelines  pipelines
 	registry   *registry
 	store      *store // nil: none
 	graph      graphCache
 	rejected   [reasons]atomic.Uint64
 	reports    atomic.Uint64
+	changing   sync.Mutex // one change of settings at a time
 
 	closing context.Context // ends the streams and the server's own goroutines
 	close   context.CancelFunc
 	running sync.WaitGroup
 }
 
-// New returns a server whose goroutines run until [Server.Close].
+// New returns a server whose goroutines run until [Server.Close]. It serves nothing
+// until [Server.Register]. The error joins everything that is wrong with cfg; where
+// Config.Folder cannot be used it is [ErrFolder]. Opening the folder waits up to a
+// second for another server to let go of it.
 func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	controller, err := backpressure.New(cfg.Decision)
@@ -49,14 +58,15 @@ func New(cfg Config) (*Server, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		controller: controller,
+		pipelines:  pipelines{all: map[string]*pipeline{}, changed: map[string]bool{}},
 		registry:   newRegistry(cfg.Limits),
 	}
+	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.restore(); err != nil {
+		s.close()
 		return nil, &folderError{cfg.Folder, err}
 	}
-	s.closing, s.close = context.WithCancel(context.Background())
 	s.running.Go(s.sweepRegularly)
-	s.running.Go(s.wakeSessions)
 	return s, nil
 }
 
@@ -74,7 +84,8 @@ func (e *folderError) Is(target error) bool { return target == ErrFolder }
 func (e *folderError) Unwrap() error        { return e.cause }
 
 // restore takes up what the store remembers. Its components have until they are
-// stale to beat again.
+// stale to beat again. A registration that breaks today's limits fails the start, and
+// is not dropped in silence: the operator lowered them.
 func (s *Server) restore() (err error) {
 	if s.store, err = openStore(s.cfg.Folder); err != nil {
 		return err
@@ -84,7 +95,7 @@ func (s *Server) restore() (err error) {
 			s.store.close()
 		}
 	}()
-	settings, err := s.store.settings()
+	settings, err := s.store.settings("")
 	if err != nil {
 		return err
 	}
@@ -95,28 +106,41 @@ func (s *Server) restore() (err error) {
 	if err := s.controller.Reconfigure(decision); err != nil {
 		return err
 	}
-	var events []string
+	s.pipelines.mu.Lock()
+	s.addLocked("", s.controller)
+	s.pipelines.mu.Unlock()
+	events := map[string][]string{}
 	err = s.store.components(func(c controlplane.Component, heartbeat time.Duration) error {
-		events = append(events, c.OutputEventTypes...)
-		_, err := s.registry.put(c, heartbeat, registrant{peer: "restored " + c.ID})
+		events[c.PipelineID] = append(events[c.PipelineID], c.OutputEventTypes...)
+		_, _, err := s.registry.put(c, heartbeat, registrant{peer: "restored " + c.ID})
 		return err
 	})
-	s.registry.placeConsumers(events) // a consumer may have been put before its producer
+	for pipeline, types := range events {
+		s.pipeline(pipeline)
+		s.registry.placeConsumers(pipeline, types) // a consumer may have been put before its producer
+	}
 	return err
 }
 
 // Register serves the two flowctl services and Sluice's own on registrar, a
-// *grpc.Server above all.
+// *grpc.Server above all, before that one serves. [GRPCOptions] are the options for
+// thousands of agents, [BearerToken] those for Config.Token: the server itself checks
+// identities in certificates and who may change settings, and no token on other calls.
 func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 	flowctlpb.RegisterServer(registrar, flowctlService{s})
 	flowctlv1pb.RegisterServer(registrar, flowctlV1Service{s})
 	sluicepb.RegisterCoordinationServer(registrar, coordinationService{server: s})
 }
 
-// Controller returns the decision, to watch or to change live.
+// Controller returns the decision for the components without a pipeline id, which is
+// all of them where nobody sets one, to watch or to change live. [Server.Pipeline] is
+// that of a pipeline, [Server.Snapshot] what all say together. What is changed there
+// is not remembered in Config.Folder, which is for changes from outside. Do not close
+// it; reports belong to the registry.
 func (s *Server) Controller() *backpressure.Controller { return s.controller }
 
-// Components returns every registered component, sorted by id.
+// Components returns every registered component, sorted by id, stale ones too. They
+// are copies; the registry is locked for a millisecond where there are ten thousand.
 func (s *Server) Components() []controlplane.Status { return s.registry.statuses(nil) }
 
 // Stock returns the ids of the components that speak flowctl's services alone and
@@ -124,7 +148,9 @@ func (s *Server) Components() []controlplane.Status { return s.registry.statuses
 // metrics: a monitor beside the server exports its figures.
 func (s *Server) Stock() []string { return s.registry.stock() }
 
-// Rejected returns how many requests were rejected, by reason.
+// Rejected returns how many requests were rejected since the start, by reason. Every
+// reason is in it, also at 0. What the controller judged counts here as Invalid, and
+// in the controller's own counts by its reason.
 func (s *Server) Rejected() map[Reason]uint64 {
 	counts := make(map[Reason]uint64, reasons)
 	for r := range reasons {
@@ -137,53 +163,78 @@ func (s *Server) Rejected() map[Reason]uint64 {
 func (s *Server) Reports() uint64 { return s.reports.Load() }
 
 // Close asks the agents to end their streams and waits for the server's own
-// goroutines. The components go on at their last fraction. It may be called more
-// than once.
+// goroutines, not for the streams: those end with the gRPC server, which is stopped
+// after it. The components go on at their last fraction and look for a control plane
+// again. It may be called more than once.
 func (s *Server) Close() {
+	s.pipelines.mu.Lock()
 	s.close()
+	s.pipelines.mu.Unlock()
 	for _, session := range s.registry.sessions() {
 		session.end(false)
 	}
 	s.running.Wait()
-	s.controller.Close()
+	for _, id := range s.Pipelines() {
+		if c := s.Pipeline(id); c != nil {
+			c.Close()
+		}
+	}
 	s.note(s.store.close())
 }
 
-// register, unregister and take are what the services have in common.
+// register, unregister and take are what the services have in common. Each judges
+// everything before it changes anything, so that what is rejected leaves no trace but
+// its count.
 
+// register makes c known to the registry and the decision. An agent says by its
+// incarnation that it will register again by itself, so only others are stored.
 func (s *Server) register(ctx context.Context, c controlplane.Component, heartbeat time.Duration) error {
 	if err := s.mayFor(ctx, c.ID); err != nil {
 		return s.count(err)
 	}
-	report, err := s.registry.put(c, heartbeat, registrant{peerOf(ctx), convert.Incarnation(ctx)})
+	report, old, err := s.registry.put(c, heartbeat, registrant{peerOf(ctx), convert.Incarnation(ctx)})
 	if err != nil {
 		return s.count(err)
 	}
-	if err := s.controller.Report(report); err != nil {
+	if old != nil && old.PipelineID != c.PipelineID {
+		s.left(old)
+	}
+	if err := s.pipeline(c.PipelineID).controller.Report(report); err != nil {
 		_, _ = s.registry.remove(c.ID, 0)
+		s.tidy(c.PipelineID)
 		return s.count(rejectedReport(err))
 	}
 	if convert.Incarnation(ctx) == 0 {
 		s.note(s.store.remember(&c, heartbeat))
 	}
-	s.place(c.OutputEventTypes)
+	s.place(c.PipelineID, c.OutputEventTypes)
 	s.log.Info("component registered", "component", c.ID, "kind", c.Kind, "endpoint", c.Endpoint)
 	return nil
 }
 
+// unregister forgets a component everywhere. Its load leaves the decision at once.
 func (s *Server) unregister(ctx context.Context, id string) error {
 	if err := s.mayFor(ctx, id); err != nil {
 		return s.count(err)
 	}
-	events, err := s.registry.remove(id, convert.Incarnation(ctx))
+	c, err := s.registry.remove(id, convert.Incarnation(ctx))
 	if err != nil {
 		return s.count(err)
 	}
 	s.note(s.store.forget(id))
-	s.controller.RemoveService(id)
-	s.place(events)
+	s.left(&c)
 	s.log.Info("component unregistered", "component", id)
 	return nil
+}
+
+// left takes a component that is no longer registered out of the decision of its
+// pipeline, and works out what that changes for those that it fed.
+func (s *Server) left(c *controlplane.Component) {
+	if p := s.known(c.PipelineID); p != nil {
+		p.controller.RemoveService(c.ID)
+		s.place(c.PipelineID, c.OutputEventTypes)
+		s.tidy(c.PipelineID)
+	}
 }
 
 // note logs what the store could not do: a component works on, and is not
@@ -194,28 +245,31 @@ func (s *Server) note(err error) {
 	}
 }
 
-// take takes a beat of a caller that may speak for its component.
+// take takes a beat of a caller that may speak for its component. The registry asks
+// the controller before it changes anything, so that both take the beat or neither.
 func (s *Server) take(b *beat) error {
-	report, err := s.registry.beat(b, s.controller.Check)
+	report, pipeline, err := s.registry.beat(b, s.controller.Check) // what is plausible is so in all pipelines
 	if err != nil {
 		return s.count(err)
 	}
-	if err := s.controller.Report(report); err != nil {
+	if err := s.pipeline(pipeline).controller.Report(report); err != nil {
 		return s.count(rejectedReport(err))
 	}
 	s.reports.Add(1)
 	return nil
 }
 
-// place reports to the controller which paths a change of producers has moved.
-func (s *Server) place(events []string) {
-	for _, report := range s.registry.placeConsumers(events) {
-		if err := s.controller.Report(report); err != nil {
+// place reports to the pipeline's controller which paths a change of producers has
+// moved.
+func (s *Server) place(pipeline string, events []string) {
+	for _, report := range s.registry.placeConsumers(pipeline, events) {
+		if err := s.pipeline(pipeline).controller.Report(report); err != nil {
 			s.log.Warn("component misplaced", "component", report.ServiceID, "error", err)
 		}
 	}
 }
 
+// sweepRegularly is one of the server's goroutines; each pipeline has another.
 func (s *Server) sweepRegularly() {
 	ticker := time.NewTicker(s.cfg.JanitorInterval)
 	defer ticker.Stop()
@@ -233,14 +287,15 @@ func (s *Server) sweepRegularly() {
 // registry.
 func (s *Server) sweep(now time.Time) {
 	gone, stale := s.registry.expire(now)
-	for _, c := range gone {
-		s.log.Warn("component expired", "component", c.ID)
-		s.note(s.store.forget(c.ID))
-		s.controller.RemoveService(c.ID)
-		s.place(c.OutputEventTypes)
+	for i := range gone {
+		s.log.Warn("component expired", "component", gone[i].ID)
+		s.note(s.store.forget(gone[i].ID))
+		s.left(&gone[i])
 	}
-	for _, id := range stale {
-		s.controller.RemoveService(id)
+	for _, c := range stale {
+		if p := s.known(c.PipelineID); p != nil {
+			p.controller.RemoveService(c.ID)
+		}
 	}
 }
 

@@ -6,36 +6,36 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 	"github.com/withobsrvr/sluice/topology"
 )
 
 func TestGraphShowsAlerts(t *testing.T) {
 	began := time.Unix(1000, 0)
-	sink := monitor.Labels{{Name: "service_id", Value: "sink"}}
-	edge := monitor.Labels{{Name: "source", Value: "ttp"}, {Name: "target", Value: "sink"}}
-	alerts := []monitor.Alert{
+	sink := alert.Labels{"service_id": "sink"}
+	edge := alert.Labels{"source": "ttp", "target": "sink"}
+	alerts := []alert.Alert{
 		{
 			Rule:     "Saturated",
-			State:    monitor.Firing,
-			Severity: monitor.Critical,
+			State:    alert.Firing,
+			Severity: alert.Critical,
 			Labels:   sink,
 			Summary:  "Service sink is full",
 			ActiveAt: began,
 		},
-		{Rule: "EdgeBlocked", State: monitor.Firing, Severity: monitor.Warning, Labels: edge, Acknowledged: "ada"},
-		{Rule: "Pressure", State: monitor.Pending, Severity: monitor.Warning, Summary: "Backpressure"},
-		{Rule: "Over", State: monitor.Resolved},
-		{Rule: "Never", State: monitor.Inactive},
-		{Rule: "Silent", State: monitor.Firing, Silenced: true},
-		{Rule: "Explained", State: monitor.Firing, Inhibited: "Saturated"},
-		{Rule: "Victim", State: monitor.Pending, CausedBy: "sink"},
+		{Rule: "EdgeBlocked", State: alert.Firing, Severity: alert.Warning, Labels: edge, Acknowledged: "ada"},
+		{Rule: "Pressure", State: alert.Pending, Severity: alert.Warning, Summary: "Backpressure"},
+		{Rule: "Over", State: alert.Resolved},
+		{Rule: "Never", State: alert.Inactive},
+		{Rule: "Silent", State: alert.Firing, Silenced: true},
+		{Rule: "Explained", State: alert.Firing, Inhibited: "Saturated"},
+		{Rule: "Victim", State: alert.Pending, CausedBy: "sink"},
 	}
 	own := []topology.Alert{{Name: "Own"}}
 	graph := &topology.Graph{Name: "p", Alerts: own}
 	src := withAlerts(
 		topology.SourceFunc(func() *topology.Graph { return graph }),
-		func() []monitor.Alert { return alerts },
+		func() []alert.Alert { return alerts },
 	)
 	require.Equal(t, []topology.Alert{
 		{Name: "Own"},

@@ -25,6 +25,7 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 	"github.com/withobsrvr/sluice/monitor"
+	monitorhealth "github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 	"github.com/withobsrvr/sluice/topology/page"
 )
@@ -102,6 +103,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		web := &http.Server{
 			Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			ErrorLog:    slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 			BaseContext: func(net.Listener) context.Context { return ctx },
 		}
 		running.Go(func() {
@@ -174,9 +176,9 @@ type State struct {
 	Fractions   map[string]float64 `json:"fractions"`
 }
 
-// StateOf is the present state of a server's decision.
-func StateOf(plane *server.Server) State {
-	snapshot := plane.Controller().Snapshot()
+// stateOf is the present state of all decisions.
+func stateOf(plane *server.Server) State {
+	snapshot := plane.Snapshot()
 	pipeline := plane.Topology().Pipeline
 	state := State{
 		Fraction:    snapshot.Fraction,
@@ -201,7 +203,7 @@ func StateOf(plane *server.Server) State {
 // components export their own figures, so that sums over scrapes count nothing
 // twice; the control plane exports the pipeline's.
 func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done func(), err error) {
-	watch, err := newMonitor(plane, monitor.Config{Version: cfg.Version, Interval: cfg.Interval, Logger: cfg.Logger})
+	watch, err := newMonitor(plane, monitor.Config{Interval: cfg.Interval})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -209,8 +211,14 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 	if err != nil {
 		return nil, nil, err
 	}
+	well, err := monitorhealth.New(watch, monitorhealth.Config{
+		ServiceID: "sluice-controlplane", Version: cfg.Version, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	watch.Start()
-	observed := watch.Handler(metrics)
+	observed := well.Handler(metrics)
 	mux := http.NewServeMux()
 	for _, path := range []string{"/metrics", "/livez", "/readyz", "/health", "/report", "/alerts", "/history"} {
 		mux.Handle(path, observed)
@@ -218,20 +226,20 @@ func newHandler(plane *server.Server, cfg Config) (handler http.Handler, done fu
 	}
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(StateOf(plane))
+		json.NewEncoder(w).Encode(stateOf(plane))
 	})
-	live := page.New(withAlerts(plane, watch.Alerts), page.Config{})
+	live := page.New(withAlerts(plane, well.Alerts().Alerts), page.Config{})
 	mux.Handle("/", live)
 	return mux, func() { live.Close(); watch.Stop() }, nil
 }
 
 func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, error) {
-	cfg.ServiceID, cfg.Scope = "sluice-controlplane", monitor.LocalServices
+	cfg.Scope = monitor.LocalServices
 	watch, err := monitor.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	watch.WatchController(decider{plane.Controller()})
+	watch.WatchController(decider{plane})
 	watch.WatchTopology(plane)
 	watch.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
 		for _, id := range plane.Stock() {
@@ -241,8 +249,8 @@ func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, err
 	return watch, nil
 }
 
-// A decider is watched for the decision alone: what the components report is in
+// A decider is watched for the decisions alone: what the components report is in
 // the graph, too.
-type decider struct{ *backpressure.Controller }
+type decider struct{ *server.Server }
 
 func (d decider) Snapshot() backpressure.Snapshot { return d.Overview() }

@@ -12,21 +12,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
 	"github.com/withobsrvr/sluice/flowcontrol"
 	"github.com/withobsrvr/sluice/interceptors"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 )
 
 // maxBatchBytes is the largest message that is read from an upstream. Our own
 // stay below gRPC's default of 4 MiB; those of others may not.
 const maxBatchBytes = 16 << 20
-
-// drainGrace bounds how long open streams may go on after a component was asked
-// to end. What they did not get, their readers ask for again elsewhere.
-const drainGrace = 10 * time.Second
 
 // A Component is one program of the pipeline: its listeners, its gates, its
 // connections and its HTTP side. It is made by Open and runs in Serve.
@@ -51,6 +49,8 @@ type Component struct {
 	pools        pools
 	interceptors *interceptors.Server
 	monitor      *monitor.Monitor
+	series       *prometheus.Registry
+	health       *health.Health
 	agent        atomic.Pointer[agent.Agent]
 	upstream     atomic.Pointer[upstream]
 	closers      []func()
@@ -60,7 +60,7 @@ type Component struct {
 // Open listens on both ports and serves /livez at once. Close frees everything,
 // also after an error of Serve.
 func Open(cfg Config, p Process) (*Component, error) {
-	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux()}
+	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux(), series: prometheus.NewRegistry()}
 	if err := c.open(); err != nil {
 		c.Close()
 		return nil, err
@@ -95,7 +95,10 @@ func (c *Component) open() (err error) {
 	if c.http, err = c.listen(c.HealthPort, "HEALTH_PORT"); err != nil {
 		return err
 	}
-	if c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{Throttler: c.Gate, Logger: c.Log}); err != nil {
+	c.interceptors, err = interceptors.NewServer(interceptors.ServerConfig{
+		Throttler: c.Gate, Logger: c.Log, MaxActiveStreams: -1, // connections, and streams, bound them
+	})
+	if err != nil {
 		return err
 	}
 	if err := c.openPools(); err != nil {
@@ -175,7 +178,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	}
 	c.setStatus(s)
 	if s.Healthy != nil {
-		c.monitor.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
+		c.health.AddCheck("upstream", func(context.Context) error { return s.Healthy() })
 	}
 	c.ready.Store(true)
 	c.Log.Info("serving", "flight", c.Addresses().Flight, "http", c.Addresses().HTTP)
@@ -195,7 +198,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	c.ready.Store(false)
 	if err == nil && ctx.Err() == nil {
 		c.Log.Info("draining")
-		server.drain(ctx, c.Log)
+		server.drain(ctx, c.DrainGrace, c.Log)
 		agentDone()
 	}
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 type Env struct {
 	lookup func(string) (string, bool)
 	errs   []error
-	docs   []variable
+	docs   []Variable
 	hidden Redactor
 }
 
@@ -36,7 +36,14 @@ func (e *EnvError) Error() string {
 	return fmt.Sprintf("%s=%q is not accepted: want %s", e.Name, clip(e.Value, maxValue), e.Accepted)
 }
 
-type variable struct{ name, fallback, accepted, help string }
+// A Variable is what one setting is: its default, what is accepted, and what it
+// does, in words.
+type Variable struct{ Name, Default, Accepted, Help string }
+
+// Free says whether any text is accepted.
+func (v Variable) Free() bool { return v.Accepted == anyText }
+
+const anyText = "text"
 
 // maxValue bounds what an error repeats of a variable's value.
 const maxValue = 128
@@ -72,22 +79,25 @@ func (e *Env) Reject(name, value, accepted string) {
 func (e *Env) WriteHelp(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, v := range e.docs {
-		fmt.Fprintf(t, "  %s\t%s\t%s (%s)\n", v.name, v.fallback, v.help, v.accepted)
+		fmt.Fprintf(t, "  %s\t%s\t%s (%s)\n", v.Name, v.Default, v.Help, v.Accepted)
 	}
 	return t.Flush()
 }
 
+// Variables lists what was read so far.
+func (e *Env) Variables() []Variable { return e.docs }
+
 // Names lists every variable read so far.
 func (e *Env) Names() (names []string) {
 	for _, v := range e.docs {
-		names = append(names, v.name)
+		names = append(names, v.Name)
 	}
 	return names
 }
 
 // String reads free text.
 func (e *Env) String(name, fallback, help string) string {
-	return read(e, name, fallback, "text", help, fallback, func(s string) (string, bool) { return s, true })
+	return read(e, name, fallback, anyText, help, fallback, func(s string) (string, bool) { return s, true })
 }
 
 // OneOf reads one of a closed set of words.
@@ -196,12 +206,17 @@ func (e *Env) Upstream(name string, role Role, c Config) string {
 	return endpoint
 }
 
+// DeadLetters reads where ledgers go that cannot be used.
+func DeadLetters(e *Env) string {
+	return e.String("DEAD_LETTER_DIR", "", "folder for ledgers that cannot be read or extracted, which are left out then; unset: the first one ends the run")
+}
+
 // HostPort joins a host and a port.
 func HostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
 // read is every getter: parse reports whether it accepts the text.
 func read[T any](e *Env, name, shown, accepted, help string, fallback T, parse func(string) (T, bool)) T {
-	e.docs = append(e.docs, variable{name, shown, accepted, help})
+	e.docs = append(e.docs, Variable{name, shown, accepted, help})
 	text, ok := e.lookup(name)
 	text = strings.TrimSpace(text)
 	if !ok || text == "" {

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/examples/internal/deadletter"
 	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/prommonitor"
 )
 
@@ -18,23 +22,27 @@ import (
 // ready once it serves.
 func (c *Component) serveHTTP() error {
 	var err error
-	if c.monitor, err = monitor.New(monitor.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Interval: c.MonitoringInterval, Logger: c.Log}); err != nil {
+	if c.monitor, err = monitor.New(monitor.Config{Interval: c.MonitoringInterval}); err != nil {
 		return err
 	}
-	c.monitor.AddCheck("serving", func(context.Context) error {
+	if c.health, err = health.New(c.monitor, health.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Logger: c.Log}); err != nil {
+		return err
+	}
+	c.health.AddCheck("serving", func(context.Context) error {
 		if !c.ready.Load() {
 			return errors.New("not serving")
 		}
 		return nil
 	})
-	metrics, err := prommonitor.NewHandler(c.monitor, prommonitor.HandlerConfig{})
+	c.series.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics, err := prommonitor.NewHandler(c.monitor, prommonitor.HandlerConfig{Registry: c.series})
 	if err != nil {
 		return err
 	}
 	c.watch()
 	c.monitor.Start()
 	c.closers = append(c.closers, c.monitor.Stop)
-	c.mux.Handle("/", c.monitor.Handler(metrics))
+	c.mux.Handle("/", c.health.Handler(metrics))
 	c.web = &http.Server{
 		Handler: c.Security.Guard(c.mux), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
@@ -48,9 +56,36 @@ func (c *Component) serveHTTP() error {
 	return nil
 }
 
+// Gauge adds a series of the component's own to its metrics. Value is asked at each
+// scrape, from any goroutine.
+func (c *Component) Gauge(name, help string, value func() float64) {
+	c.series.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// Counter is [Component.Gauge] for what only grows.
+func (c *Component) Counter(name, help string, value func() float64) {
+	c.series.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+// DeadLetters opens the folder for ledgers that cannot be used, and counts them in
+// a series. It returns nil for the empty name.
+func (c *Component) DeadLetters(dir string) (*deadletter.Folder, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	folder, err := deadletter.Open(dir, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	c.Counter("stellar_ledgers_set_aside_total", "Ledgers that could not be used and went to the dead-letter folder.", func() float64 {
+		return float64(folder.Count())
+	})
+	return folder, nil
+}
+
 // watch shows the monitor everything that the component has.
 func (c *Component) watch() {
-	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Type: monitor.Type(strings.ToLower(string(kinds[c.Role]))), Version: Version()})
+	c.monitor.WatchService(monitor.ServiceInfo{ID: c.ID, Kind: kinds[c.Role], Version: Version()})
 	c.monitor.WatchThrottler(c.ID, c.Stage)
 	c.monitor.WatchServer(c.ID, c.interceptors)
 	c.monitor.WatchPools(c.ID, c.pools.manager)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -58,10 +59,21 @@ func ExitCode(err error) int {
 	return ExitFailed
 }
 
+// memoryGoal is what a process holds at most before its collector works harder,
+// unless GOMEMLIMIT says another: it leaves the rest of 300 MiB to garbage and to what is no heap.
+const memoryGoal = 200 << 20
+
+// BoundMemory sets the goal. It belongs to the main function of a process.
+func BoundMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
+}
+
 // Main runs one component as a program of its own and returns its exit status.
 // The first interrupt or SIGTERM drains, the second stops at once. -h prints
 // the environment variables that describe writes.
-func Main(name, about string, run Run, describe func(*Env)) int {
+func Main(name, about string, run Run, describe func(*Env) any) int {
 	if len(os.Args) > 1 {
 		switch arg := os.Args[1]; arg {
 		case "-h", "-help", "--help":
@@ -72,6 +84,7 @@ func Main(name, about string, run Run, describe func(*Env)) int {
 			return 2
 		}
 	}
+	BoundMemory()
 	env := NewEnv(os.LookupEnv)
 	describe(env) // what it refuses, run refuses
 	Warn(os.Stderr, name, Misspelled(os.Environ(), env.Names()))
@@ -105,7 +118,7 @@ func Exit(name string, w io.Writer, err error) int {
 	return ExitCode(err)
 }
 
-func help(w io.Writer, name, about string, describe func(*Env)) {
+func help(w io.Writer, name, about string, describe func(*Env) any) {
 	fmt.Fprintf(w, "%s %s\n\nIt is configured by environment variables (name, default, meaning):\n\n", name, about)
 	env := NewEnv(func(string) (string, bool) { return "", false })
 	describe(env)

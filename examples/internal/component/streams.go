@@ -17,8 +17,8 @@ import (
 // The limits of a component's open streams. Each holds at most a few batches, so
 // that their number bounds the memory.
 const (
-	maxStreams        = 32
-	maxStreamsOfAPeer = 24
+	maxStreams        = 16
+	maxStreamsOfAPeer = 12
 	// patience is how long a stream may make no progress while others want its
 	// place. One that nobody wants may pause for as long as it likes, as a stream
 	// at the tip of a network does.
@@ -29,8 +29,9 @@ const (
 
 // streams bounds the open streams of a server. One too many takes the place of
 // the stream that made no progress for the longest time, if that is longer than
-// patience, and is rejected otherwise. Health watches, which cost next to nothing,
-// are not counted.
+// patience, and is rejected otherwise. A stream counts from its first message on:
+// until then it holds nothing, and the limits of connections bound how many there
+// are. Health watches, which cost next to nothing, are not counted.
 type streams struct {
 	limit, ofAPeer int
 
@@ -45,6 +46,7 @@ func newStreams(limit, ofAPeer int) *streams {
 // An openStream is a stream with the time of its last progress.
 type openStream struct {
 	grpc.ServerStream
+	all  *streams
 	peer string
 	end  context.CancelCauseFunc
 	ctx  context.Context
@@ -53,8 +55,9 @@ type openStream struct {
 	// first message.
 	silence *time.Timer
 
-	mu   sync.Mutex
-	last time.Time
+	mu      sync.Mutex
+	entered bool
+	last    time.Time
 }
 
 var (
@@ -72,11 +75,7 @@ func (s *streams) intercept(srv any, inner grpc.ServerStream, info *grpc.StreamS
 	}
 	ctx, end := context.WithCancelCause(inner.Context())
 	defer end(nil)
-	o := &openStream{ServerStream: inner, peer: peerOf(ctx), ctx: ctx, end: end}
-	o.progress()
-	if err := s.enter(o); err != nil {
-		return err
-	}
+	o := &openStream{ServerStream: inner, all: s, peer: peerOf(ctx), ctx: ctx, end: end}
 	defer s.leave(o)
 	o.silence = time.AfterFunc(requestTimeout, func() { end(errNoRequest) })
 	defer o.silence.Stop()
@@ -158,8 +157,22 @@ func (o *openStream) SendMsg(m any) error {
 func (o *openStream) RecvMsg(m any) error {
 	err := o.ServerStream.RecvMsg(m)
 	o.silence.Stop()
-	o.progress()
-	return err
+	if o.progress(); err != nil {
+		return err
+	}
+	return o.enter()
+}
+
+// enter takes the stream's place at its first message.
+func (o *openStream) enter() error {
+	o.mu.Lock()
+	first := !o.entered
+	o.entered = true
+	o.mu.Unlock()
+	if !first {
+		return nil
+	}
+	return o.all.enter(o)
 }
 
 // peerOf is the host of a caller.

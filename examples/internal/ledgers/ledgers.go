@@ -37,6 +37,8 @@ type Ledger struct {
 	// Raw is the XDR of the ledger's LedgerCloseMeta. It is borrowed: valid
 	// until the loop that it came from takes its next step. Copy it to keep it.
 	Raw []byte
+	// SetAside says that the ledger is damaged and was set aside: it has no Raw.
+	SetAside bool
 }
 
 // Info says what a source is, for people and for the programs that decode its

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
 
+	"github.com/withobsrvr/sluice/examples/internal/events/extract"
 	"github.com/withobsrvr/sluice/examples/internal/flights"
 	"github.com/withobsrvr/sluice/flowcontrol"
 )
@@ -68,6 +69,10 @@ type Config struct {
 
 	// Logger gets one line for each stream that fails. Default: nothing.
 	Logger *slog.Logger
+
+	// Poisoned, if not nil, takes ledgers whose events cannot be extracted, which
+	// end the stream otherwise.
+	Poisoned extract.Poisoned
 }
 
 func (c Config) withDefaults() Config {

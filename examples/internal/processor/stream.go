@@ -133,6 +133,7 @@ func (p *pipe) read(ctx context.Context) error {
 		return err
 	}
 	p.extractor, p.from = extract.New(passphrase), events.OriginOf(in.Schema())
+	p.extractor.Poisoned = p.cfg.Poisoned
 
 	asm := assembler{pipe: p, next: uint64(p.r.First)}
 	for {

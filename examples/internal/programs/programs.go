@@ -39,9 +39,10 @@ func All() map[component.Role]component.Run {
 	}
 }
 
-// Descriptions read every program's variables, and do nothing else.
-func Descriptions() map[component.Role]func(*component.Env) {
-	return map[component.Role]func(*component.Env){
+// Descriptions read every program's variables and return what they say. They do
+// nothing else.
+func Descriptions() map[component.Role]func(*component.Env) any {
+	return map[component.Role]func(*component.Env) any{
 		component.RoleControlPlane: controlprogram.Describe,
 		component.RoleSource:       sourceprogram.Describe,
 		component.RoleProcessor:    processorprogram.Describe,

@@ -52,6 +52,7 @@ func RunChild(role component.Role, run component.Run) int {
 	// Ctrl-C in a terminal reaches every process of the group; what it means is
 	// the parent's to decide.
 	signal.Ignore(os.Interrupt)
+	component.BoundMemory()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	drain := make(chan struct{})

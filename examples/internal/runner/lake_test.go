@@ -95,3 +95,45 @@ func TestADamagedLedgerEndsTheRunAndIsNamed(t *testing.T) {
 	again := start(t, out, programs.All(), lakeIs, "-inprocess", "-source=datalake", "-resume")
 	requireTruthOfTwo(t, again.wait(t), 3)
 }
+
+// Where a data lake is read from and to is what START_LEDGER and END_LEDGER say.
+func TestPipelineStartsAndEndsWhereItIsTold(t *testing.T) {
+	dir, _ := lake(t, 8)
+	env := []string{"DATALAKE_PATH=" + dir, fmt.Sprintf("START_LEDGER=%d", ledgers.SampleFirst+2), fmt.Sprintf("END_LEDGER=%d", ledgers.SampleFirst+5)}
+	tr := start(t, t.TempDir(), programs.All(), env, "-inprocess", "-source=datalake")
+	requireTruthOfTwo(t, tr.wait(t), 2)
+	require.Contains(t, tr.output(t), "ledgers 53312002 to 53312005 into")
+
+	tr = start(t, t.TempDir(), programs.All(), env, "-inprocess", "-source=datalake", "-ledgers=2")
+	requireTruthOfTwo(t, tr.wait(t), 1)
+	require.Contains(t, tr.output(t), "ledgers 53312002 to 53312003 into")
+}
+
+// With a dead-letter folder damaged ledgers go there, from the source and from the
+// processor, are counted, and the run goes on.
+func TestDamagedLedgersGoToTheDeadLetterFolder(t *testing.T) {
+	dir, fileOf := lake(t, 6)
+	bad := []uint32{ledgers.SampleFirst + 1, ledgers.SampleFirst + 4}
+	for _, seq := range bad {
+		whole, err := os.ReadFile(fileOf(seq))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(fileOf(seq), whole[:len(whole)/2], 0o644))
+	}
+	letters := filepath.Join(t.TempDir(), "letters")
+	tr := start(t, t.TempDir(), programs.All(), []string{"DATALAKE_PATH=" + dir, "DEAD_LETTER_DIR=" + letters}, "-inprocess", "-source=datalake", "-ledgers=5", "-serve")
+	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
+	tr.durable(t, 5)
+	_, body := get(t, at+"/metrics")
+	require.Contains(t, body, "stellar_ledgers_set_aside_total 2")
+	require.Contains(t, body, fmt.Sprintf("stellar_ledgers_lag %d\n", 1), "the sixth was not asked for")
+	require.Contains(t, body, "stellar_ledgers_lag_seconds ")
+	tr.interrupts <- os.Interrupt
+	s := tr.wait(t)
+	require.Equal(t, int64(5), s.Ledgers)
+	require.Zero(t, *s.Lost)
+	for _, seq := range bad {
+		text, err := os.ReadFile(filepath.Join(letters, fmt.Sprintf("ledger-%010d.json", seq)))
+		require.NoError(t, err)
+		require.Contains(t, string(text), "unpacking it")
+	}
+}

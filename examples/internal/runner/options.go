@@ -105,10 +105,37 @@ func flags(o *Options) *flag.FlagSet {
 	return set
 }
 
+// VisitFlags visits the pipeline's flags, in the order of their names, and the
+// environment variable of each.
+func VisitFlags(visit func(f *flag.Flag, variable string)) {
+	flags(new(Options)).VisitAll(func(f *flag.Flag) { visit(f, twin(f.Name)) })
+}
+
 // Twins are the environment variables that the pipeline itself reads.
 func Twins() (names []string) {
-	flags(new(Options)).VisitAll(func(f *flag.Flag) { names = append(names, twin(f.Name)) })
+	VisitFlags(func(_ *flag.Flag, variable string) { names = append(names, variable) })
 	return names
+}
+
+// ownWay are the variables of programs that the pipeline sets itself, and how its
+// user does.
+var ownWay = map[string]string{
+	"ENABLE_FLOWCTL": "its components always have a control plane", "FLOWCTL_ENDPOINT": "-ports chooses the port of its control plane",
+	"FLOWCTL_COMPONENT_ID": "its components have their own ids", "FLIGHT_PORT": "use -ports", "HEALTH_PORT": "use -ports",
+	"LEDGER_SOURCE": "use -source", "LEDGER_COUNT": "use -ledgers", "OUT_DIR": "use -out", "OUT_FORMAT": "use -format",
+	"SINK_DELAY": "use -sink-delay", "LOG_LEVEL": "use -log-level", "LOG_FORMAT": "use -log-format",
+}
+
+// Overridden returns a sentence for each variable of environ, NAME=VALUE pairs,
+// that has no effect on the pipeline though its components read it.
+func Overridden(environ []string) (sentences []string) {
+	for name, way := range ownWay {
+		if value, ok := lookupIn(environ)(name); ok && value != "" {
+			sentences = append(sentences, fmt.Sprintf("%s is set, and the pipeline sets it itself: %s", name, way))
+		}
+	}
+	slices.Sort(sentences)
+	return sentences
 }
 
 // twin is the environment variable of a flag.

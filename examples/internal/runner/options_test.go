@@ -148,3 +148,13 @@ func TestMeter(t *testing.T) {
 	require.Equal(t, 71*time.Second, left)
 	require.LessOrEqual(t, len(m.samples), 7)
 }
+
+// A variable of a component that the pipeline sets itself is not ignored silently,
+// and the list of those is what the pipeline sets.
+func TestVariablesThatThePipelineSetsItself(t *testing.T) {
+	require.Empty(t, Overridden([]string{"START_LEDGER=5", "LEDGER_COUNT=", "PATH=/bin"}))
+	require.Equal(t, []string{
+		"LEDGER_COUNT is set, and the pipeline sets it itself: use -ledgers",
+		"LOG_LEVEL is set, and the pipeline sets it itself: use -log-level",
+	}, Overridden([]string{"LOG_LEVEL=debug", "LEDGER_COUNT=5"}))
+}

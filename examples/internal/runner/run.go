@@ -26,7 +26,7 @@ type Config struct {
 	// Programs are the components, and Descriptions what each reads from its
 	// environment.
 	Programs     map[component.Role]component.Run
-	Descriptions map[component.Role]func(*component.Env)
+	Descriptions map[component.Role]func(*component.Env) any
 	// Open returns the ledgers of the source, for the comparison, from the
 	// environment that the source gets.
 	Open func(ctx context.Context, lookup func(string) (string, bool)) (ledgers.Source, error)
@@ -69,13 +69,15 @@ type pipeline struct {
 	before sink.Checkpoint // of the folder when the run began
 	src    ledgers.Source
 	bounds ledgers.Range
-	short  bool // there are fewer ledgers than were asked for
-	env    []string
-	last   picture
-	up     time.Time // of the sink, which then asks for events
-	drawn  time.Time // of the last plain line
-	idle   bool      // only serving
-	memory []string  // the most that each process had resident
+	// counted says that the number of ledgers ends the run, and not END_LEDGER.
+	counted bool
+	short   bool // there are fewer ledgers than were asked for
+	env     []string
+	last    picture
+	up      time.Time // of the sink, which then asks for events
+	drawn   time.Time // of the last plain line
+	idle    bool      // only serving
+	memory  []string  // the most that each process had resident
 }
 
 // Run runs the pipeline until its input is done and durable, or until it is
@@ -162,6 +164,8 @@ func (p *pipeline) prepare(ctx context.Context) error {
 			return &component.UsageError{Err: fmt.Errorf("-ledgers %d: %s holds a run of %d ledgers, which cannot be made shorter", p.opts.Ledgers, p.dir, have)}
 		}
 	}
+	end, _ := lookupIn(p.cfg.Env)("END_LEDGER")
+	p.counted = p.opts.LedgersSet || p.opts.Resume != "" || end == "" || p.opts.Source == "sample"
 	p.env = p.environment()
 	if err := p.checkEnvironment(); err != nil {
 		return err
@@ -176,6 +180,9 @@ func (p *pipeline) prepare(ctx context.Context) error {
 	bounds, err := src.Bounds(ctx)
 	if err != nil {
 		return err
+	}
+	if !p.counted {
+		p.opts.Ledgers = uint32(bounds.Len())
 	}
 	if bounds.Len() == 0 {
 		return fmt.Errorf("the source offers no ledger: its range %v is empty", bounds)
@@ -229,8 +236,11 @@ func (p *pipeline) environment() []string {
 		"LOG_LEVEL="+p.opts.LogLevel,
 		"LOG_FORMAT="+p.opts.LogFormat,
 		"LEDGER_SOURCE="+p.opts.Source,
-		"LEDGER_COUNT="+strconv.FormatUint(uint64(p.opts.Ledgers), 10),
+		"LEDGER_COUNT=",
 	)
+	if p.counted {
+		env = append(env, "LEDGER_COUNT="+strconv.FormatUint(uint64(p.opts.Ledgers), 10))
+	}
 	if p.before.Range.Len() > 0 && p.opts.Source != "sample" {
 		env = append(env, "START_LEDGER="+strconv.FormatUint(uint64(p.before.Range.First), 10))
 	}

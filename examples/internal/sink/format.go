@@ -36,7 +36,7 @@ type fileWriter interface {
 func newFileWriter(format string, w io.Writer, rowGroupBytes int64) (fileWriter, error) {
 	switch format {
 	case Parquet:
-		return newParquetWriter(w, rowGroupBytes)
+		return NewParquetWriter(w, rowGroupBytes)
 	case JSONL:
 		return newTextWriter(w, func(b *bufio.Writer) (writeRow, func() error) {
 			encoder := json.NewEncoder(b)

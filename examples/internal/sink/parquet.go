@@ -11,15 +11,19 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/events"
 )
 
-// parquetWriter collects batches into row groups of a size. It uses the
+// DefaultRowGroupBytes is the size at which a row group ends.
+const DefaultRowGroupBytes = 16 << 20
+
+// A ParquetWriter collects batches into row groups of a size. It uses the
 // buffered write: the plain one makes a row group of every batch, and files
 // twice as large.
-type parquetWriter struct {
+type ParquetWriter struct {
 	file          *pqarrow.FileWriter
 	rowGroupBytes int64
 }
 
-func newParquetWriter(w io.Writer, rowGroupBytes int64) (*parquetWriter, error) {
+// NewParquetWriter returns a writer into w, which it does not close.
+func NewParquetWriter(w io.Writer, rowGroupBytes int64) (*ParquetWriter, error) {
 	properties := parquet.NewWriterProperties(
 		parquet.WithCompression(compress.Codecs.Zstd),
 		parquet.WithCompressionLevel(1),
@@ -32,10 +36,11 @@ func newParquetWriter(w io.Writer, rowGroupBytes int64) (*parquetWriter, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &parquetWriter{file, rowGroupBytes}, nil
+	return &ParquetWriter{file, rowGroupBytes}, nil
 }
 
-func (p *parquetWriter) Write(rec arrow.RecordBatch) error {
+// Write adds a batch, of the schema [events.Schema].
+func (p *ParquetWriter) Write(rec arrow.RecordBatch) error {
 	if err := p.file.WriteBuffered(rec); err != nil {
 		return err
 	}
@@ -45,4 +50,5 @@ func (p *parquetWriter) Write(rec arrow.RecordBatch) error {
 	return nil
 }
 
-func (p *parquetWriter) Close() error { return p.file.Close() }
+// Close writes what is left, and the file's end.
+func (p *ParquetWriter) Close() error { return p.file.Close() }

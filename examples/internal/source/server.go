@@ -144,7 +144,7 @@ func (o *sender) add(l ledgers.Ledger, waited time.Duration) error {
 			return err
 		}
 	}
-	parts := (size + o.cfg.BatchBytes - 1) / o.cfg.BatchBytes
+	parts := max((size+o.cfg.BatchBytes-1)/o.cfg.BatchBytes, 1)
 	if o.batch.rows() == 0 {
 		o.read = time.Now()
 	}
@@ -160,6 +160,9 @@ func (o *sender) add(l ledgers.Ledger, waited time.Duration) error {
 	o.count.ledgers.Add(1)
 	o.count.transactions.Add(int64(h.transactions))
 	o.count.lastLedger.Store(h.sequence)
+	if !l.SetAside {
+		o.count.lastClosed.Store(h.closedAt.Unix())
+	}
 	if o.cfg.FlushAfter > 0 && waited > o.cfg.FlushAfter {
 		return o.flush()
 	}

@@ -10,6 +10,7 @@ type counters struct {
 	streams, ledgers, transactions, batches, bytes, errors, cancelled atomic.Int64
 
 	lastLedger atomic.Uint32
+	lastClosed atomic.Int64 // Unix seconds, 0 before the first
 }
 
 // Status is what a server offers and what it has served since it was made.
@@ -26,6 +27,7 @@ type Status struct {
 	Errors        int64  `json:"errors"`      // streams that failed
 	Cancelled     int64  `json:"cancelled"`   // streams that the client ended
 	LastLedger    uint32 `json:"last_ledger"` // most recently served, 0 before the first
+	LastClosed    int64  `json:"last_closed"` // when that one closed, in Unix seconds
 }
 
 // Status returns a snapshot. It asks the source for its bounds.
@@ -48,5 +50,6 @@ func (s *Server) Counters() Status {
 		Errors:        s.count.errors.Load(),
 		Cancelled:     s.count.cancelled.Load(),
 		LastLedger:    s.count.lastLedger.Load(),
+		LastClosed:    s.count.lastClosed.Load(),
 	}
 }

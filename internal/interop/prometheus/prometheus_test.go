@@ -22,7 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/internal/testenv"
-	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
+	"github.com/withobsrvr/sluice/monitor/health"
 	"github.com/withobsrvr/sluice/monitor/mixin"
 )
 
@@ -35,7 +36,7 @@ var handbook = []string{
 }
 
 // hold replaces the 30 s of BackpressureActive, to keep the run short. The
-// shipped durations are judged by promtool, in package monitor.
+// shipped durations are judged by promtool, in package alert.
 const hold = 8 * time.Second
 
 // TestBackpressureActiveForReal: pending, firing, resolved, in Prometheus and at
@@ -72,7 +73,7 @@ func TestBackpressureActiveForReal(t *testing.T) {
 	told := &receiver{}
 	hook := httptest.NewServer(told)
 	defer hook.Close()
-	rules := monitor.DefaultRules()
+	rules := alert.DefaultRules()
 	for i := range rules {
 		if rules[i].Name == "BackpressureActive" {
 			rules[i].For = hold
@@ -119,7 +120,7 @@ scrape_configs:
 		until(t, ctx, fmt.Sprintf("%s has %v series", query, want), func() bool { return count(ctx, prometheusURL, query) == want })
 	}
 	until(t, ctx, "the sink's measurement is the pipeline's latency", func() bool {
-		var report monitor.Report
+		var report health.Report
 		text, err := fetch(ctx, "http://"+targets[0]+"/report")
 		return err == nil && json.Unmarshal(text, &report) == nil && report.Performance.LatencyMeasured
 	})

@@ -34,6 +34,16 @@ import (
 // Extractor extracts events by the SDK's processor.
 type Extractor struct {
 	processor *token_transfer.EventsProcessor
+
+	// Poisoned, if not nil, takes ledgers whose events cannot be extracted. Set it
+	// before the first call.
+	Poisoned Poisoned
+}
+
+// Poisoned takes a ledger whose events cannot be extracted. It is one without
+// events then, unless SetAside returns an error.
+type Poisoned interface {
+	SetAside(ledger uint32, raw []byte, cause error) error
 }
 
 // New returns an extractor for ledgers of the network with this
@@ -52,7 +62,7 @@ func (x *Extractor) Extract(sequence uint32, raw []byte) (out events.Extracted, 
 			err = fmt.Errorf("panic in the SDK: %v", p)
 		}
 		if err != nil {
-			out, err = events.Extracted{}, &events.Error{Ledger: sequence, Err: err}
+			out, err = x.poisoned(sequence, raw, &events.Error{Ledger: sequence, Err: err})
 		}
 	}()
 	var lcm xdr.LedgerCloseMeta
@@ -90,11 +100,23 @@ func (x *Extractor) Extract(sequence uint32, raw []byte) (out events.Extracted, 
 	return out, nil
 }
 
+func (x *Extractor) poisoned(sequence uint32, raw []byte, err error) (events.Extracted, error) {
+	if x.Poisoned == nil {
+		return events.Extracted{}, err
+	}
+	if err := x.Poisoned.SetAside(sequence, raw, err); err != nil {
+		return events.Extracted{}, err
+	}
+	return events.Extracted{Sequence: sequence}, nil
+}
+
 // Direct extracts the ledgers of r straight from src, in order, on the calling
-// goroutine. It yields an error at most once, as its last step.
+// goroutine. It yields an error at most once, as its last step. A source that is
+// Poisoned, too, sets ledgers aside.
 func Direct(ctx context.Context, src ledgers.Source, r ledgers.Range) iter.Seq2[events.Extracted, error] {
 	return func(yield func(events.Extracted, error) bool) {
 		x := New(src.Info().Passphrase)
+		x.Poisoned, _ = src.(Poisoned)
 		for l, err := range src.Ledgers(ctx, r) {
 			var out events.Extracted
 			if err == nil {

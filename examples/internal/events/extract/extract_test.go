@@ -211,3 +211,28 @@ func FuzzExtract(f *testing.F) {
 		}
 	})
 }
+
+// aside is a folder of dead letters that takes one.
+type aside struct{ taken []uint32 }
+
+func (a *aside) SetAside(ledger uint32, _ []byte, cause error) error {
+	if len(a.taken) == 1 {
+		return cause
+	}
+	a.taken = append(a.taken, ledger)
+	return nil
+}
+
+// A ledger that is taken is one without events; one that is not taken is the error
+// that it would have been.
+func TestPoisonedLedgers(t *testing.T) {
+	taker := new(aside)
+	x := extract.New("x")
+	x.Poisoned = taker
+	out, err := x.Extract(7, []byte("poison"))
+	require.NoError(t, err)
+	require.Equal(t, events.Extracted{Sequence: 7}, out)
+	_, err = x.Extract(8, []byte("poison"))
+	require.ErrorIs(t, err, events.ErrExtract)
+	require.Equal(t, []uint32{7}, taker.taken)
+}

@@ -4,6 +4,7 @@ package controlprogram
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
@@ -11,8 +12,8 @@ import (
 	"github.com/withobsrvr/sluice/examples/internal/component"
 )
 
-// Describe reads the control plane's variables.
-func Describe(e *component.Env) { component.ReadConfig(e, component.RoleControlPlane) }
+// Describe reads the control plane's variables and returns what they say.
+func Describe(e *component.Env) any { return component.ReadConfig(e, component.RoleControlPlane) }
 
 // Run is the same control plane as the program sluice-controlplane.
 func Run(ctx context.Context, p component.Process) error {
@@ -52,6 +53,7 @@ func Run(ctx context.Context, p component.Process) error {
 		Middleware: secure.Guard,
 		Version:    component.Version(),
 		Interval:   cfg.MonitoringInterval,
+		Grace:      max(cfg.DrainGrace, time.Millisecond), // 0 is its default
 		Logger:     log,
 		Ready: func(*server.Server) {
 			if p.Ready != nil {

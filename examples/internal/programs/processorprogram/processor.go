@@ -17,17 +17,20 @@ type processorConfig struct {
 	component.Config
 	source  string
 	workers int
+
+	deadLetters string
 }
 
 func read(e *component.Env) processorConfig {
 	c := processorConfig{Config: component.ReadConfig(e, component.RoleProcessor)}
 	c.source = e.Upstream("SOURCE_ENDPOINT", component.RoleSource, c.Config)
 	c.workers = e.Int("PROCESSOR_WORKERS", 0, 0, 1024, "ledgers extracted at the same time; 0: one a processor")
+	c.deadLetters = component.DeadLetters(e)
 	return c
 }
 
-// Describe reads the processor's variables, for its help.
-func Describe(e *component.Env) { read(e) }
+// Describe reads the processor's variables and returns what they say.
+func Describe(e *component.Env) any { return read(e) }
 
 // Run is ttp-arrow-processor.
 func Run(ctx context.Context, p component.Process) error {
@@ -45,7 +48,15 @@ func Run(ctx context.Context, p component.Process) error {
 	if err != nil || conn == nil {
 		return err
 	}
-	server, err := processor.New(processor.Config{Source: conn, Stage: c.Stage, Workers: cfg.workers, Logger: c.Log})
+	setup := processor.Config{Source: conn, Stage: c.Stage, Workers: cfg.workers, Logger: c.Log}
+	folder, err := c.DeadLetters(cfg.deadLetters)
+	if err != nil {
+		return err
+	}
+	if folder != nil {
+		setup.Poisoned = folder
+	}
+	server, err := processor.New(setup)
 	if err != nil {
 		return err
 	}

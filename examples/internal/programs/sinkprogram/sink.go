@@ -39,10 +39,10 @@ func read(e *component.Env) sinkConfig {
 	c := sinkConfig{Config: component.ReadConfig(e, component.RoleSink)}
 	c.processor = e.Upstream("PROCESSOR_ENDPOINT", component.RoleProcessor, c.Config)
 	c.dir = e.String("OUT_DIR", "./sluice-out/arrow-analytics-sink", "folder of the run; a folder that holds an unfinished run is continued")
-	c.format = e.OneOf("OUT_FORMAT", sink.Parquet, "of the files", sink.Formats...)
+	c.format = e.OneOf("OUT_FORMAT", sink.Parquet, "form of the files", sink.Formats...)
 	c.delay = e.Duration("SINK_DELAY", 0, 0, "wait this long for every batch, to see backpressure")
 	c.delayFile = e.String("SINK_DELAY_FILE", "", "file with a duration that changes the delay while the sink runs")
-	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", 16<<20, 1<<16, 1<<30, "size at which a Parquet row group ends")
+	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", sink.DefaultRowGroupBytes, 1<<16, 1<<30, "size at which a Parquet row group ends")
 	c.fileBytes = e.Int("FILE_BYTES", 128<<20, 1, math.MaxInt, "size at which a file ends")
 	c.fileAge = e.Duration("FILE_AGE", time.Hour, 10*time.Millisecond, "age at which a file ends: the longest that a written ledger waits to become durable")
 	c.stall = e.Duration("STALL_TIMEOUT", time.Minute, 100*time.Millisecond, "how long nothing may come before the stream is taken up again")
@@ -51,8 +51,8 @@ func read(e *component.Env) sinkConfig {
 	return c
 }
 
-// Describe reads the sink's variables, for its help.
-func Describe(e *component.Env) { read(e) }
+// Describe reads the sink's variables and returns what they say.
+func Describe(e *component.Env) any { return read(e) }
 
 // Run is arrow-analytics-sink.
 func Run(ctx context.Context, p component.Process) error {

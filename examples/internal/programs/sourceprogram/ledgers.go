@@ -1,6 +1,7 @@
 package sourceprogram
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"github.com/stellar/go-stellar-sdk/network"
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/deadletter"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers/backends"
 )
@@ -25,32 +27,44 @@ type ledgerConfig struct {
 	ledgersPerFile, filesPerPartition            int
 
 	rpcURL string
+
+	deadLetters string
 }
 
 func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig {
 	c := ledgerConfig{
 		kind:              e.OneOf("LEDGER_SOURCE", "sample", "where ledgers come from", "sample", "datalake", "rpc"),
-		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer, of those that are there; unset: 200 of the sample, else no limit"),
+		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer or to want; a sink that gets fewer ends with status 3; unset: 200 of the sample, else no limit"),
 		start:             e.Ledger("START_LEDGER", 0, "first ledger, of a data lake or RPC server; unset: its oldest"),
-		end:               e.Ledger("END_LEDGER", 0, "last ledger, waited for if need be; unset: as LEDGER_COUNT says, or none: the network is followed"),
-		passphrase:        e.String("NETWORK_PASSPHRASE", network.PublicNetworkPassphrase, "of the network that the ledgers belong to"),
+		end:               e.Ledger("END_LEDGER", 0, "last ledger, waited for if need be; unset: as LEDGER_COUNT says, or none: the network is followed; with LEDGER_COUNT what comes first ends it"),
+		passphrase:        e.String("NETWORK_PASSPHRASE", network.PublicNetworkPassphrase, "passphrase of the network that the ledgers belong to"),
 		lakeType:          e.OneOf("DATALAKE_TYPE", "Filesystem", "store of the data lake", "Filesystem", "S3", "GCS"),
-		lakePath:          e.String("DATALAKE_PATH", "", "its folder, or bucket and prefix, with or without s3:// or gs://"),
-		lakeRegion:        e.String("DATALAKE_REGION", "", "of an S3 bucket"),
-		lakeEndpoint:      e.URL("DATALAKE_ENDPOINT_URL", "of an S3 server that is not Amazon's"),
-		ledgersPerFile:    e.Int("DATALAKE_LEDGERS_PER_FILE", 0, 0, 1<<20, "layout; 0: what the lake's manifest says"),
-		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24, "layout; 0: what the lake's manifest says"),
-		rpcURL:            e.URL("RPC_URL", "of the Stellar RPC server"),
+		lakePath:          e.String("DATALAKE_PATH", "", "folder of the data lake, or bucket and prefix, with or without s3:// or gs://"),
+		lakeRegion:        e.String("DATALAKE_REGION", "", "region of an S3 bucket"),
+		lakeEndpoint:      e.URL("DATALAKE_ENDPOINT_URL", "S3 server that is not Amazon's"),
+		ledgersPerFile:    e.Int("DATALAKE_LEDGERS_PER_FILE", 0, 0, 1<<20, "layout of a data lake; 0: what the lake's manifest says"),
+		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24, "layout of a data lake; 0: what the lake's manifest says"),
+		rpcURL:            e.URL("RPC_URL", "URL of the Stellar RPC server, with LEDGER_SOURCE=rpc"),
 	}
+	c.deadLetters = component.DeadLetters(e)
 	if c.end != 0 && c.end < c.start {
 		e.Reject("END_LEDGER", fmt.Sprint(c.end), fmt.Sprintf("at least START_LEDGER, which is %d", c.start))
 	}
-	if c.count == 0 && c.kind == "sample" {
-		c.count = 200
+	if c.kind == "sample" {
+		c.count = cmp.Or(c.count, 200)
+		if c.start != 0 && c.start != ledgers.SampleFirst {
+			e.Reject("START_LEDGER", fmt.Sprint(c.start), fmt.Sprintf("unset with LEDGER_SOURCE=sample, which begins at %d", ledgers.SampleFirst))
+		}
+		if c.end >= ledgers.SampleFirst {
+			c.count = min(c.count, c.end-ledgers.SampleFirst+1)
+		}
 	}
 	c.follow = c.kind != "sample" && (c.end != 0 || c.count == 0)
-	if c.end == 0 && c.start != 0 && c.count != 0 {
-		c.end = uint32(min(uint64(c.start)+uint64(c.count)-1, math.MaxUint32))
+	if c.start != 0 && c.count != 0 {
+		last := uint32(min(uint64(c.start)+uint64(c.count)-1, math.MaxUint32))
+		if c.end == 0 || c.end > last {
+			c.end = last
+		}
 	}
 	switch scheme, _, ok := strings.Cut(c.lakePath, "://"); {
 	case c.kind == "datalake" && ok && scheme != schemes[c.lakeType]:
@@ -88,6 +102,11 @@ func OpenLedgers(ctx context.Context, lookup func(string) (string, bool)) (ledge
 		return nil, err
 	}
 	src, err := c.open(ctx)
+	if err == nil && c.deadLetters != "" {
+		var folder *deadletter.Folder
+		folder, err = deadletter.Open(c.deadLetters, nil)
+		src = deadletter.Source{Source: src, Folder: folder}
+	}
 	return src, env.Redactor().Error(err)
 }
 
@@ -95,7 +114,7 @@ func OpenLedgers(ctx context.Context, lookup func(string) (string, bool)) (ledge
 // it begins may be known to the store alone.
 func (c ledgerConfig) open(ctx context.Context) (ledgers.Source, error) {
 	src, err := c.openAll()
-	if err != nil || c.kind == "sample" || c.count == 0 || c.end != 0 {
+	if err != nil || c.kind == "sample" || c.count == 0 || c.start != 0 {
 		return src, err
 	}
 	bounds, err := src.Bounds(ctx)

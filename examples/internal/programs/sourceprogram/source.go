@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
+	"github.com/withobsrvr/sluice/examples/internal/deadletter"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/source"
 )
@@ -23,8 +24,8 @@ func read(e *component.Env) sourceConfig {
 	return sourceConfig{c, readLedgerConfig(e, c.Security)}
 }
 
-// Describe reads the source's variables, for its help.
-func Describe(e *component.Env) { read(e) }
+// Describe reads the source's variables and returns what they say.
+func Describe(e *component.Env) any { return read(e) }
 
 // Run is stellar-arrow-source.
 func Run(ctx context.Context, p component.Process) error {
@@ -45,10 +46,19 @@ func Run(ctx context.Context, p component.Process) error {
 	if note := src.Info().Note; note != "" {
 		c.Log.Info("ledgers", "source", note)
 	}
-	server, err := source.New(src, source.Config{Logger: c.Log})
+	offered := src
+	folder, err := c.DeadLetters(cfg.ledgers.deadLetters)
 	if err != nil {
 		return err
 	}
+	if folder != nil {
+		offered = deadletter.Source{Source: src, Folder: folder}
+	}
+	server, err := source.New(offered, source.Config{Logger: c.Log})
+	if err != nil {
+		return err
+	}
+	watchLag(c, src, server)
 	return c.Serve(ctx, component.Service{
 		Register: func(r *grpc.Server) { flight.RegisterFlightServiceServer(r, server) },
 		Outputs:  []string{ledgers.FlightName},

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 
-	"github.com/withobsrvr/sluice/monitor"
+	"github.com/withobsrvr/sluice/monitor/alert"
 	"github.com/withobsrvr/sluice/monitor/mixin"
 )
 
@@ -20,7 +20,7 @@ func main() {
 }
 
 func run() error {
-	rules := monitor.DefaultRules()
+	rules := alert.DefaultRules()
 	files := map[string][]byte{"alerts.yaml": mixin.Alerts(rules), "alertmanager.yaml": mixin.Inhibitions(rules)}
 	for name, text := range mixin.Dashboards() {
 		files[filepath.Join("dashboards", name)] = text
@@ -45,7 +45,7 @@ func document(name string) error {
 	if err != nil {
 		return err
 	}
-	for part, table := range map[string][]byte{"families": mixin.FamilyTable(), "alerts": mixin.RuleTable(monitor.DefaultRules())} {
+	for part, table := range map[string][]byte{"families": mixin.FamilyTable(), "alerts": mixin.RuleTable(alert.DefaultRules())} {
 		between := regexp.MustCompile(`(?s)(<!-- ` + part + `: [^\n]* -->\n).*(<!-- /` + part + ` -->)`)
 		text = between.ReplaceAll(text, append(append([]byte("${1}"), table...), "${2}"...))
 	}
