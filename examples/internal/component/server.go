@@ -24,7 +24,7 @@ type server struct {
 
 func (c *Component) newServer(s Service) (*server, error) {
 	options := append(c.guards(), c.interceptors.ServerOptions()...)
-	options = append(options, grpc.ChainStreamInterceptor(newStreams(maxStreams, maxStreamsOfAPeer).intercept))
+	options = append(options, grpc.ChainStreamInterceptor(streamsOf(c.Role).intercept))
 	if secure := c.Security.ServerTLS(); secure != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(secure)))
 	}
