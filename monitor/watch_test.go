@@ -209,3 +209,31 @@ func TestRejectionsReachTheMetrics(t *testing.T) {
 		require.Equal(t, 300.0, sum)
 	})
 }
+
+// TestTicketsAreNoEvents: what a client sends with a Get, and gets back for a Put,
+// is no data. A lone sink counts what it took, exactly.
+func TestTicketsAreNoEvents(t *testing.T) {
+	m := newMonitor(t, monitor.Config{Freshness: -1})
+	traffic := func(n int64) interceptors.Traffic { return interceptors.Traffic{Messages: n, Bytes: 10 * n} }
+	client, server := &calls{}, &calls{}
+	m.WatchService(monitor.ServiceInfo{ID: "sink", Kind: topology.KindSink})
+	m.WatchClient("sink", "", client)
+	m.WatchServer("source", server)
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Pipeline() }))
+	for _, n := range []int64{0, 500, 28860} {
+		client.stats.Classes = []interceptors.ClassStats{
+			{Class: interceptors.ClassGet, Sent: traffic(1), Received: traffic(n)},
+			{Class: interceptors.ClassPut, Sent: traffic(0), Received: traffic(3)},
+		}
+		server.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Received: traffic(1), Sent: traffic(n)}}
+		s := m.Snapshot()
+		events, bytes := uint64(n), uint64(10*n)
+		require.Equal(t, monitor.Traffic{Events: events, Bytes: bytes}, s.Service("sink").In)
+		require.Zero(t, s.Service("sink").Out)
+		require.Equal(t, monitor.Traffic{Events: events, Bytes: bytes}, s.Service("source").Out)
+		require.Zero(t, s.Service("source").In)
+		require.Equal(t, events, s.Pipeline.Events)
+	}
+	client.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Received: traffic(7)}}
+	require.Equal(t, uint64(28867), m.Snapshot().Pipeline.Events, "the client began anew")
+}

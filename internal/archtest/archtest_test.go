@@ -53,7 +53,7 @@ var rules = []rule{
 	{"connpool/connpooltest", []string{module + "/connpool", grpcAll, protoAll}, "misbehaving servers on bufconn"},
 	{"interceptors", []string{module + "/flowcontrol", grpcAll, protoAll, "google.golang.org/genproto/googleapis/rpc/errdetails", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/attribute"}, "FlightData is read through its getters, so that any Flight code generation works and a plain gRPC user links no Arrow"},
 	{"interceptors/interceptorstest", []string{module + "/interceptors", module + "/flowcontrol", grpcAll, protoAll, arrowAll}, "a Flight pipeline on bufconn"},
-	{"monitor", []string{module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors", module + "/topology", grpcAll}, "it reads the packages that it watches, and knows neither faces, rules nor reports"},
+	{"monitor", []string{module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors", module + "/topology", module + "/internal/rate", grpcAll}, "it reads the packages that it watches, and knows neither faces, rules nor reports"},
 	{"monitor/alert", []string{module + "/monitor"}, "rules read the family table, so they know nothing that is watched"},
 	{"monitor/health", []string{module + "/monitor", module + "/monitor/alert", module + "/topology", grpcAll}, "the report stands on snapshots and alerts; grpc is for its health service"},
 	{"monitor/monitortest", []string{module + "/monitor", module + "/monitor/alert", module + "/topology"}, "users import the fakes in their own tests"},
@@ -63,6 +63,7 @@ var rules = []rule{
 	{"cmd", []string{module + "/...", grpcAll, protoAll, "github.com/prometheus/client_golang/..."}, "a program wires together what it needs, with no new dependency"},
 	{"internal/archtest", nil, "reads files"},
 	{"internal/docstest", nil, "reads files"},
+	{"internal/rate", nil, "one window for the rates of all who show one"},
 	{"internal/testenv", nil, "reads the machine"},
 }
 
