@@ -56,7 +56,8 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	}
 	graph := &topology.Graph{Schema: topology.Schema, Time: now}
 	for i := range components {
-		graph.Nodes = append(graph.Nodes, r.node(&components[i], now))
+		node, edges := r.node(&components[i], now)
+		graph.Nodes, graph.Edges = append(graph.Nodes, node), append(graph.Edges, edges...)
 	}
 	summarize(graph)
 	graph = graph.Normalize()
@@ -68,7 +69,10 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	return graph, nil
 }
 
-func (r *reader) node(c *controlplane.Status, now time.Time) topology.Node {
+// node reads a component and the connections that its heartbeat reports.
+func (r *reader) node(c *controlplane.Status, now time.Time) (topology.Node, []topology.Edge) {
+	status, edges := topology.FromMetrics(c.ID, c.Metrics)
+	r.derive(c.ID, c.Metrics, &status, now)
 	node := topology.Node{
 		ID:               c.ID,
 		Name:             c.Name,
@@ -78,33 +82,24 @@ func (r *reader) node(c *controlplane.Status, now time.Time) topology.Node {
 		InputEventTypes:  c.InputEventTypes,
 		OutputEventTypes: c.OutputEventTypes,
 		Upstreams:        c.Upstreams,
-		Status:           r.status(c.ID, c.Metrics, now),
+		Status:           status,
 	}
 	node.Health, node.LastHeartbeat = c.Health, c.LastHeartbeat
-	return node
+	return node, edges
 }
 
-// status reads what the heartbeat's metrics say.
-func (r *reader) status(id string, metrics map[string]float64, now time.Time) topology.Status {
-	s := topology.Status{
-		Load:        metrics["inflight_utilization"],
-		InFlight:    int64(metrics["current_inflight"]),
-		MaxInFlight: int64(metrics["max_inflight"]),
-		QueueDepth:  int64(metrics["queue_depth"]),
-		Fraction:    metrics["throttle_rate"],
-		OutRate:     metrics["events_per_second"],
-		Latency:     milliseconds(metrics["processing_latency_ms"]),
-		Active:      metrics["backpressure_active"] > 0,
-	}
-	r.measured = max(r.measured, milliseconds(metrics["end_to_end_latency_ms"]))
-	if total, ok := metrics["events_processed_total"]; ok {
+// derive adds what one heartbeat does not say: the rate of a component that reports
+// only a total takes two looks, and a total that fell, of a component that began
+// anew, gives none.
+func (r *reader) derive(id string, metrics map[string]float64, s *topology.Status, now time.Time) {
+	r.measured = max(r.measured, milliseconds(metrics[controlplane.MetricEndToEnd]))
+	if total, ok := metrics[controlplane.MetricEvents]; ok {
 		last, seen := r.events[id]
 		if elapsed := now.Sub(last.at).Seconds(); seen && s.OutRate == 0 && elapsed > 0 && total >= last.total {
 			s.OutRate = (total - last.total) / elapsed
 		}
 		r.events[id] = counted{total: total, at: now}
 	}
-	return s
 }
 
 // summarize fills in the pipeline's figures from the nodes', as the components
