@@ -27,6 +27,7 @@ type reader struct {
 	measured time.Duration
 }
 
+// counted is a total at one moment.
 type counted struct {
 	total float64
 	at    time.Time
@@ -36,6 +37,8 @@ func newReader(conn grpc.ClientConnInterface) *reader {
 	return &reader{conn: conn, events: map[string]counted{}}
 }
 
+// read returns the graph now. A control plane that does not know the call for the
+// whole graph is a stock one; any other error is returned as it is.
 func (r *reader) read(ctx context.Context) (*topology.Graph, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -47,6 +50,8 @@ func (r *reader) read(ctx context.Context) (*topology.Graph, error) {
 }
 
 // readStock puts the graph together from a stock control plane's components.
+// Edges are their connection pools, the upstreams that they declare, and what
+// [topology.Graph.Normalize] concludes from their event types.
 func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	now := time.Now()
 	r.measured = 0
