@@ -35,6 +35,7 @@ type Controller struct {
 	services  map[string]*service
 	silent    *list.List // of *service, the longest silent first
 	paths     []*path    // never empty; the first is that of services without a place
+	gone      uint64     // activations of the paths that are no more
 	external  map[string]*external
 	inFlight  int64 // over all services
 	dirty     bool  // paths are older than the edges

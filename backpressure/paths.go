@@ -60,6 +60,9 @@ func (c *Controller) buildPathsLocked() {
 		}
 		c.paths = append(c.paths, p)
 	}
+	for _, p := range old {
+		c.gone += p.activations // none inherited it
+	}
 	c.rebuilt = true
 	c.capLocked(c.now())
 }

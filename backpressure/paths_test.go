@@ -25,8 +25,7 @@ func (p *pipelines) run(d time.Duration) {
 	for range d / (100 * time.Millisecond) {
 		for id, load := range p.loads {
 			require.NoError(
-				p.t,
-				p.c.Report(backpressure.Report{ServiceID: id, InFlight: load, MaxInFlight: 100, Upstreams: p.feeds[id]}),
+				p.t, p.c.Report(backpressure.Report{ServiceID: id, InFlight: load, MaxInFlight: 100, Upstreams: p.feeds[id]}),
 			)
 			p.lowest = min(p.lowest, p.c.FractionFor(p.watched))
 		}
@@ -75,8 +74,7 @@ func TestAThousandPipelinesAreDecidedApart(t *testing.T) {
 		source, sink := fmt.Sprint("source", i), fmt.Sprint("sink", i)
 		require.NoError(t, c.Report(backpressure.Report{ServiceID: source, InFlight: 1, MaxInFlight: 100}))
 		require.NoError(
-			t,
-			c.Report(backpressure.Report{ServiceID: sink, InFlight: 1, MaxInFlight: 100, Upstreams: []string{source}}),
+			t, c.Report(backpressure.Report{ServiceID: sink, InFlight: 1, MaxInFlight: 100, Upstreams: []string{source}}),
 		)
 	}
 	c.Tick()
@@ -110,8 +108,7 @@ func TestATangleIsOnePath(t *testing.T) {
 		)
 		if i%64 == 0 {
 			require.NoError(
-				t,
-				c.Report(backpressure.Report{ServiceID: fmt.Sprint("shared", i/64), InFlight: 1, MaxInFlight: 100}),
+				t, c.Report(backpressure.Report{ServiceID: fmt.Sprint("shared", i/64), InFlight: 1, MaxInFlight: 100}),
 			)
 		}
 	}
@@ -126,8 +123,7 @@ func TestATangleIsOnePath(t *testing.T) {
 		)
 	}
 	require.NoError(
-		t,
-		c.Report(backpressure.Report{ServiceID: "apart", InFlight: 1, MaxInFlight: 100, Upstreams: []string{}}),
+		t, c.Report(backpressure.Report{ServiceID: "apart", InFlight: 1, MaxInFlight: 100, Upstreams: []string{}}),
 	)
 	c.Tick()
 	require.Len(t, c.Paths(), 2)
@@ -141,8 +137,7 @@ func TestARingIsOnePath(t *testing.T) {
 	c := newController(t, backpressure.Config{Policy: backpressure.Step{}})
 	for id, up := range map[string]string{"a": "c", "b": "a", "c": "b"} {
 		require.NoError(
-			t,
-			c.Report(backpressure.Report{ServiceID: id, InFlight: 1, MaxInFlight: 100, Upstreams: []string{up}}),
+			t, c.Report(backpressure.Report{ServiceID: id, InFlight: 1, MaxInFlight: 100, Upstreams: []string{up}}),
 		)
 	}
 	c.Tick()
@@ -168,5 +163,27 @@ func TestAnEntryKeepsItsFractionWhileItsSinkRestarts(t *testing.T) {
 		c.RemoveService("sink")
 		p.run(200 * time.Millisecond)
 		require.InDelta(t, before, c.FractionFor("source"), 0.15, "not released at once")
+	})
+}
+
+// How often there was an overload is a count: it does not go down when the
+// services of it, and with them their path, are gone.
+func TestActivationsOfGonePathsStayCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newController(t, backpressure.Config{})
+		p := &pipelines{
+			t: t, c: c, watched: "a-source",
+			loads: map[string]int64{"a-source": 97, "a-sink": 99, "b-source": 10, "b-sink": 10},
+			feeds: map[string][]string{"a-source": {}, "b-source": {}, "a-sink": {"a-source"}, "b-sink": {"b-source"}},
+		}
+		p.run(5 * time.Second)
+		before := c.Snapshot().Activations
+		require.Positive(t, before)
+		for _, id := range []string{"a-sink", "a-source", "b-sink", "b-source"} {
+			delete(p.loads, id)
+			c.RemoveService(id)
+			p.run(5 * time.Second)
+			require.GreaterOrEqual(t, c.Snapshot().Activations, before, id)
+		}
 	})
 }

@@ -173,10 +173,11 @@ func (c *Controller) Paths() []PathState {
 	return states
 }
 
-// statesLocked are the paths that have services, and how often any was activated.
+// statesLocked are the paths that have services, and how often any was activated,
+// those that are no more included.
 func (c *Controller) statesLocked(cfg *Config) (states []PathState, activations uint64) {
 	whole := wholeLoad(cfg, c.inFlight)
-	states = make([]PathState, 0, len(c.paths))
+	states, activations = make([]PathState, 0, len(c.paths)), c.gone
 	for _, p := range c.paths {
 		state := p.stateLocked(cfg, c.base)
 		activations += state.Activations

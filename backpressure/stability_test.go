@@ -135,13 +135,8 @@ func TestGradualHoldsTheLoad(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					o := plant{drain: drain, overload: overload, lasting: 60 * time.Second, after: 0.5}.run(t)
 					t.Logf(
-						"load %.3f +- %.3f (%.2f to %.2f), hard rejects %.2f %%, open after %v",
-						o.mean,
-						o.deviation,
-						o.lowest,
-						o.highest,
-						100*o.hard,
-						o.opened,
+						"load %.3f +- %.3f (%.2f to %.2f), hard rejects %.2f %%, open after %v", o.mean, o.deviation, o.lowest,
+						o.highest, 100*o.hard, o.opened,
 					)
 					require.InDelta(t, 0.80, o.mean, within)
 					require.LessOrEqual(t, o.deviation, within)
@@ -189,10 +184,7 @@ func TestPolicyCurves(t *testing.T) {
 			hard = o.hard
 		})
 		t.Logf(
-			"%v: %.1f %% of what was offered after the first 10 s met the hard limit\n%s",
-			policy,
-			100*hard,
-			picture.String(),
+			"%v: %.1f %% of what was offered after the first 10 s met the hard limit\n%s", policy, 100*hard, picture.String(),
 		)
 	}
 }

@@ -37,10 +37,7 @@ func newStage(t *testing.T, slots, limit int) *stage {
 // of what was possible), the p99 of the good ones, and how much work the first
 // stage did for each.
 func waste(
-	t *testing.T,
-	cfg backpressure.Config,
-	stages int,
-	overload float64,
+	t *testing.T, cfg backpressure.Config, stages int, overload float64,
 ) (goodput float64, p99 time.Duration, work float64) {
 	const deadline = 200 * time.Millisecond
 	one := flowcontrol.Cost{Messages: 1}
@@ -166,9 +163,7 @@ func TestNothingIsWastedUpstream(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					goodput, p99, work := waste(t, cfg, stages, overload)
 					t.Logf(
-						"goodput %.3f, p99 %v, work of the first stage for each good answer %.3f",
-						goodput,
-						p99.Round(time.Millisecond),
+						"goodput %.3f, p99 %v, work of the first stage for each good answer %.3f", goodput, p99.Round(time.Millisecond),
 						work,
 					)
 					require.GreaterOrEqual(t, goodput, 0.96)

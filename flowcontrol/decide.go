@@ -36,21 +36,21 @@ const unlimited = int64(1<<63 - 1)
 const countable = int64(1) << 62
 
 // decideLocked is the one decision of the gate: whether q may go now, under the
-// settings in force, and if not, why. It changes nothing. What holds everything
-// back comes first, then what holds back the tenant, then the size. waiting is
+// settings in force, and if not, why. It changes nothing. What never fits comes
+// first, then what holds everything back, the tenant, and the size. waiting is
 // how many wait, q included.
 func (t *Throttler) decideLocked(q *request, waiting int) verdict {
 	cfg := t.cfg
+	if cfg.RejectOversized {
+		if w, never := t.neverFits(q); never {
+			return verdict{reason: ReasonOversized, weight: w}
+		}
+	}
 	if q.verb != try && !t.sampler.open() && cfg.Mode != Observe {
 		t.advanceLocked()
 		f, limit := t.sampler.fraction, t.bound.Messages
 		if !t.duty.admits(f, waiting, limit) {
 			return verdict{reason: ReasonFraction, after: t.duty.due(t.nowLocked(), f, waiting, limit), all: true}
-		}
-	}
-	if cfg.RejectOversized {
-		if w, never := t.neverFits(q); never {
-			return verdict{reason: ReasonOversized, weight: w}
 		}
 	}
 	holds := q.verb != pace

@@ -373,11 +373,11 @@ func (t *Throttler) patienceLocked(w *waiter, k kind) int64 {
 }
 
 // setLookLocked puts into the heap when w's time may be up. What waits for
-// tokens is looked at again too: it may come to wait for room.
+// tokens is looked at now and then too: it may come to wait for room.
 func (t *Throttler) setLookLocked(w *waiter) {
 	look := t.patienceLocked(w, w.lookKind)
-	if look == forever {
-		look = t.patienceLocked(w, forRoom)
+	if look == forever && w.hurried() {
+		look = max((w.until-w.lookSince)/8, int64(time.Millisecond))
 	}
 	if look != forever {
 		look += w.lookSince
@@ -465,7 +465,6 @@ func (t *Throttler) tick() {
 }
 
 // rebuildLocked lines everybody up anew, under new settings, in the old order.
-// What no longer has a place in the queue is rejected.
 func (t *Throttler) rebuildLocked() {
 	l := &t.line
 	if l.length == 0 {
@@ -486,7 +485,11 @@ func (t *Throttler) rebuildLocked() {
 		t.setLookLocked(w)
 	}
 	l.lastEmpty = lastEmpty
-	for l.length > max(0, t.cfg.Queue.Length) {
+}
+
+// shortenLocked rejects those for which the queue has no place any more.
+func (t *Throttler) shortenLocked() {
+	for l := &t.line; l.length > max(0, t.cfg.Queue.Length); {
 		t.rejectWaiterLocked(l.newest(0, func(*waiter) bool { return true }), verdict{reason: ReasonQueueFull})
 	}
 }

@@ -218,3 +218,54 @@ func TestTheTimerOfAFractionIsSetForTheFirstMomentThatAdmits(t *testing.T) {
 		require.True(t, then.admits(f, 1, unlimited), "%g: after %v", f, time.Duration(due))
 	}
 }
+
+func TestAWaitForTokensIsNotPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newTest(t, Config{Rate: Rates{Messages: 0.1}, Burst: one})
+		_, err := th.TryAcquire(t.Context(), one)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
+		defer cancel()
+		before := th.line.walks
+		_, err = th.Acquire(ctx, one)
+		require.NoError(t, err)
+		require.Less(t, th.line.walks-before, uint64(50), "in a wait of ten seconds")
+	})
+}
+
+func TestAShorterQueueRejectsNobodyThatMayGo(t *testing.T) {
+	for _, cfg := range []Config{{Limit: Cost{Messages: 2}}, {Mode: Observe}, {Mode: Off}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLine(t, Config{Limit: one})
+			l.add(t.Context(), "first", one, time.Minute)
+			l.add(t.Context(), "second", one, time.Minute)
+			cfg.Queue.Length = -1
+			require.NoError(t, l.th.Reconfigure(cfg))
+			require.Equal(t, []string{"first", "second"}, l.admitted())
+			time.Sleep(time.Hour)
+		})
+	}
+}
+
+func TestWhatNeverFitsDoesNotWaitToBeToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t, Config{Limit: Cost{Messages: 1, Rows: 10}, RejectOversized: true})
+		l.add(t.Context(), "running", one, time.Minute)
+		l.add(t.Context(), "waiting", one, time.Minute)
+		oversized := func() {
+			t.Helper()
+			began := time.Now()
+			_, err := l.th.Acquire(t.Context(), Cost{1, 11, 0})
+			rejected, _ := errors.AsType[*Error](err)
+			require.Equal(t, ReasonOversized, rejected.Reason)
+			require.Zero(t, time.Since(began))
+		}
+		oversized()
+		l.th.SetFraction(0)
+		oversized()
+		l.th.SetFraction(1)
+		time.Sleep(time.Hour)
+		l.th.SetFraction(0)
+		oversized()
+	})
+}

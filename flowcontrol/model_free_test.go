@@ -49,7 +49,7 @@ func (r *freeRun) knob(o operation) {
 
 func (r *freeRun) wait(o operation, v verb) {
 	ctx, cancel := context.WithCancel(WithKey(WithPriority(context.Background(), o.priority()), o.key()))
-	if o[6]%4 == 0 {
+	if o[1]%4 == 0 {
 		ctx = WithoutEarlyRejection(ctx)
 	}
 	if o[6]%8 >= 5 {

@@ -219,8 +219,8 @@ func (m *model) patience(w *modelCall, k kind) int64 {
 
 func (m *model) setLook(w *modelCall) {
 	w.look = m.patience(w, w.lookKind)
-	if w.look == forever {
-		w.look = m.patience(w, forRoom)
+	if w.look == forever && w.until != forever && !w.patient {
+		w.look = max((w.until-w.lookSince)/8, 1e6)
 	}
 	if w.look != forever {
 		w.look += w.lookSince

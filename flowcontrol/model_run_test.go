@@ -50,6 +50,8 @@ func (o operation) priority() Priority {
 	return pick(o[5]/8, Normal, Normal, Normal, Normal, Background, High, Critical, Critical)
 }
 
+func (o operation) level() int { return int(Critical - o.priority()) } // 0 is served first
+
 // knob changes one setting.
 func (o operation) knob(cfg *Config) {
 	v := o[2]
@@ -148,10 +150,10 @@ func (r *run) now() int64 { return int64(time.Since(r.begun)) + 1 } // as the ga
 // acquire calls Acquire or Pace, in a goroutine of its own.
 func (r *run) acquire(o operation, v verb) {
 	c := &call{modelCall: modelCall{
-		verb: v, cost: o.cost().clean(), key: o.key(), level: o.priority().level(), until: forever,
+		verb: v, cost: o.cost().clean(), key: o.key(), level: o.level(), until: forever,
 	}}
 	ctx := WithKey(WithPriority(context.Background(), o.priority()), c.key)
-	if o[6]%4 == 0 {
+	if o[1]%4 == 0 {
 		ctx, c.patient = WithoutEarlyRejection(ctx), true
 	}
 	over := o[6]%61 == 3
@@ -187,7 +189,7 @@ func (r *run) acquire(o operation, v verb) {
 
 func (r *run) try(o operation) {
 	c := &call{modelCall: modelCall{
-		verb: try, cost: o.cost().clean(), key: o.key(), level: o.priority().level(), until: forever,
+		verb: try, cost: o.cost().clean(), key: o.key(), level: o.level(), until: forever,
 	}}
 	ctx := WithKey(WithPriority(context.Background(), o.priority()), c.key)
 	c.given, c.err = r.gate.TryAcquire(ctx, o.cost())

@@ -156,12 +156,6 @@ func (m *model) shed() bool {
 
 // decide is the decision on q now; waiting is how many wait, q included.
 func (m *model) decide(q *modelCall, waiting int) verdict {
-	if q.verb != try && m.fraction < 1 && m.cfg.Mode != Observe {
-		m.integrate()
-		if !m.mayWork(waiting) {
-			return verdict{reason: ReasonFraction, after: m.mayWorkIn(waiting), all: true}
-		}
-	}
 	if m.cfg.RejectOversized {
 		for w := range Weight(weights) {
 			n := q.cost.Of(w)
@@ -169,6 +163,12 @@ func (m *model) decide(q *modelCall, waiting int) verdict {
 				q.tenant != nil && q.tenant.tokens[w].rate > 0 && n > q.tenant.tokens[w].burst {
 				return verdict{reason: ReasonOversized, weight: w}
 			}
+		}
+	}
+	if q.verb != try && m.fraction < 1 && m.cfg.Mode != Observe {
+		m.integrate()
+		if !m.mayWork(waiting) {
+			return verdict{reason: ReasonFraction, after: m.mayWorkIn(waiting), all: true}
 		}
 	}
 	if q.verb != pace && q.cost.Messages > 0 && m.inFlight.Messages >= m.limit(Messages) {
@@ -338,7 +338,7 @@ func (m *model) answer(q *modelCall, v verdict) {
 func (m *model) refuse(q *modelCall, v verdict) {
 	switch v.reason {
 	case ReasonRate: // after all that wait
-		v.after, v.weight = m.tokensIn(q, levels-1)
+		v.after, v.weight, _ = m.tokensIn(q, levels-1)
 	case ReasonOversized:
 		v.after = int64(Never)
 	case ReasonTenantRate, ReasonDeadline, ReasonMaxWait:
@@ -349,8 +349,9 @@ func (m *model) refuse(q *modelCall, v verdict) {
 }
 
 // tokensIn is how long it takes until the tokens for q are there, after those of
-// all that wait at that level or a more important one.
-func (m *model) tokensIn(q *modelCall, level int) (int64, Weight) {
+// all that wait at that level or a more important one; own says that its tenant's
+// come last.
+func (m *model) tokensIn(q *modelCall, level int) (after int64, weight Weight, own bool) {
 	var before Cost
 	for _, w := range m.waiting {
 		if w.level <= level {
@@ -359,11 +360,11 @@ func (m *model) tokensIn(q *modelCall, level int) (int64, Weight) {
 	}
 	d, w := m.tokens.wait(m.now, before, q.cost)
 	if q.tenant != nil && m.cfg.MaxKeys > 0 {
-		if own, ownWeight := q.tenant.tokens.wait(m.now, Cost{}, q.cost); own > d {
-			d, w = own, ownWeight
+		if mine, myWeight := q.tenant.tokens.wait(m.now, Cost{}, q.cost); mine > d {
+			d, w, own = mine, myWeight, true
 		}
 	}
-	return (d + 63) / 64, w
+	return (d + 63) / 64, w, own
 }
 
 // takes is what c will take: the debt is bounded.
@@ -446,17 +447,15 @@ func (m *model) wait(q *modelCall, over bool) {
 		m.observe(q)
 		return
 	}
-	if len(m.waiting) == 0 {
-		v := m.decide(q, 1)
-		switch v.reason {
-		case ReasonNone:
-			m.admit(q)
-			m.answer(q, v)
-			return
-		case ReasonOversized:
-			m.refuse(q, v)
-			return
-		}
+	v := m.decide(q, len(m.waiting)+1)
+	switch {
+	case v.reason == ReasonOversized:
+		m.refuse(q, v)
+		return
+	case v.reason == ReasonNone && len(m.waiting) == 0:
+		m.admit(q)
+		m.answer(q, v)
+		return
 	}
 	q.since, q.lookSince = m.now, m.now
 	q.tenant = m.tenant(q.key) // others may have been forgotten meanwhile
@@ -489,14 +488,19 @@ func (m *model) tooLate(q *modelCall) verdict {
 	if !m.enforcesTokens() {
 		return verdict{}
 	}
-	need, w := m.tokensIn(q, q.level)
+	need, w, own := m.tokensIn(q, q.level)
+	v := verdict{weight: w, after: need}
 	switch {
+	case need <= q.until-m.now && (m.cfg.MaxWait <= 0 || need <= int64(m.cfg.MaxWait)):
+		return verdict{}
+	case own:
+		v.reason = ReasonTenantRate
 	case need > q.until-m.now:
-		return verdict{reason: ReasonDeadline, weight: w, after: need}
-	case m.cfg.MaxWait > 0 && need > int64(m.cfg.MaxWait):
-		return verdict{reason: ReasonMaxWait, weight: w, after: need}
+		v.reason = ReasonDeadline
+	default:
+		v.reason = ReasonMaxWait
 	}
-	return verdict{}
+	return v
 }
 
 func (m *model) charge(key string, c Cost) {
@@ -548,16 +552,17 @@ func (m *model) reconfigure(cfg Config) {
 		m.classify(w)
 		m.setLook(w)
 	}
-	for len(m.waiting) > max(0, m.cfg.Queue.Length) {
-		victim := m.newest(0, func(*modelCall) bool { return true })
-		m.leave(victim)
-		m.answer(victim, verdict{reason: ReasonQueueFull})
-	}
 	m.setRates()
 	if m.cfg.MaxKeys > 0 {
 		for _, t := range m.known {
 			t.seen = true
 		}
+	}
+	m.walk()
+	for len(m.waiting) > max(0, m.cfg.Queue.Length) {
+		victim := m.newest(0, func(*modelCall) bool { return true })
+		m.leave(victim)
+		m.answer(victim, verdict{reason: ReasonQueueFull})
 	}
 	m.settle()
 }

@@ -252,16 +252,14 @@ func (t *Throttler) wait(ctx context.Context, q request) (Permit, error) {
 	if !t.enforcesLocked() {
 		return t.observeAndUnlock(&q)
 	}
-	if t.line.length == 0 {
-		v := t.decideLocked(&q, 1)
-		if v.reason == ReasonNone {
-			p := t.admitLocked(&q)
-			t.mu.Unlock()
-			return p, nil
-		}
-		if v.reason == ReasonOversized {
-			return Permit{}, t.rejectAndUnlock(&q, v)
-		}
+	v := t.decideLocked(&q, t.line.length+1)
+	if v.reason == ReasonOversized {
+		return Permit{}, t.rejectAndUnlock(&q, v)
+	}
+	if v.reason == ReasonNone && t.line.length == 0 {
+		p := t.admitLocked(&q)
+		t.mu.Unlock()
+		return p, nil
 	}
 	t.mu.Unlock()
 	return t.waitInLine(ctx, &waiter{request: q})
@@ -522,6 +520,8 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 		rest.rates.set(s.KeyRate, s.KeyBurst, bucketTime(t.nowLocked()))
 		rest.version = t.version
 	}
+	t.passLocked() // before the queue is shortened: some may go now
+	t.shortenLocked()
 	t.settleLocked()
 	return nil
 }

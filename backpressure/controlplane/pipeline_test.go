@@ -25,8 +25,7 @@ type hop struct {
 }
 
 func (h *hop) Check(
-	ctx context.Context,
-	in *grpc_health_v1.HealthCheckRequest,
+	ctx context.Context, in *grpc_health_v1.HealthCheckRequest,
 ) (*grpc_health_v1.HealthCheckResponse, error) {
 	h.seen = append(h.seen, controlplane.PipelineID(ctx))
 	if h.next != nil {

@@ -66,16 +66,10 @@ func newFlags(s *settings, stderr io.Writer) *flag.FlagSet {
 	flags.StringVar(&s.grpc, "grpc", "127.0.0.1:8080", "gRPC `address`")
 	flags.StringVar(&s.http, "http", "127.0.0.1:8087", "HTTP `address` of metrics, health and the live page; empty: none")
 	flags.Float64Var(
-		&s.decision.Activation,
-		"activation",
-		backpressure.DefaultActivation,
-		"`load` (0..1) at which backpressure begins",
+		&s.decision.Activation, "activation", backpressure.DefaultActivation, "`load` (0..1) at which backpressure begins",
 	)
 	flags.Float64Var(
-		&s.decision.Recovery,
-		"recovery",
-		backpressure.DefaultRecovery,
-		"`load` (0..1) at which backpressure ends",
+		&s.decision.Recovery, "recovery", backpressure.DefaultRecovery, "`load` (0..1) at which backpressure ends",
 	)
 	flags.Int64Var(&s.decision.MaxInFlight, "max-in-flight", backpressure.DefaultMaxInFlight,
 		"`messages` in flight over all components that count as a load of 1; 0: no limit")
@@ -84,16 +78,10 @@ func newFlags(s *settings, stderr io.Writer) *flag.FlagSet {
 	flags.StringVar(&s.certificate, "tls-cert", "", "PEM `file` of the server's certificate; switches TLS on")
 	flags.StringVar(&s.key, "tls-key", "", "PEM `file` of its key")
 	flags.StringVar(
-		&s.clientCA,
-		"tls-client-ca",
-		"",
-		"PEM `file` of the authorities of client certificates; switches mutual TLS on",
+		&s.clientCA, "tls-client-ca", "", "PEM `file` of the authorities of client certificates; switches mutual TLS on",
 	)
 	flags.StringVar(
-		&s.admins,
-		"admins",
-		"",
-		"`names` in client certificates, separated by commas, that may change settings",
+		&s.admins, "admins", "", "`names` in client certificates, separated by commas, that may change settings",
 	)
 	flags.StringVar(&s.tokenFile, "token-file", "", "`file` with the bearer token that every call must carry")
 	flags.StringVar(&s.adminTokenFile, "admin-token-file", "",

@@ -46,16 +46,12 @@ func TestBadFlagsAreNamed(t *testing.T) {
 	require.NoError(
 		t,
 		os.WriteFile(
-			filepath.Join(folder, "sluice-controlplane.db"),
-			[]byte("no database, but long enough to be read"),
-			0o600,
+			filepath.Join(folder, "sluice-controlplane.db"), []byte("no database, but long enough to be read"), 0o600,
 		),
 	)
 	out.Reset()
 	require.Equal(
-		t,
-		1,
-		run(t.Context(), []string{"-grpc", "127.0.0.1:0", "-http", "", "-folder", folder}, none, &out, &out),
+		t, 1, run(t.Context(), []string{"-grpc", "127.0.0.1:0", "-http", "", "-folder", folder}, none, &out, &out),
 	)
 	require.Contains(t, out.String(), "sluice-controlplane: -folder: ")
 	require.NotContains(t, out.String(), "Config")

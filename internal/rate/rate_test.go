@@ -13,7 +13,9 @@ import (
 // TestRatesAgree: however often it is asked, a meter of a steady counter shows
 // its rate, and nothing five to six seconds after the end.
 func TestRatesAgree(t *testing.T) {
-	for _, every := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 15 * time.Second} {
+	for _, every := range []time.Duration{
+		50 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 15 * time.Second,
+	} {
 		var m rate.Meter
 		began := time.Now()
 		got := 0.0

@@ -82,7 +82,8 @@ func (a *Agent) loaded() bool {
 
 // readOthers reports to the local decision what the control plane knows of the
 // other components, each heartbeat once: one that is read again says nothing new.
-// Paths follow declared upstreams or event types, as the server's do.
+// Paths follow declared upstreams or event types, as the server's do, and components
+// of other pipelines have no part in them.
 func (a *Agent) readOthers(ctx context.Context, service stockService, known map[string]observation) error {
 	all, err := service.list(ctx)
 	if err != nil {
@@ -96,7 +97,7 @@ func (a *Agent) readOthers(ctx context.Context, service stockService, known map[
 	seen := map[string]bool{}
 	for i := range all {
 		c := &all[i]
-		if c.ID == a.serviceID() || !c.Healthy() {
+		if c.ID == a.serviceID() || !c.Healthy() || c.PipelineID != a.cfg.Component.PipelineID {
 			continue
 		}
 		now := observation{at: c.LastHeartbeat, upstreams: producers.Upstreams(&c.Component)}

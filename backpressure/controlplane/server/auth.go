@@ -112,8 +112,5 @@ func (s *Server) mayChange(ctx context.Context) error {
 	if carries(ctx, token) || s.admin(identities(ctx)) {
 		return nil
 	}
-	return reject(
-		NotYours,
-		"settings are changed by an authenticated caller only: a bearer token, or a certificate of an admin",
-	)
+	return reject(NotYours, "settings are changed with a bearer token, or a certificate of an admin, only")
 }

@@ -164,8 +164,7 @@ func TestMutualTLSBindsAComponentToItsIdentity(t *testing.T) {
 
 	// Without a certificate nobody gets in.
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "x"}, TLS: &tls.Config{RootCAs: ca.pool}},
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "x"}, TLS: &tls.Config{RootCAs: ca.pool}},
 		backpressure.Alone,
 	)
 }
@@ -179,19 +178,15 @@ func TestBearerToken(t *testing.T) {
 		append(server.BearerToken("open sesame", "root"), secure)...)
 	trust := &tls.Config{RootCAs: ca.pool}
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "a"}, TLS: trust, Token: "open sesame"},
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "a"}, TLS: trust, Token: "open sesame"},
 		backpressure.Coordinated,
 	)
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "b"}, TLS: trust, Token: "wrong"},
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "b"}, TLS: trust, Token: "wrong"},
 		backpressure.Alone,
 	)
 	runAgent(
-		t,
-		agent.Config{Endpoint: address, Component: controlplane.Component{ID: "c"}, TLS: trust},
-		backpressure.Alone,
+		t, agent.Config{Endpoint: address, Component: controlplane.Component{ID: "c"}, TLS: trust}, backpressure.Alone,
 	)
 	require.Len(t, s.Components(), 1)
 

@@ -14,21 +14,24 @@ import (
 // Config configures a [Server]. A zero field is its default. Most servers set
 // Decision.Activation and Decision.Recovery, a Token or Admins, and Folder.
 type Config struct {
-	// Decision configures the controller: thresholds, policy, driver. Its Learn
-	// defaults to one of its intervals here, so that a restarted control plane
-	// neither releases nor slams a running pipeline; negative: decide at once.
+	// Decision configures the controller of each pipeline: thresholds, policy,
+	// driver. Its Learn defaults to one of its intervals here, so that a restarted
+	// control plane neither releases nor slams a running pipeline; negative: decide
+	// at once. Its TTL does not count: the registry decides what is gone.
 	Decision backpressure.Config
 	// JanitorInterval is how often the registry looks for stale components: one counts
 	// that much longer than it should. Default 10 s.
 	JanitorInterval time.Duration
 	// ReportInterval and LoadStep ask agents for a report when their load has
-	// moved by LoadStep, at most once a ReportInterval. Default 100 ms and 0.05.
+	// moved by LoadStep, at most once a ReportInterval. Smaller ones show a jump
+	// sooner and cost a message each. Default 100 ms and 0.05.
 	ReportInterval time.Duration
 	LoadStep       float64
 	// Limits bound what callers can make the server remember.
 	Limits Limits
 	// Token is the bearer token that callers carry, if any. The gRPC server
-	// demands it by the options of [BearerToken].
+	// demands it by the options of [BearerToken]; here it says which callers may
+	// change settings.
 	Token string
 	// AdminToken is the bearer token of callers that may change settings.
 	// Default: Token. Without any, and without Admins, settings cannot be changed
@@ -48,7 +51,8 @@ type Config struct {
 }
 
 // Limits bound what callers can make a [Server] remember. A zero field is its
-// default.
+// default. What goes beyond one is rejected as [TooMany], and as [Invalid] where it is
+// a single text; nothing is cut off in silence.
 type Limits struct {
 	// Components in all. Default 16,384.
 	Components int

@@ -137,14 +137,10 @@ func TestLoadGoesUpAndTheDecisionComesDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startPlane(t, server.Config{Decision: backpressure.Config{Policy: backpressure.Step{}}})
 		source := startPart(
-			t,
-			p,
-			controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+			t, p, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
 		)
 		sink := startPart(
-			t,
-			p,
-			controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}},
+			t, p, controlplane.Component{ID: "sink", Kind: topology.KindSink, InputEventTypes: []string{"ledgers"}},
 		)
 		time.Sleep(3 * time.Second)
 		require.Equal(t, backpressure.Coordinated, source.Mode())
@@ -177,9 +173,7 @@ func TestEventTypesMakeThePath(t *testing.T) {
 			},
 		)
 		startPart(
-			t,
-			p,
-			controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
+			t, p, controlplane.Component{ID: "source", Kind: topology.KindSource, OutputEventTypes: []string{"ledgers"}},
 		)
 		time.Sleep(time.Second)
 		upstreams := map[string][]string{}

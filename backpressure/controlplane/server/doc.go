@@ -1,6 +1,15 @@
 // Package server is a control plane: a [Server] keeps a registry of components,
-// decides over their reports with a [backpressure.Controller], and sends each
-// component's agent the fraction to admit. It serves on any gRPC server.
+// decides over their reports with a [backpressure.Controller] for each pipeline, and
+// sends each component's agent the fraction to admit. It serves on any gRPC server.
+//
+//	          ┌ registry ┐      ┌ pipelines ───────────────────────────┐
+//	beats ───▶│ by id    │─────▶│ ""     controller ──▶ its sessions   │──▶ signals
+//	          └──────────┘      │ "a"    controller ──▶ its sessions   │
+//	                            └──────────────────────────────────────┘
+//
+// Pipelines share the registry, and nothing of the decision: an overload, a limit or
+// a setting of one moves no other. Components that register without a pipeline id are
+// one pipeline, "".
 //
 // Its state is soft. After a restart it learns from the agents' reports, which
 // carry the fractions in force, for one interval before it decides. What nothing

@@ -42,7 +42,8 @@ func FuzzBeat(f *testing.F) {
 	f.Cleanup(s.Close)
 	require.NoError(f, s.register(f.Context(), controlplane.Component{ID: "sink", MaxInFlight: 100}, 0))
 	stream := newSession(s, nil, "sink", time.Second)
-	require.NoError(f, s.registry.join(stream, 0, time.Second, nil))
+	_, err = s.registry.join(stream, 0, time.Second, nil)
+	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		before := s.controller.Snapshot().InFlight
 		check := func(err error) {

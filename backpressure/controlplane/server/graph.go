@@ -23,8 +23,9 @@ type graphCache struct {
 	count uint64
 }
 
-// Topology returns the pipeline's graph, up to a quarter of a second old; a
-// Server is a [topology.Source].
+// Topology returns the graph of all pipelines, up to a quarter of a second old; a
+// Server is a [topology.Source]. The graph is shared with other callers: do not change
+// it. Callers wait for each other while one is made; no beat waits for them.
 func (s *Server) Topology() *topology.Graph {
 	c := &s.graph
 	c.mu.Lock()
@@ -41,7 +42,7 @@ func (s *Server) Topology() *topology.Graph {
 // missing from one of them, for a quarter of a second. Edges are those that components
 // have seen themselves use; topology adds the declared ones.
 func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
-	decision, all := s.controller.Overview(), s.registry.copies()
+	decision, all := s.Overview(), s.registry.copies()
 	events := s.registry.counted()
 	g := &topology.Graph{
 		Version: version,
@@ -61,8 +62,10 @@ func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	}
 	for _, e := range all {
 		node := e.node(now)
-		if service, ok := s.controller.Service(e.ID); ok {
-			node.Load, node.Fraction = service.Load, service.Admitted
+		if p := s.known(e.PipelineID); p != nil {
+			if service, ok := p.controller.Service(e.ID); ok {
+				node.Load, node.Fraction = service.Load, service.Admitted
+			}
 		}
 		pipeline := &g.Pipeline
 		if measured := e.endToEnd(node.Health); measured > 0 && (!pipeline.LatencyMeasured || measured > pipeline.Latency) {

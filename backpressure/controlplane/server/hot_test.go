@@ -17,17 +17,26 @@ import (
 )
 
 // crowd is a server of n components, each with a session that sends nothing.
-func crowd(t testing.TB, n int) (s *Server, sessions []*session) {
+func crowd(t testing.TB, n int) (s *Server, sessions []*session) { return pipelinesOf(t, 1, n) }
+
+// pipelinesOf is a crowd in so many pipelines of n components each.
+func pipelinesOf(t testing.TB, pipelines, n int) (s *Server, sessions []*session) {
+	all := pipelines * n
 	s, err := New(Config{
-		Decision: backpressure.Config{Learn: -1, Tick: -1, MaxInFlight: -1},
-		Limits:   Limits{ComponentsPerPeer: n},
+		Decision: backpressure.Config{Learn: -1, Tick: -1, MaxInFlight: -1, MaxServices: all},
+		Limits:   Limits{ComponentsPerPeer: all, Components: all, Bytes: 1 << 30},
 	})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	for i := range n {
-		own := newSession(s, nil, fmt.Sprintf("component-%05d", i), controlplane.DefaultHeartbeatInterval)
-		require.NoError(t, s.register(t.Context(), controlplane.Component{ID: own.id, MaxInFlight: 100}, 0))
-		require.NoError(t, s.registry.join(own, 0, 0, nil))
+	for i := range all {
+		c := controlplane.Component{ID: fmt.Sprintf("component-%05d", i), MaxInFlight: 100}
+		if pipelines > 1 {
+			c.PipelineID = fmt.Sprint("pipeline-", i%pipelines)
+		}
+		own := newSession(s, nil, c.ID, controlplane.DefaultHeartbeatInterval)
+		require.NoError(t, s.register(t.Context(), c, 0))
+		_, err = s.registry.join(own, 0, 0, nil)
+		require.NoError(t, err)
 		sessions = append(sessions, own)
 	}
 	return s, sessions
@@ -45,14 +54,14 @@ func (o *session) takes(in *sluicepb.Beat) error {
 // BenchmarkHotBeat is what a report costs the control plane once gRPC has
 // delivered it.
 func BenchmarkHotBeat(b *testing.B) {
-	for _, n := range []int{10, 10_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			_, sessions := crowd(b, n)
+	for _, size := range []struct{ pipelines, each int }{{1, 10}, {1, 10_000}, {1, 100_000}, {1000, 100}} {
+		b.Run(fmt.Sprintf("%dx%d", size.pipelines, size.each), func(b *testing.B) {
+			_, sessions := pipelinesOf(b, size.pipelines, size.each)
 			frequent := &sluicepb.Beat{Load: &sluicepb.Load{InFlight: 10, MaxInFlight: 100, Throughput: 1000}}
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
-				_ = sessions[i*7919%n].takes(frequent)
+				_ = sessions[i*7919%len(sessions)].takes(frequent)
 				i++
 			}
 		})
@@ -127,9 +136,7 @@ func TestABeatOfAReplacedSessionCountsNoMore(t *testing.T) {
 	require.NoError(t, own.takes(frequent))
 	require.NoError(t, s.register(t.Context(), controlplane.Component{ID: own.id, MaxInFlight: 7}, 0))
 	require.Equal(
-		t,
-		codes.Aborted,
-		status.Code(own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 3, MaxInFlight: 7}})),
+		t, codes.Aborted, status.Code(own.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 3, MaxInFlight: 7}})),
 	)
 	found, ok := s.registry.get(own.id)
 	require.True(t, ok)
@@ -161,7 +168,8 @@ func TestAnOpenStreamKeepsItsComponent(t *testing.T) {
 func TestAReplacedStreamDoesNotTakeItsSuccessorAlong(t *testing.T) {
 	s, sessions := crowd(t, 1)
 	second := newSession(s, nil, sessions[0].id, time.Second)
-	require.NoError(t, s.registry.join(second, 0, 0, nil))
+	_, err := s.registry.join(second, 0, 0, nil)
+	require.NoError(t, err)
 	s.registry.leave(sessions[0])
 	require.Equal(t, []*session{second}, s.registry.sessions())
 	require.NoError(t, second.takes(&sluicepb.Beat{Load: &sluicepb.Load{InFlight: 1, MaxInFlight: 100}}))

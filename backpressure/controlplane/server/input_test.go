@@ -70,8 +70,7 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 		},
 		"negative maximum in metadata is no maximum": {func(c *caller) error {
 			_, err := c.old.Register(
-				c.ctx,
-				&flowctlpb.ServiceInfo{ServiceId: "sink", MaxInflight: -5, OutputEventTypes: make([]string, 1000)},
+				c.ctx, &flowctlpb.ServiceInfo{ServiceId: "sink", MaxInflight: -5, OutputEventTypes: make([]string, 1000)},
 			)
 			return err
 		}, codes.ResourceExhausted},
@@ -101,8 +100,7 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 			require.NoError(c.t, err)
 			for range 2 {
 				require.NoError(
-					c.t,
-					stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}),
+					c.t, stream.Send(&sluicepb.Up{Message: &sluicepb.Up_Hello{Hello: &sluicepb.Hello{ServiceId: "sink"}}}),
 				)
 			}
 			for {
@@ -130,8 +128,7 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 				c := newCaller(t, p)
 				require.NoError(t, c.register("sink"))
 				require.NoError(
-					t,
-					c.beat("sink", map[string]float64{controlplane.MetricInFlight: 10, controlplane.MetricMaxInFlight: 100}),
+					t, c.beat("sink", map[string]float64{controlplane.MetricInFlight: 10, controlplane.MetricMaxInFlight: 100}),
 				)
 				before, rejected, size := p.server.Controller().Snapshot(), total(p.server.Rejected()), p.server.Kept().Bytes
 
@@ -145,9 +142,7 @@ func TestBadInputIsRejectedAndChangesNothing(t *testing.T) {
 				require.Equal(t, size, p.server.Kept().Bytes)
 				require.NotContains(t, p.server.Components()[0].Metrics, "temperature")
 				require.NoError(
-					t,
-					c.beat("sink", map[string]float64{controlplane.MetricInFlight: 11}),
-					"and the next good one counts",
+					t, c.beat("sink", map[string]float64{controlplane.MetricInFlight: 11}), "and the next good one counts",
 				)
 				require.EqualValues(t, 11, p.server.Controller().Snapshot().InFlight)
 			})

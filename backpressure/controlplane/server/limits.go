@@ -22,19 +22,10 @@ const (
 
 // sizeOf is what a component counts towards Limits.Bytes.
 func sizeOf(c *controlplane.Component) int {
-	n := componentOverhead + len(
-		c.ID,
-	) + len(
-		c.Name,
-	) + len(
-		c.Description,
-	) + len(
-		c.Version,
-	) + len(
-		c.Endpoint,
-	) + len(
-		c.HealthEndpoint,
-	)
+	n := componentOverhead
+	for _, text := range [...]string{c.ID, c.Name, c.Description, c.Version, c.Endpoint, c.HealthEndpoint} {
+		n += len(text)
+	}
 	for _, list := range [...][]string{c.InputEventTypes, c.OutputEventTypes, c.Upstreams} {
 		for _, text := range list {
 			n += len(text) + entryOverhead
@@ -110,8 +101,9 @@ func sizeOfEdges(edges []topology.Edge) (n int) {
 	return n
 }
 
-// checkEdges judges what a component says of its connections. Comparisons are
-// written so that NaN fails them.
+// checkEdges judges what a component says of its connections. An upstream need not be
+// registered: it may come later, and an edge from nowhere shows that it is missing.
+// Comparisons are written so that NaN fails them.
 func (l Limits) checkEdges(edges []topology.Edge) error {
 	for i := range edges {
 		e := &edges[i]
@@ -142,7 +134,8 @@ func (l Limits) checkEdges(edges []topology.Edge) error {
 }
 
 // checkMetrics looks at names and values; what a number means is judged by what
-// reads it. It returns how many bytes the new ones add.
+// reads it. It returns how many bytes the new ones add. Names are those of another
+// team's component and become keys here, never labels of a metric.
 func (l Limits) checkMetrics(known, add map[string]float64) (grown int, err error) {
 	fresh := 0
 	for name, v := range add {

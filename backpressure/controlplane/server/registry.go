@@ -69,20 +69,22 @@ func (e *entry) staleAfter() time.Duration { return max(3*min(e.heartbeat, maxHe
 type registry struct {
 	limits Limits
 
-	mu        sync.RWMutex
-	entries   map[string]*entry
-	perPeer   map[string]int
-	size      int    // over all entries
-	events    uint64 // that sinks counted, those included that have left
-	producers convert.Producers
+	mu          sync.RWMutex
+	entries     map[string]*entry
+	perPeer     map[string]int
+	perPipeline map[string]int // components of each pipeline
+	size        int            // over all entries
+	events      uint64         // that sinks counted, those included that have left
+	producers   convert.Producers
 }
 
 func newRegistry(limits Limits) *registry {
 	return &registry{
-		limits:    limits,
-		entries:   map[string]*entry{},
-		perPeer:   map[string]int{},
-		producers: convert.Producers{},
+		limits:      limits,
+		entries:     map[string]*entry{},
+		perPeer:     map[string]int{},
+		perPipeline: map[string]int{},
+		producers:   convert.Producers{},
 	}
 }
 
@@ -96,19 +98,21 @@ func newRegistry(limits Limits) *registry {
 // rolling update two processes run under one id, and each would otherwise take the
 // registration back from the other for as long as both live. A process that is started
 // anew has a new one, so it may always replace.
-func (r *registry) put(c controlplane.Component, heartbeat time.Duration, by registrant) (backpressure.Report, error) {
+func (r *registry) put(c controlplane.Component, heartbeat time.Duration, by registrant) (
+	report backpressure.Report, old *controlplane.Component, err error,
+) {
 	if err := r.limits.checkComponent(&c); err != nil {
-		return backpressure.Report{}, err
+		return report, nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old := r.entries[c.ID]
+	before := r.entries[c.ID]
 	size := sizeOf(&c)
-	if err := r.roomLocked(old, size, by.peer); err != nil {
-		return backpressure.Report{}, err
+	if err := r.roomLocked(before, size, by.peer); err != nil {
+		return report, nil, err
 	}
-	if old != nil && slices.Contains(old.retired, by.incarnation) {
-		return backpressure.Report{}, errReplaced
+	if before != nil && slices.Contains(before.retired, by.incarnation) {
+		return report, nil, errReplaced
 	}
 	now := time.Now()
 	fresh := &entry{
@@ -118,25 +122,36 @@ func (r *registry) put(c controlplane.Component, heartbeat time.Duration, by reg
 		size:       size,
 	}
 	fresh.Report = backpressure.Report{ServiceID: c.ID, MaxInFlight: c.MaxInFlight}
-	if old != nil {
-		if !old.Stale {
-			fresh.Report = old.Report
+	if before != nil {
+		if !before.Stale {
+			fresh.Report = before.Report
 		}
-		if fresh.retired = old.retired; old.incarnation != 0 && old.incarnation != by.incarnation {
-			fresh.retired = append(slices.Clone(old.retired), old.incarnation)
+		if fresh.retired = before.retired; before.incarnation != 0 && before.incarnation != by.incarnation {
+			fresh.retired = append(slices.Clone(before.retired), before.incarnation)
 			fresh.retired = fresh.retired[max(0, len(fresh.retired)-maxRetired):]
 		}
-		if old.incarnation == by.incarnation {
-			fresh.events = old.events // the same process goes on counting
+		if before.incarnation == by.incarnation {
+			fresh.events = before.events // the same process goes on counting
 		}
-		r.forgetLocked(old, old.incarnation != by.incarnation || by.incarnation == 0)
+		r.forgetLocked(before, before.incarnation != by.incarnation || by.incarnation == 0)
 	}
 	r.size += fresh.size
 	r.entries[c.ID] = fresh
 	r.perPeer[by.peer]++
+	r.perPipeline[c.PipelineID]++
 	r.producers.Add(&c)
 	fresh.upstreams = r.producers.Upstreams(&c)
-	return fresh.placedReport(), nil
+	if before != nil {
+		return fresh.placedReport(), &before.Component, nil
+	}
+	return fresh.placedReport(), nil, nil
+}
+
+// members is how many components are registered in the pipeline.
+func (r *registry) members(pipeline string) int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.perPipeline[pipeline]
 }
 
 // roomLocked says whether peer may register size bytes in the place of old, which
@@ -158,22 +173,22 @@ func (r *registry) roomLocked(old *entry, size int, peer string) error {
 	return nil
 }
 
-// remove forgets a component and returns the event types that it wrote. An
+// remove forgets a component and returns it. An
 // incarnation removes only what it registered; 0 removes any, because stock tools
 // have none. An unregistration that comes late must not take a successor away.
-func (r *registry) remove(id string, incarnation uint64) (events []string, err error) {
+func (r *registry) remove(id string, incarnation uint64) (controlplane.Component, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[id]
 	switch {
 	case e == nil:
-		return nil, notRegistered(id)
+		return controlplane.Component{}, notRegistered(id)
 	case incarnation != 0 && incarnation != e.incarnation:
-		return nil, errReplaced
+		return controlplane.Component{}, errReplaced
 	}
 	r.forgetLocked(e, false)
 	delete(r.entries, id)
-	return e.OutputEventTypes, nil
+	return e.Component, nil
 }
 
 // forgetLocked takes e out of every sum. Its session no longer owns an entry: it
@@ -183,6 +198,9 @@ func (r *registry) forgetLocked(e *entry, replaced bool) {
 	if r.perPeer[e.peer]--; r.perPeer[e.peer] <= 0 {
 		delete(r.perPeer, e.peer)
 	}
+	if r.perPipeline[e.PipelineID]--; r.perPipeline[e.PipelineID] <= 0 {
+		delete(r.perPipeline, e.PipelineID)
+	}
 	r.producers.Remove(&e.Component)
 	if e.session != nil {
 		e.session.end(replaced)
@@ -191,23 +209,25 @@ func (r *registry) forgetLocked(e *entry, replaced bool) {
 }
 
 // join makes own the stream that speaks for its component, if it belongs to the
-// incarnation that registered it; 0 is any.
-func (r *registry) join(own *session, incarnation uint64, heartbeat time.Duration, upstreams []string) error {
+// incarnation that registered it; 0 is any. It returns the component's pipeline.
+func (r *registry) join(
+	own *session, incarnation uint64, heartbeat time.Duration, upstreams []string,
+) (pipeline string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[own.id]
 	if e == nil {
-		return notRegistered(own.id)
+		return "", notRegistered(own.id)
 	}
 	if incarnation != 0 && incarnation != e.incarnation {
-		return errReplaced
+		return "", errReplaced
 	}
 	changed := e.Component
 	if len(upstreams) > 0 {
 		changed.Upstreams = upstreams
 	}
 	if err := r.limits.checkComponent(&changed); err != nil {
-		return err
+		return "", err
 	}
 	if e.session != nil {
 		e.session.end(incarnation == 0) // of the same process it is a broken stream
@@ -215,7 +235,7 @@ func (r *registry) join(own *session, incarnation uint64, heartbeat time.Duratio
 	e.Component = changed
 	e.upstreams = r.producers.Upstreams(&changed)
 	e.session, e.heartbeat, e.LastHeartbeat = own, heartbeat, time.Now()
-	return nil
+	return e.PipelineID, nil
 }
 
 // leave ends own's speaking for its component, if no other stream has taken over.
@@ -256,26 +276,28 @@ func (r *registry) stock() (ids []string) {
 
 // beat takes b: it finds the component, works out what would become of it, and
 // only when all of that is acceptable applies it. It returns the report for the
-// controller, whose judgement check is.
-func (r *registry) beat(b *beat, check func(backpressure.Report) error) (backpressure.Report, error) {
+// controller of its pipeline; check is a controller's judgement.
+func (r *registry) beat(
+	b *beat, check func(backpressure.Report) error,
+) (report backpressure.Report, pipeline string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[b.id]
 	if e == nil {
-		return backpressure.Report{}, notRegistered(b.id)
+		return report, "", notRegistered(b.id)
 	}
 	if b.session != nil && b.session != e.session {
-		return backpressure.Report{}, errReplaced
+		return report, "", errReplaced
 	}
 	next, err := r.validateLocked(e, b)
 	if err != nil {
-		return backpressure.Report{}, err
+		return report, "", err
 	}
 	if err := check(next.report); err != nil {
-		return backpressure.Report{}, rejectedReport(err)
+		return report, "", rejectedReport(err)
 	}
 	r.applyLocked(e, b, next)
-	return e.placedReport(), nil
+	return e.placedReport(), e.PipelineID, nil
 }
 
 // A change is what a beat makes of its component: worked out first, applied when all
@@ -362,9 +384,9 @@ func (e *entry) placedReport() backpressure.Report {
 	return report
 }
 
-// placeConsumers works out anew what feeds the consumers of events, and returns
-// the reports of those whose upstreams changed.
-func (r *registry) placeConsumers(events []string) []backpressure.Report {
+// placeConsumers works out anew what feeds the pipeline's consumers of events, and
+// returns the reports of those whose upstreams changed.
+func (r *registry) placeConsumers(pipeline string, events []string) []backpressure.Report {
 	if len(events) == 0 {
 		return nil
 	}
@@ -373,7 +395,7 @@ func (r *registry) placeConsumers(events []string) []backpressure.Report {
 	defer r.mu.Unlock()
 	var moved []backpressure.Report
 	for _, e := range r.entries {
-		if e.Upstreams != nil || !slices.ContainsFunc(e.InputEventTypes, reads) {
+		if e.PipelineID != pipeline || e.Upstreams != nil || !slices.ContainsFunc(e.InputEventTypes, reads) {
 			continue
 		}
 		if upstreams := r.producers.Upstreams(&e.Component); !slices.Equal(upstreams, e.upstreams) {
@@ -387,11 +409,11 @@ func (r *registry) placeConsumers(events []string) []backpressure.Report {
 }
 
 // expire removes what has been stale for as long again as it took to become
-// stale. It returns those, and the ids of the merely stale, which leave the decision
+// stale. It returns those, and the merely stale, which leave the decision
 // and stay on the page: an operator wants to see what is missing. A component whose
 // stream is open is never removed: its connection would end its agent anyway, and a
 // stream that is only quiet belongs to a component that is there.
-func (r *registry) expire(now time.Time) (gone []controlplane.Component, stale []string) {
+func (r *registry) expire(now time.Time) (gone, stale []controlplane.Component) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, e := range r.entries {
@@ -403,7 +425,7 @@ func (r *registry) expire(now time.Time) (gone []controlplane.Component, stale [
 			delete(r.entries, id)
 			gone = append(gone, e.Component)
 		case e.Stale:
-			stale = append(stale, id)
+			stale = append(stale, e.Component)
 		}
 	}
 	return gone, stale

@@ -11,7 +11,7 @@ import (
 )
 
 // Reason says why a request was rejected. It is a closed set, fit for a metric's
-// label.
+// label; [Server.Rejected] counts by it.
 type Reason uint8
 
 const (
@@ -84,7 +84,8 @@ func notRegistered(id string) error {
 	return reject(NotRegistered, "component %q is not registered", id[:min(len(id), 64)])
 }
 
-// rejectedReport makes the controller's error one of ours.
+// rejectedReport makes the controller's error one of ours, whose cause it stays: the
+// caller reads which field was wrong.
 func rejectedReport(err error) error {
 	reason := Invalid
 	if decided, ok := errors.AsType[*backpressure.Error](err); ok {
@@ -106,8 +107,9 @@ func (s *Server) count(err error) error {
 	return err
 }
 
-// undecoded counts what gRPC has rejected for us, and leaves the other ends of a
-// stream alone.
+// undecoded counts what gRPC has rejected for us, too large or no message at all, and
+// leaves the other ends of a stream alone. Without it a caller that sends nonsense
+// would show in no count.
 func (s *Server) undecoded(err error) {
 	switch status.Code(err) {
 	case codes.ResourceExhausted:

@@ -30,7 +30,8 @@ import (
 type Server struct {
 	cfg        Config
 	log        *slog.Logger
-	controller *backpressure.Controller
+	controller *backpressure.Controller // of the components without a pipeline id
+	pipelines  pipelines
 	registry   *registry
 	store      *store // nil: none
 	graph      graphCache
@@ -57,14 +58,15 @@ func New(cfg Config) (*Server, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		controller: controller,
+		pipelines:  pipelines{all: map[string]*pipeline{}, changed: map[string]bool{}},
 		registry:   newRegistry(cfg.Limits),
 	}
+	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.restore(); err != nil {
+		s.close()
 		return nil, &folderError{cfg.Folder, err}
 	}
-	s.closing, s.close = context.WithCancel(context.Background())
 	s.running.Go(s.sweepRegularly)
-	s.running.Go(s.wakeSessions)
 	return s, nil
 }
 
@@ -93,7 +95,7 @@ func (s *Server) restore() (err error) {
 			s.store.close()
 		}
 	}()
-	settings, err := s.store.settings()
+	settings, err := s.store.settings("")
 	if err != nil {
 		return err
 	}
@@ -104,13 +106,19 @@ func (s *Server) restore() (err error) {
 	if err := s.controller.Reconfigure(decision); err != nil {
 		return err
 	}
-	var events []string
+	s.pipelines.mu.Lock()
+	s.addLocked("", s.controller)
+	s.pipelines.mu.Unlock()
+	events := map[string][]string{}
 	err = s.store.components(func(c controlplane.Component, heartbeat time.Duration) error {
-		events = append(events, c.OutputEventTypes...)
-		_, err := s.registry.put(c, heartbeat, registrant{peer: "restored " + c.ID})
+		events[c.PipelineID] = append(events[c.PipelineID], c.OutputEventTypes...)
+		_, _, err := s.registry.put(c, heartbeat, registrant{peer: "restored " + c.ID})
 		return err
 	})
-	s.registry.placeConsumers(events) // a consumer may have been put before its producer
+	for pipeline, types := range events {
+		s.pipeline(pipeline)
+		s.registry.placeConsumers(pipeline, types) // a consumer may have been put before its producer
+	}
 	return err
 }
 
@@ -124,7 +132,9 @@ func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 	sluicepb.RegisterCoordinationServer(registrar, coordinationService{server: s})
 }
 
-// Controller returns the decision, to watch or to change live. What is changed there
+// Controller returns the decision for the components without a pipeline id, which is
+// all of them where nobody sets one, to watch or to change live. [Server.Pipeline] is
+// that of a pipeline, [Server.Snapshot] what all say together. What is changed there
 // is not remembered in Config.Folder, which is for changes from outside. Do not close
 // it; reports belong to the registry.
 func (s *Server) Controller() *backpressure.Controller { return s.controller }
@@ -157,12 +167,18 @@ func (s *Server) Reports() uint64 { return s.reports.Load() }
 // after it. The components go on at their last fraction and look for a control plane
 // again. It may be called more than once.
 func (s *Server) Close() {
+	s.pipelines.mu.Lock()
 	s.close()
+	s.pipelines.mu.Unlock()
 	for _, session := range s.registry.sessions() {
 		session.end(false)
 	}
 	s.running.Wait()
-	s.controller.Close()
+	for _, id := range s.Pipelines() {
+		if c := s.Pipeline(id); c != nil {
+			c.Close()
+		}
+	}
 	s.note(s.store.close())
 }
 
@@ -176,18 +192,22 @@ func (s *Server) register(ctx context.Context, c controlplane.Component, heartbe
 	if err := s.mayFor(ctx, c.ID); err != nil {
 		return s.count(err)
 	}
-	report, err := s.registry.put(c, heartbeat, registrant{peerOf(ctx), convert.Incarnation(ctx)})
+	report, old, err := s.registry.put(c, heartbeat, registrant{peerOf(ctx), convert.Incarnation(ctx)})
 	if err != nil {
 		return s.count(err)
 	}
-	if err := s.controller.Report(report); err != nil {
+	if old != nil && old.PipelineID != c.PipelineID {
+		s.left(old)
+	}
+	if err := s.pipeline(c.PipelineID).controller.Report(report); err != nil {
 		_, _ = s.registry.remove(c.ID, 0)
+		s.tidy(c.PipelineID)
 		return s.count(rejectedReport(err))
 	}
 	if convert.Incarnation(ctx) == 0 {
 		s.note(s.store.remember(&c, heartbeat))
 	}
-	s.place(c.OutputEventTypes)
+	s.place(c.PipelineID, c.OutputEventTypes)
 	s.log.Info("component registered", "component", c.ID, "kind", c.Kind, "endpoint", c.Endpoint)
 	return nil
 }
@@ -197,15 +217,24 @@ func (s *Server) unregister(ctx context.Context, id string) error {
 	if err := s.mayFor(ctx, id); err != nil {
 		return s.count(err)
 	}
-	events, err := s.registry.remove(id, convert.Incarnation(ctx))
+	c, err := s.registry.remove(id, convert.Incarnation(ctx))
 	if err != nil {
 		return s.count(err)
 	}
 	s.note(s.store.forget(id))
-	s.controller.RemoveService(id)
-	s.place(events)
+	s.left(&c)
 	s.log.Info("component unregistered", "component", id)
 	return nil
+}
+
+// left takes a component that is no longer registered out of the decision of its
+// pipeline, and works out what that changes for those that it fed.
+func (s *Server) left(c *controlplane.Component) {
+	if p := s.known(c.PipelineID); p != nil {
+		p.controller.RemoveService(c.ID)
+		s.place(c.PipelineID, c.OutputEventTypes)
+		s.tidy(c.PipelineID)
+	}
 }
 
 // note logs what the store could not do: a component works on, and is not
@@ -219,27 +248,28 @@ func (s *Server) note(err error) {
 // take takes a beat of a caller that may speak for its component. The registry asks
 // the controller before it changes anything, so that both take the beat or neither.
 func (s *Server) take(b *beat) error {
-	report, err := s.registry.beat(b, s.controller.Check)
+	report, pipeline, err := s.registry.beat(b, s.controller.Check) // what is plausible is so in all pipelines
 	if err != nil {
 		return s.count(err)
 	}
-	if err := s.controller.Report(report); err != nil {
+	if err := s.pipeline(pipeline).controller.Report(report); err != nil {
 		return s.count(rejectedReport(err))
 	}
 	s.reports.Add(1)
 	return nil
 }
 
-// place reports to the controller which paths a change of producers has moved.
-func (s *Server) place(events []string) {
-	for _, report := range s.registry.placeConsumers(events) {
-		if err := s.controller.Report(report); err != nil {
+// place reports to the pipeline's controller which paths a change of producers has
+// moved.
+func (s *Server) place(pipeline string, events []string) {
+	for _, report := range s.registry.placeConsumers(pipeline, events) {
+		if err := s.pipeline(pipeline).controller.Report(report); err != nil {
 			s.log.Warn("component misplaced", "component", report.ServiceID, "error", err)
 		}
 	}
 }
 
-// sweepRegularly is one of the server's two goroutines.
+// sweepRegularly is one of the server's goroutines; each pipeline has another.
 func (s *Server) sweepRegularly() {
 	ticker := time.NewTicker(s.cfg.JanitorInterval)
 	defer ticker.Stop()
@@ -257,14 +287,15 @@ func (s *Server) sweepRegularly() {
 // registry.
 func (s *Server) sweep(now time.Time) {
 	gone, stale := s.registry.expire(now)
-	for _, c := range gone {
-		s.log.Warn("component expired", "component", c.ID)
-		s.note(s.store.forget(c.ID))
-		s.controller.RemoveService(c.ID)
-		s.place(c.OutputEventTypes)
+	for i := range gone {
+		s.log.Warn("component expired", "component", gone[i].ID)
+		s.note(s.store.forget(gone[i].ID))
+		s.left(&gone[i])
 	}
-	for _, id := range stale {
-		s.controller.RemoveService(id)
+	for _, c := range stale {
+		if p := s.known(c.PipelineID); p != nil {
+			p.controller.RemoveService(c.ID)
+		}
 	}
 }
 

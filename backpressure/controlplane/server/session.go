@@ -56,7 +56,9 @@ type session struct {
 	stream grpc.BidiStreamingServer[sluicepb.Up, sluicepb.Down]
 	id     string
 	quiet  time.Duration // a sign of life is due after so long
-	wake   chan struct{} // of size 1: there may be something to send
+	// controller is that of the component's pipeline, set before anything is sent.
+	controller *backpressure.Controller
+	wake       chan struct{} // of size 1: there may be something to send
 
 	mu      sync.Mutex // guards what follows, never held while sending
 	started bool       // the first beat has come
@@ -76,12 +78,14 @@ func newSession(
 }
 
 // quietFor is how long an agent may receive nothing: two of its heartbeats less
-// a second, of which it waits for three.
+// a second, of which it waits for three. gRPC's keepalive would find a dead connection
+// as well, and not a server that is stopped: its kernel still answers.
 func quietFor(heartbeat time.Duration) time.Duration {
 	return max(2*heartbeat-time.Second, heartbeat)
 }
 
-// end says good-bye. No later beat of the session counts.
+// end says good-bye. No later beat of the session counts. replaced asks the agent not
+// to come back, because another process speaks for its component.
 func (o *session) end(replaced bool) {
 	o.mu.Lock()
 	if o.goodbye == nil {
@@ -118,7 +122,7 @@ func (o *session) start() {
 // next is what there is to send: a good-bye, a signal that differs from the last
 // one, or nil.
 func (o *session) next() *sluicepb.Down {
-	signal := o.server.controller.SignalFor(o.id)
+	signal := o.controller.SignalFor(o.id)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.goodbye != nil {
@@ -194,10 +198,15 @@ func (c coordinationService) Coordinate(stream grpc.BidiStreamingServer[sluicepb
 	}
 	heartbeat := min(time.Duration(hello.GetHeartbeatMillis())*time.Millisecond, maxHeartbeat)
 	own := newSession(s, stream, id, cmp.Or(heartbeat, controlplane.DefaultHeartbeatInterval))
-	if err := s.registry.join(own, hello.GetIncarnation(), heartbeat, hello.GetUpstreams()); err != nil {
+	pipeline, err := s.registry.join(own, hello.GetIncarnation(), heartbeat, hello.GetUpstreams())
+	if err != nil {
 		return s.count(err)
 	}
 	defer s.registry.leave(own)
+	p := s.pipeline(pipeline)
+	own.controller = p.controller
+	p.add(own)
+	defer p.remove(own)
 	if s.closing.Err() != nil { // Close may have looked for sessions before this one joined
 		return errClosing
 	}
@@ -271,34 +280,32 @@ func endOf(cause error) error {
 	return cause
 }
 
-// spacing is the least time between two waves of signals: the first change of
+// spacing is the least time between two waves of signals of a pipeline: the first change of
 // a decision goes out at once, later ones are gathered. Ten thousand agents
 // that all report would otherwise wake ten thousand streams for every report.
 const spacing = 50 * time.Millisecond
 
-// wakeSessions turns changes of the decision into waves of signals. It takes the
-// channel first and reads the state after it, so that no change is missed. Each
+// wakeSessions turns changes of a pipeline's decision into waves of signals. It takes
+// the channel first and reads the state after it, so that no change is missed. Each
 // session then looks for itself whether its own signal changed.
-func (s *Server) wakeSessions() {
+func (s *Server) wakeSessions(ctx context.Context, p *pipeline) {
 	var sent []backpressure.PathState
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		changed := s.controller.Changed()
-		if now := s.controller.Paths(); moved(sent, now) {
+		changed := p.controller.Changed()
+		if now := p.controller.Paths(); moved(sent, now) {
 			sent = now
-			for _, session := range s.registry.sessions() {
-				session.notify()
-			}
+			p.wake()
 			timer.Reset(spacing)
 			select {
-			case <-s.closing.Done():
+			case <-ctx.Done():
 				return
 			case <-timer.C:
 			}
 		}
 		select {
-		case <-s.closing.Done():
+		case <-ctx.Done():
 			return
 		case <-changed:
 		}

@@ -9,12 +9,24 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/backpressure"
+	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/internal/wire/sluicepb"
 )
 
+// Calls about a decision are about that of the pipeline whose id they carry, as
+// controlplane.WithPipelineID and PipelineDialOptions send it. Without one, settings
+// are those of the components without an id, and the state is that of all.
+
 // GetSettings returns the settings in force, to any caller.
-func (c coordinationService) GetSettings(context.Context, *sluicepb.GetSettingsRequest) (*sluicepb.Settings, error) {
-	return settingsOf(c.server.controller.Config()), nil
+func (c coordinationService) GetSettings(
+	ctx context.Context, _ *sluicepb.GetSettingsRequest,
+) (*sluicepb.Settings, error) {
+	id := controlplane.PipelineID(ctx)
+	p := c.server.known(id)
+	if p == nil {
+		return nil, c.server.count(notAPipeline(id))
+	}
+	return settingsOf(p.controller.Config()), nil
 }
 
 // UpdateSettings changes the settings that are given, all or none, and returns those
@@ -24,32 +36,21 @@ func (c coordinationService) UpdateSettings(ctx context.Context, in *sluicepb.Se
 	if err := s.mayChange(ctx); err != nil {
 		return nil, s.count(err)
 	}
-	return s.change(in)
-}
-
-// change changes the settings that are given, all or none. They are in force when it
-// returns. Changes are made one after the other: each starts from what the one before
-// left, and the store has them in the same order.
-func (s *Server) change(in *sluicepb.Settings) (*sluicepb.Settings, error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	cfg, err := apply(s.controller.Config(), in)
-	if err != nil {
-		return nil, s.count(err)
-	}
-	if err := s.controller.Reconfigure(cfg); err != nil {
-		return nil, s.count(&rejection{reason: Invalid, text: "settings", cause: err})
-	}
-	s.note(s.store.rememberSettings(in))
-	settings := settingsOf(s.controller.Config())
-	s.log.Info("settings changed", "settings", settings)
-	return settings, nil
+	return s.change(controlplane.PipelineID(ctx), in)
 }
 
 // GetState returns the decision, and for each service its load and its fraction.
 // It costs as much as there are services.
-func (c coordinationService) GetState(context.Context, *sluicepb.GetStateRequest) (*sluicepb.State, error) {
-	snapshot := c.server.controller.Snapshot()
+func (c coordinationService) GetState(ctx context.Context, _ *sluicepb.GetStateRequest) (*sluicepb.State, error) {
+	id := controlplane.PipelineID(ctx)
+	p := c.server.known(id)
+	if p == nil {
+		return nil, c.server.count(notAPipeline(id))
+	}
+	snapshot := p.controller.Snapshot()
+	if id == "" {
+		snapshot = c.server.Snapshot()
+	}
 	state := &sluicepb.State{
 		Fraction:    snapshot.Fraction,
 		Load:        snapshot.Load,

@@ -117,8 +117,7 @@ func TestAReplacedAgentThatComesBackStops(t *testing.T) {
 		register := func(incarnation string) error {
 			ctx := metadata.AppendToOutgoingContext(c.ctx, convert.IncarnationKey, incarnation)
 			_, err := c.v1.RegisterComponent(
-				ctx,
-				&flowctlv1pb.RegisterRequest{ComponentId: "sink", Component: &flowctlv1pb.ComponentInfo{}},
+				ctx, &flowctlv1pb.RegisterRequest{ComponentId: "sink", Component: &flowctlv1pb.ComponentInfo{}},
 			)
 			return err
 		}

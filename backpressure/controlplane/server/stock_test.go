@@ -206,13 +206,11 @@ func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
 		p, _ := startStock(t, &newerStock)
 		start := func(pipeline string) (source, sink *part) {
 			source = startPart(
-				t,
-				p,
+				t, p,
 				controlplane.Component{ID: pipeline + "-source", Kind: topology.KindSource, OutputEventTypes: []string{pipeline}},
 			)
 			sink = startPart(
-				t,
-				p,
+				t, p,
 				controlplane.Component{ID: pipeline + "-sink", Kind: topology.KindSink, InputEventTypes: []string{pipeline}},
 			)
 			return source, sink
@@ -226,6 +224,40 @@ func TestAgainstAStockControlPlanePathsFollowEventTypes(t *testing.T) {
 			require.Equal(t, 1.0, calm.fraction.get())
 		}
 		require.Less(t, full.fraction.get(), 0.3)
+	})
+}
+
+// Stock components are those that beat without an agent, while they do.
+func TestStockComponentsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPlane(t, server.Config{})
+		c := newCaller(t, p)
+		startPart(t, p, controlplane.Component{ID: "agent"})
+		require.NoError(t, c.register("sdk"))
+		time.Sleep(time.Second)
+		require.Equal(t, []string{"sdk"}, p.server.Stock())
+		time.Sleep(31 * time.Second)
+		require.Empty(t, p.server.Stock(), "what it last said is no figure of now")
+		require.NoError(t, c.beat("sdk", nil))
+		require.Equal(t, []string{"sdk"}, p.server.Stock())
+	})
+}
+
+// Against a stock control plane, too, a full sink of another pipeline moves nothing,
+// whatever it declares.
+func TestAgainstAStockControlPlaneOtherPipelinesDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := startStock(t, &newerStock)
+		start := func(pipeline, id string, upstreams ...string) *part {
+			return startPart(t, p, controlplane.Component{ID: id, PipelineID: pipeline, Upstreams: upstreams})
+		}
+		calm, full := start("a", "a-source"), start("b", "b-source")
+		sink := start("b", "b-sink")
+		time.Sleep(3 * time.Second)
+		sink.inFlight.Store(97)
+		time.Sleep(10 * time.Second)
+		require.Equal(t, 1.0, calm.fraction.get())
+		require.Less(t, full.fraction.get(), 0.5)
 	})
 }
 
@@ -303,8 +335,7 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 			t,
 			call(
 				"/flowctl.v1.ControlPlaneService/Heartbeat",
-				&flowctlv1pb.HeartbeatRequest{ServiceId: "new", Metrics: map[string]string{"second": "2"}},
-				&emptypb.Empty{},
+				&flowctlv1pb.HeartbeatRequest{ServiceId: "new", Metrics: map[string]string{"second": "2"}}, &emptypb.Empty{},
 			),
 		)
 
@@ -321,17 +352,12 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 		require.NoError(
 			t,
 			call(
-				"/flowctl.v1.ControlPlaneService/GetComponentStatus",
-				&flowctlv1pb.ComponentStatusRequest{ServiceId: "new"},
-				one,
+				"/flowctl.v1.ControlPlaneService/GetComponentStatus", &flowctlv1pb.ComponentStatusRequest{ServiceId: "new"}, one,
 			),
 		)
 		require.Equal(t, flowctlv1pb.HealthStatus_HEALTH_STATUS_DEGRADED, one.GetStatus(), "status 0 keeps the stored one")
 		require.Equal(
-			t,
-			map[string]string{controlplane.MetricInFlight: "1", "second": "2"},
-			one.GetMetrics(),
-			"metrics merge",
+			t, map[string]string{controlplane.MetricInFlight: "1", "second": "2"}, one.GetMetrics(), "metrics merge",
 		)
 
 		state := &flowctlpb.ServiceStatus{}
@@ -344,8 +370,7 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 		require.False(t, state.GetIsHealthy())
 		require.Empty(t, p.server.Controller().Snapshot().Services, "a silent service leaves the sums")
 		require.NoError(
-			t,
-			call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old"}, &emptypb.Empty{}),
+			t, call("/flowctl.ControlPlane/Heartbeat", &flowctlpb.ServiceHeartbeat{ServiceId: "old"}, &emptypb.Empty{}),
 		)
 		require.EqualValues(t, 90, p.server.Controller().Snapshot().InFlight, "and counts once on its return")
 

@@ -20,16 +20,21 @@ const storeFile = "sluice-controlplane.db"
 
 var (
 	componentsBucket = []byte("components") // id to flowctl.v1's ComponentInfo
-	settingsBucket   = []byte("settings")
-	settingsKey      = []byte("settings") // to Settings of our own service
+	settingsBucket   = []byte("settings")   // key of a pipeline to Settings of our own service
 )
+
+// settingsKey is the key of a pipeline's settings: bbolt takes no empty one.
+func settingsKey(pipeline string) []byte { return []byte("settings:" + pipeline) }
 
 // A store remembers over a restart what nothing else brings back: registrations
 // of stock components, which register once and never again, and the settings that
 // an operator has changed. Agents register by themselves, and are not stored. A
 // nil store remembers nothing.
 //
-// Each change is durable when the call returns, and takes as long as the disk.
+// Each change is durable when the call returns, and takes as long as the disk. What
+// cannot be written is logged and not an error of the call: a full disk must not stop
+// the pipeline. bbolt was chosen because it is what flowctl itself uses: one file,
+// and no process beside it. Messages are stored as the wire has them.
 type store struct{ db *bbolt.DB }
 
 // openStore opens the store in folder, which is made if it is missing. One server
@@ -99,31 +104,33 @@ func (s *store) forget(id string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(componentsBucket).Delete([]byte(id)) })
 }
 
-// rememberSettings adds the fields that are set to those that are remembered.
-func (s *store) rememberSettings(changed *sluicepb.Settings) error {
+// rememberSettings adds the fields that are set to those that are remembered of the
+// pipeline.
+func (s *store) rememberSettings(pipeline string, changed *sluicepb.Settings) error {
 	if s == nil {
 		return nil
 	}
-	all, err := s.settings()
+	all, err := s.settings(pipeline)
 	if err != nil {
 		return err
 	}
 	proto.Merge(all, changed)
-	return s.put(settingsBucket, settingsKey, all)
+	return s.put(settingsBucket, settingsKey(pipeline), all)
 }
 
-// settings are those that an operator has changed.
-func (s *store) settings() (*sluicepb.Settings, error) {
+// settings are those that an operator has changed for the pipeline.
+func (s *store) settings(pipeline string) (*sluicepb.Settings, error) {
 	all := &sluicepb.Settings{}
 	if s == nil {
 		return all, nil
 	}
 	return all, s.db.View(func(tx *bbolt.Tx) error {
-		return proto.Unmarshal(tx.Bucket(settingsBucket).Get(settingsKey), all)
+		return proto.Unmarshal(tx.Bucket(settingsBucket).Get(settingsKey(pipeline)), all)
 	})
 }
 
-// components calls put for each registration.
+// components calls put for each registration, in order of the ids, and ends at the
+// first error.
 func (s *store) components(put func(c controlplane.Component, heartbeat time.Duration) error) error {
 	if s == nil {
 		return nil

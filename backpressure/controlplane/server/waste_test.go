@@ -165,9 +165,7 @@ func nothingIsWasted(t *testing.T, overload float64) {
 		p99 := took[len(took)*99/100]
 		work := float64(stages[0].work-before) / float64(len(took))
 		t.Logf(
-			"goodput %.3f, p99 %v, work of the first stage for each good answer %.3f",
-			goodput,
-			p99.Round(time.Millisecond),
+			"goodput %.3f, p99 %v, work of the first stage for each good answer %.3f", goodput, p99.Round(time.Millisecond),
 			work,
 		)
 		require.GreaterOrEqual(t, goodput, 0.96)

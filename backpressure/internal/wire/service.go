@@ -25,8 +25,7 @@ type Undecoded interface{ Undecoded(err error) }
 
 // Unary describes one unary method of service for a server that implements S.
 func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](
-	service, method string,
-	call func(S, context.Context, Req) (Resp, error),
+	service, method string, call func(S, context.Context, Req) (Resp, error),
 ) grpc.MethodDesc {
 	full := FullMethod(service, method)
 	return grpc.MethodDesc{
@@ -54,10 +53,7 @@ func Unary[S, In, Out any, Req Message[In], Resp Message[Out]](
 
 // Invoke calls one unary method.
 func Invoke[Out any, Resp Message[Out]](
-	ctx context.Context,
-	conn grpc.ClientConnInterface,
-	service, method string,
-	request proto.Message,
+	ctx context.Context, conn grpc.ClientConnInterface, service, method string, request proto.Message,
 	opts ...grpc.CallOption,
 ) (Resp, error) {
 	response := Resp(new(Out))

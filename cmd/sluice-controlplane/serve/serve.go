@@ -176,9 +176,9 @@ type State struct {
 	Fractions   map[string]float64 `json:"fractions"`
 }
 
-// stateOf is the present state of a server's decision.
+// stateOf is the present state of all decisions.
 func stateOf(plane *server.Server) State {
-	snapshot := plane.Controller().Snapshot()
+	snapshot := plane.Snapshot()
 	pipeline := plane.Topology().Pipeline
 	state := State{
 		Fraction:    snapshot.Fraction,
@@ -239,7 +239,7 @@ func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, err
 	if err != nil {
 		return nil, err
 	}
-	watch.WatchController(decider{plane.Controller()})
+	watch.WatchController(decider{plane})
 	watch.WatchTopology(plane)
 	watch.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
 		for _, id := range plane.Stock() {
@@ -249,8 +249,8 @@ func newMonitor(plane *server.Server, cfg monitor.Config) (*monitor.Monitor, err
 	return watch, nil
 }
 
-// A decider is watched for the decision alone: what the components report is in
+// A decider is watched for the decisions alone: what the components report is in
 // the graph, too.
-type decider struct{ *backpressure.Controller }
+type decider struct{ *server.Server }
 
 func (d decider) Snapshot() backpressure.Snapshot { return d.Overview() }

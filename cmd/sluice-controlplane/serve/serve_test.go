@@ -82,6 +82,8 @@ func TestRun(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return strings.Contains(get("/topology.json"), `"name":"BackpressureActive"`)
 	}, hang, 50*time.Millisecond, "what the engine says is on the page")
+	require.NotContains(t, get("/metrics"), `flowctl_service_load_ratio{service_id="analytics-sink"`,
+		"a component with an agent exports its own figures")
 	for _, path := range []string{"/livez", "/health", "/"} {
 		require.NotEmpty(t, get(path))
 	}

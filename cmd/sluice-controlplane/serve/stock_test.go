@@ -57,8 +57,7 @@ func TestStockComponentsHaveSeries(t *testing.T) {
 		content := id
 		for name, v := range metrics {
 			entry := protowire.AppendFixed64(
-				protowire.AppendTag(text(nil, 1, name), 2, protowire.Fixed64Type),
-				math.Float64bits(v),
+				protowire.AppendTag(text(nil, 1, name), 2, protowire.Fixed64Type), math.Float64bits(v),
 			)
 			content = protowire.AppendBytes(protowire.AppendTag(content, 3, protowire.BytesType), entry)
 		}
@@ -82,11 +81,7 @@ func TestStockComponentsHaveSeries(t *testing.T) {
 		`flowctl_service_inflight{service_id="sdk-sink"} 90`,
 	} {
 		require.Eventually(
-			t,
-			func() bool { return strings.Contains(metrics(), want) },
-			2*time.Minute,
-			50*time.Millisecond,
-			want,
+			t, func() bool { return strings.Contains(metrics(), want) }, 2*time.Minute, 50*time.Millisecond, want,
 		)
 	}
 	beat(map[string]float64{"events_processed_total": 300})

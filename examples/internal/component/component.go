@@ -26,10 +26,6 @@ import (
 // stay below gRPC's default of 4 MiB; those of others may not.
 const maxBatchBytes = 16 << 20
 
-// drainGrace bounds how long open streams may go on after a component was asked
-// to end. What they did not get, their readers ask for again elsewhere.
-const drainGrace = 10 * time.Second
-
 // A Component is one program of the pipeline: its listeners, its gates, its
 // connections and its HTTP side. It is made by Open and runs in Serve.
 type Component struct {
@@ -202,7 +198,7 @@ func (c *Component) Serve(ctx context.Context, s Service) error {
 	c.ready.Store(false)
 	if err == nil && ctx.Err() == nil {
 		c.Log.Info("draining")
-		server.drain(ctx, c.Log)
+		server.drain(ctx, c.DrainGrace, c.Log)
 		agentDone()
 	}
 	if err != nil {

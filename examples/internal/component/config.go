@@ -59,6 +59,10 @@ type Config struct {
 	// The stage's limit: what it may have read and not yet handed on.
 	MaxMessages, MaxBytes int64
 
+	// DrainGrace bounds how long open streams may go on after a program was asked
+	// to end. What they did not get, their readers ask for again elsewhere.
+	DrainGrace time.Duration
+
 	LogLevel, LogFormat string
 
 	Security Security
@@ -87,6 +91,7 @@ func ReadConfig(e *Env, role Role) Config {
 		Host:                  e.String("LISTEN_HOST", "localhost", "address to listen on; 0.0.0.0 for every interface"),
 		FlightPort:            e.Port("FLIGHT_PORT", grpcPort, "port of the Flight server, or of the control plane's services"),
 		HealthPort:            e.Port("HEALTH_PORT", httpPort, "port of /metrics, /livez, /readyz, /health, /status"),
+		DrainGrace:            e.Duration("DRAIN_GRACE", 10*time.Second, 0, "how long open streams may go on after SIGTERM, before they are cut off"),
 		LogLevel:              e.OneOf("LOG_LEVEL", "info", "least level that is logged", "debug", "info", "warn", "error"),
 		LogFormat:             e.OneOf("LOG_FORMAT", "text", "how log lines are written", "text", "json"),
 		Secrets:               e.Redactor(),

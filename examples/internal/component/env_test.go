@@ -30,7 +30,7 @@ func TestConfigDefaults(t *testing.T) {
 		Pool:                  component.PoolConfig{Max: 10, Min: 2, IdleTimeout: 5 * time.Minute, HealthCheckInterval: 30 * time.Second, LoadBalancing: true},
 		BackpressureThreshold: 0.8, RecoveryThreshold: 0.6, MonitoringInterval: 5 * time.Second,
 		Host: "localhost", Advertise: "localhost", FlightPort: 8816, HealthPort: 8089,
-		MaxMessages: 64, MaxBytes: 64 << 20, LogLevel: "info", LogFormat: "text",
+		MaxMessages: 64, MaxBytes: 64 << 20, DrainGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}, c)
 }
 

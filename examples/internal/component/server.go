@@ -24,7 +24,7 @@ type server struct {
 
 func (c *Component) newServer(s Service) (*server, error) {
 	options := append(c.guards(), c.interceptors.ServerOptions()...)
-	options = append(options, grpc.ChainStreamInterceptor(newStreams(maxStreams, maxStreamsOfAPeer).intercept))
+	options = append(options, grpc.ChainStreamInterceptor(streamsOf(c.Role).intercept))
 	if secure := c.Security.ServerTLS(); secure != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(secure)))
 	}
@@ -106,12 +106,12 @@ const keepaliveInterval = 10 * time.Second
 const windowBytes = 256 << 10
 
 // drain lets open streams end, within the grace.
-func (s *server) drain(ctx context.Context, log *slog.Logger) {
+func (s *server) drain(ctx context.Context, grace time.Duration, log *slog.Logger) {
 	s.health.Shutdown() // pools stop choosing this server
-	ctx, cancel := context.WithTimeout(ctx, drainGrace)
+	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	if err := s.interceptors.Drain(ctx); err != nil {
-		log.Warn("streams were cut off", "after", drainGrace, "error", err)
+		log.Warn("streams were cut off", "after", grace, "error", err)
 	}
 	stop := context.AfterFunc(ctx, s.grpc.Stop)
 	defer stop()

@@ -25,6 +25,7 @@ import (
 
 	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/component/componenttest"
+	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/programs"
 	"github.com/withobsrvr/sluice/examples/internal/sink"
 )
@@ -330,4 +331,24 @@ func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// A reader that does not read does not keep a program from ending: its stream is
+// cut off after the grace.
+func TestTheGraceBoundsTheEnd(t *testing.T) {
+	drain, ready, log := make(chan struct{}), make(chan component.Addresses, 1), new(logs)
+	p := process(map[string]string{"LEDGER_COUNT": "200", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "DRAIN_GRACE": "0s"})
+	p.Drain, p.Log, p.Ready = drain, log, func(a component.Addresses) { ready <- a }
+	ended := make(chan error, 1)
+	go func() { ended <- programs.All()[component.RoleSource](t.Context(), p) }()
+	d := &deployment{at: map[component.Role]component.Addresses{component.RoleSource: <-ready}}
+	client := flight.NewClientFromConn(d.dial(t, component.RoleSource, insecure.NewCredentials()), nil)
+	all := ledgers.Ticket{Flight: ledgers.FlightName, Range: ledgers.Range{First: ledgers.SampleFirst, Last: ledgers.SampleFirst + 199}}
+	stream, err := client.DoGet(t.Context(), &flight.Ticket{Ticket: all.Marshal()})
+	require.NoError(t, err)
+	_, err = stream.Recv() // and then no more
+	require.NoError(t, err)
+	close(drain)
+	require.NoError(t, <-ended)
+	require.Contains(t, log.String(), "streams were cut off")
 }

@@ -31,9 +31,7 @@ func main() {
 	address := flag.String("address", "", "the server's, for -role agents")
 	first := flag.Int("first", 0, "number of the first agent, for -role agents")
 	profile := flag.String(
-		"profile",
-		"",
-		"`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost",
+		"profile", "", "`directory` for the server's CPU and heap profile while the agents are busy, for -mode cost",
 	)
 	web := flag.Bool("http", false, "the server serves HTTP too: metrics, health and the live page, which nobody watches")
 	procs := flag.Int("procs", 0, "GOMAXPROCS of the server; 0: as the program sets it")
@@ -118,16 +116,7 @@ func latency(count, rounds, procs int) error {
 		return err
 	}
 	group, err := start(
-		0,
-		"-role",
-		"agents",
-		"-mode",
-		"latency",
-		"-address",
-		address,
-		"-agents",
-		fmt.Sprint(count),
-		"-rounds",
+		0, "-role", "agents", "-mode", "latency", "-address", address, "-agents", fmt.Sprint(count), "-rounds",
 		fmt.Sprint(rounds),
 	)
 	if err != nil {
@@ -149,10 +138,7 @@ func latency(count, rounds, procs int) error {
 		}
 		slices.Sort(values)
 		fmt.Printf(
-			"%-28s best %5.1f ms, median %5.1f ms, worst %5.1f ms\n",
-			name,
-			values[0],
-			values[len(values)/2],
+			"%-28s best %5.1f ms, median %5.1f ms, worst %5.1f ms\n", name, values[0], values[len(values)/2],
 			values[len(values)-1],
 		)
 	}
@@ -188,16 +174,7 @@ func cost(count int, lasting time.Duration, profile string, procs int, web bool)
 	var groups []*child
 	for i := range processes {
 		group, err := start(
-			0,
-			"-role",
-			"agents",
-			"-mode",
-			"cost",
-			"-address",
-			address,
-			"-agents",
-			fmt.Sprint(count/processes),
-			"-first",
+			0, "-role", "agents", "-mode", "cost", "-address", address, "-agents", fmt.Sprint(count/processes), "-first",
 			fmt.Sprint(i*count/processes),
 		)
 		if err != nil {
@@ -248,8 +225,7 @@ func cost(count int, lasting time.Duration, profile string, procs int, web bool)
 			after.Collections-before.Collections,
 		)
 		fmt.Printf(
-			"    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n",
-			float64(end.Up-begin.Up)/agentMinutes,
+			"    bytes per agent and minute, gRPC on TCP: %.0f up, %.0f down\n", float64(end.Up-begin.Up)/agentMinutes,
 			float64(end.Down-begin.Down)/agentMinutes,
 		)
 		return nil

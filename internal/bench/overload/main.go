@@ -84,12 +84,7 @@ func table(w io.Writer, all []scenario, stages int, column *regexp.Regexp, seeds
 		if head == nil {
 			head = matching(s.controls(), column)
 			fmt.Fprintf(
-				w,
-				"\n%s; medians of %d seeds; %d CPUs; %s.\n\n",
-				legends[stages],
-				seeds,
-				runtime.NumCPU(),
-				runtime.Version(),
+				w, "\n%s; medians of %d seeds; %d CPUs; %s.\n\n", legends[stages], seeds, runtime.NumCPU(), runtime.Version(),
 			)
 			fmt.Fprintf(w, "| load | %s | load average |\n|---|%s---|\n", join(head), strings.Repeat("---|", len(head)))
 		}

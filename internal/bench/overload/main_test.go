@@ -84,11 +84,7 @@ func TestTheGateShedsWhatTheServerCannotDo(t *testing.T) {
 	require.Positive(t, ours.final.Worked)
 	without, with := steady(bare), steady(ours)
 	t.Logf(
-		"goodput %.2f without a gate, %.2f with; limit %d, peak %d",
-		without[0],
-		with[0],
-		ours.final.Limit,
-		ours.final.Peak,
+		"goodput %.2f without a gate, %.2f with; limit %d, peak %d", without[0], with[0], ours.final.Limit, ours.final.Peak,
 	)
 }
 

@@ -73,16 +73,14 @@ func scenarios(l lengths) (all []scenario) {
 	for _, load := range []float64{0.5, 1, 1.5, 2, 4} {
 		add(scenario{
 			name: fmt.Sprintf(
-				"%gx",
-				load,
+				"%gx", load,
 			), phases: []phase{{lasts: l.warm + l.measured, load: load}}, measured: l.measured, stages: 1,
 			figures: steady, format: "%.2f / %.0f / %.0f",
 		})
 	}
 	add(scenario{
 		name: fmt.Sprintf(
-			"2x after %v",
-			l.minute,
+			"2x after %v", l.minute,
 		), phases: []phase{{lasts: l.minute + l.measured, load: 2}}, measured: l.measured, stages: 1,
 		figures: steady, format: "%.2f / %.0f / %.0f",
 	})
@@ -108,8 +106,7 @@ func scenarios(l lengths) (all []scenario) {
 	for _, load := range []float64{2, 4} {
 		add(scenario{
 			name: fmt.Sprintf(
-				"two stages, %gx",
-				load,
+				"two stages, %gx", load,
 			), phases: []phase{{lasts: l.warm + l.measured, load: load}}, measured: l.measured, stages: 2,
 			figures: waste, format: "%.2f / %.0f / work %.2f",
 		})

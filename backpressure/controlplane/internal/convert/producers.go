@@ -7,14 +7,19 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 )
 
-// Producers are the ids of the components that write an event type: the rule by
-// which event types become upstreams, for the server and for an agent that
-// decides by itself. It is not safe for concurrent use.
-type Producers map[string]map[string]bool
+// Producers are the ids of the components that write an event type of a pipeline:
+// the rule by which event types become upstreams, for the server and for an agent
+// that decides by itself. Pipelines of one kind use the same names of event types,
+// so only producers of the same pipeline count. It is not safe for concurrent use.
+type Producers map[Event]map[string]bool
+
+// An Event is an event type in its pipeline.
+type Event struct{ PipelineID, Type string }
 
 // Add notes what c writes.
 func (p Producers) Add(c *controlplane.Component) {
-	for _, event := range c.OutputEventTypes {
+	for _, name := range c.OutputEventTypes {
+		event := Event{c.PipelineID, name}
 		if p[event] == nil {
 			p[event] = map[string]bool{}
 		}
@@ -24,7 +29,8 @@ func (p Producers) Add(c *controlplane.Component) {
 
 // Remove is the reverse of Add.
 func (p Producers) Remove(c *controlplane.Component) {
-	for _, event := range c.OutputEventTypes {
+	for _, name := range c.OutputEventTypes {
+		event := Event{c.PipelineID, name}
 		delete(p[event], c.ID)
 		if len(p[event]) == 0 {
 			delete(p, event)
@@ -44,8 +50,8 @@ func (p Producers) Upstreams(c *controlplane.Component) []string {
 		return nil
 	}
 	ids := []string{}
-	for _, event := range c.InputEventTypes {
-		for id := range p[event] {
+	for _, name := range c.InputEventTypes {
+		for id := range p[Event{c.PipelineID, name}] {
 			if id != c.ID && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}

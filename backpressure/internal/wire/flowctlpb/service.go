@@ -52,9 +52,7 @@ func (c Client) Heartbeat(ctx context.Context, in *ServiceHeartbeat, opts ...grp
 
 // GetServiceStatus returns what is known of one service.
 func (c Client) GetServiceStatus(
-	ctx context.Context,
-	in *ServiceInfo,
-	opts ...grpc.CallOption,
+	ctx context.Context, in *ServiceInfo, opts ...grpc.CallOption,
 ) (*ServiceStatus, error) {
 	return wire.Invoke[ServiceStatus](ctx, c.Conn, ServiceName, "GetServiceStatus", in, opts...)
 }

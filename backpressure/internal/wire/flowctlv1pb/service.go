@@ -46,27 +46,21 @@ type Client struct{ Conn grpc.ClientConnInterface }
 
 // RegisterComponent announces a component.
 func (c Client) RegisterComponent(
-	ctx context.Context,
-	in *RegisterRequest,
-	opts ...grpc.CallOption,
+	ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption,
 ) (*RegisterResponse, error) {
 	return wire.Invoke[RegisterResponse](ctx, c.Conn, ServiceName, "RegisterComponent", in, opts...)
 }
 
 // UnregisterComponent says that a component leaves.
 func (c Client) UnregisterComponent(
-	ctx context.Context,
-	in *UnregisterRequest,
-	opts ...grpc.CallOption,
+	ctx context.Context, in *UnregisterRequest, opts ...grpc.CallOption,
 ) (*emptypb.Empty, error) {
 	return wire.Invoke[emptypb.Empty](ctx, c.Conn, ServiceName, "UnregisterComponent", in, opts...)
 }
 
 // DiscoverComponents finds components by type, event types and metadata.
 func (c Client) DiscoverComponents(
-	ctx context.Context,
-	in *DiscoveryRequest,
-	opts ...grpc.CallOption,
+	ctx context.Context, in *DiscoveryRequest, opts ...grpc.CallOption,
 ) (*DiscoveryResponse, error) {
 	return wire.Invoke[DiscoveryResponse](ctx, c.Conn, ServiceName, "DiscoverComponents", in, opts...)
 }
@@ -78,18 +72,14 @@ func (c Client) Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grp
 
 // GetComponentStatus returns what is known of one component.
 func (c Client) GetComponentStatus(
-	ctx context.Context,
-	in *ComponentStatusRequest,
-	opts ...grpc.CallOption,
+	ctx context.Context, in *ComponentStatusRequest, opts ...grpc.CallOption,
 ) (*ComponentStatusResponse, error) {
 	return wire.Invoke[ComponentStatusResponse](ctx, c.Conn, ServiceName, "GetComponentStatus", in, opts...)
 }
 
 // ListComponents returns the registered components.
 func (c Client) ListComponents(
-	ctx context.Context,
-	in *ListComponentsRequest,
-	opts ...grpc.CallOption,
+	ctx context.Context, in *ListComponentsRequest, opts ...grpc.CallOption,
 ) (*ListComponentsResponse, error) {
 	return wire.Invoke[ListComponentsResponse](ctx, c.Conn, ServiceName, "ListComponents", in, opts...)
 }

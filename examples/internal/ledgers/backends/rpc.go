@@ -1,11 +1,14 @@
 package backends
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -262,7 +265,8 @@ func (c RPCConfig) retrying() *http.Client {
 // maxRetryAfter bounds what a server may ask for.
 const maxRetryAfter = 5 * time.Minute
 
-// bounded cuts answers off.
+// bounded cuts answers off, and rejects those that are not to the question: the
+// client would wait for its own for ever.
 type bounded struct {
 	next http.RoundTripper
 	most int64
@@ -273,9 +277,59 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	answer, err := next.RoundTrip(r)
-	if err == nil {
-		answer.Body = http.MaxBytesReader(nil, answer.Body, b.most)
+	question, err := io.ReadAll(r.Body)
+	if err = errors.Join(err, r.Body.Close()); err != nil {
+		return nil, err
 	}
-	return answer, err
+	r = r.Clone(r.Context())
+	r.Body = io.NopCloser(bytes.NewReader(question))
+	answer, err := next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	answer.Body = http.MaxBytesReader(nil, answer.Body, b.most)
+	if answer.StatusCode == http.StatusOK {
+		err = answers(answer, question)
+	}
+	if err != nil {
+		answer.Body.Close()
+		return nil, err
+	}
+	return answer, nil
+}
+
+// answers checks that an answer has the id of the question. It reads as much of
+// it as that takes, which as a rule is its beginning, and puts that back.
+func answers(answer *http.Response, question []byte) error {
+	var asked struct{ ID json.RawMessage }
+	if err := json.Unmarshal(question, &asked); err != nil {
+		return err
+	}
+	var read bytes.Buffer
+	in := json.NewDecoder(io.TeeReader(answer.Body, &read))
+	if start, err := in.Token(); err != nil || start != json.Delim('{') {
+		return errors.Join(errors.New("the server's answer is no JSON-RPC"), err)
+	}
+	for in.More() {
+		key, err := in.Token()
+		if err != nil {
+			return fmt.Errorf("the server's answer is no JSON-RPC: %w", err)
+		}
+		var value json.RawMessage
+		if err := in.Decode(&value); err != nil {
+			return fmt.Errorf("the server's answer is no JSON-RPC: %w", err)
+		}
+		if key != "id" {
+			continue
+		}
+		if !bytes.Equal(value, asked.ID) {
+			return errors.New("the server's answer is to another question")
+		}
+		answer.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(&read, answer.Body), answer.Body}
+		return nil
+	}
+	return errors.New("the server's answer says no question")
 }

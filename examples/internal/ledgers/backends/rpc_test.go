@@ -1,10 +1,12 @@
 package backends_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	protocol "github.com/stellar/go-stellar-sdk/protocols/rpc"
+	"github.com/stellar/go-stellar-sdk/xdr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
@@ -266,4 +269,61 @@ func TestRPCConfig(t *testing.T) {
 	require.ErrorContains(t, err, `want http://… or https://…`)
 	require.ErrorContains(t, err, "End is 8, want at least Start, 9")
 	require.ErrorContains(t, err, "BufferLedgers is 21, want at most 20")
+}
+
+// An answer to another question is an error: nobody waits for the right one, which
+// never comes.
+func TestRPCAnswersToAnotherQuestion(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"jsonrpc":"2.0","id":99,"result":{}}`: "to another question",
+		`{"jsonrpc":"2.0","result":{}}`:         "says no question",
+		`[]`:                                    "no JSON-RPC",
+		`{"jsonrpc":"2.0",`:                     "no JSON-RPC",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(answer))
+		}))
+		src := openRPC(t, backends.RPCConfig{URL: server.URL, Retries: 1, RetryWait: 1})
+		_, err := src.Bounds(t.Context())
+		require.ErrorIs(t, err, ledgers.ErrBackend)
+		require.ErrorContains(t, err, want)
+		server.Close()
+	}
+}
+
+// Whatever a server answers, it is the ledger that was asked for or an error.
+func FuzzRPCAnswer(f *testing.F) {
+	f.Add([]byte(`{"jsonrpc":"2.0","id":$ID,"result":{"ledgers":[{"sequence":53312000,"metadataXdr":"AAAA"}],"latestLedger":53312000}}`))
+	f.Add([]byte(`{"result":{"ledgers":[]},"jsonrpc":"2.0","id":$ID}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":$ID,"error":{"code":1,"message":"limit must not exceed 0"}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"ledgers":[{"sequence":53312000,"metadataXdr":"AAAA"}],"latestLedger":53312000}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"limit must not exceed 0"}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
+	f.Add([]byte(`[`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var question struct {
+				ID     json.RawMessage
+				Method string
+			}
+			_ = json.NewDecoder(r.Body).Decode(&question)
+			answer := bytes.Replace(content, []byte("$ID"), question.ID, 1)
+			if question.Method == "getHealth" {
+				answer = fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"status":"healthy","oldestLedger":%d,"latestLedger":%d}}`, question.ID, first, first)
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(answer)
+		}))
+		defer server.Close()
+		src := openRPC(t, backends.RPCConfig{URL: server.URL, Start: first, End: first, RetryWait: 1, Retries: 1})
+		for l, err := range src.Ledgers(t.Context(), ledgers.Range{First: first, Last: first}) {
+			if err != nil {
+				return
+			}
+			got, err := xdr.LedgerCloseMetaView(l.Raw).LedgerSequence()
+			require.NoError(t, err)
+			require.Equal(t, uint32(first), got)
+		}
+	})
 }

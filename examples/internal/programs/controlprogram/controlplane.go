@@ -4,6 +4,7 @@ package controlprogram
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
@@ -52,6 +53,7 @@ func Run(ctx context.Context, p component.Process) error {
 		Middleware: secure.Guard,
 		Version:    component.Version(),
 		Interval:   cfg.MonitoringInterval,
+		Grace:      max(cfg.DrainGrace, time.Millisecond), // 0 is its default
 		Logger:     log,
 		Ready: func(*server.Server) {
 			if p.Ready != nil {
