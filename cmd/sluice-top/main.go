@@ -190,7 +190,7 @@ var writers = map[string]func(io.Writer, *topology.Graph) error{
 }
 
 // dial prepares the connection; the first call makes it. A certificate or an
-// authority means TLS, without -tls beside it: nobody who names one wants to be
+// authority means TLS, without -tls beside it: a user who names one does not want to be
 // connected in the clear.
 func dial(opts options) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()

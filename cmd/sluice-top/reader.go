@@ -10,6 +10,7 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/internal/rate"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -20,21 +21,15 @@ const callTimeout = 5 * time.Second
 // a stock one it is put together from the components' registrations and metrics.
 type reader struct {
 	conn grpc.ClientConnInterface
-	// Events counted at the last look, for the rates of components that report
-	// only totals.
-	events map[string]counted
+	// The totals of components that report no rate, over the window that all
+	// rates of Sluice share. A component that has left is forgotten.
+	totals map[string]*rate.Meter
 	// The longest latency that a component says to have measured.
 	measured time.Duration
 }
 
-// counted is a total at one moment.
-type counted struct {
-	total float64
-	at    time.Time
-}
-
 func newReader(conn grpc.ClientConnInterface) *reader {
-	return &reader{conn: conn, events: map[string]counted{}}
+	return &reader{conn: conn, totals: map[string]*rate.Meter{}}
 }
 
 // read returns the graph now. A control plane that does not know the call for the
@@ -60,7 +55,12 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 		return nil, err
 	}
 	graph := &topology.Graph{Schema: topology.Schema, Time: now}
+	before := r.totals
+	r.totals = make(map[string]*rate.Meter, len(before))
 	for i := range components {
+		if meter := before[components[i].ID]; meter != nil {
+			r.totals[components[i].ID] = meter
+		}
 		node, edges := r.node(&components[i], now)
 		graph.Nodes, graph.Edges = append(graph.Nodes, node), append(graph.Edges, edges...)
 	}
@@ -94,16 +94,18 @@ func (r *reader) node(c *controlplane.Status, now time.Time) (topology.Node, []t
 }
 
 // derive adds what one heartbeat does not say: the rate of a component that reports
-// only a total takes two looks, and a total that fell, of a component that began
-// anew, gives none.
+// only a total, which takes two looks.
 func (r *reader) derive(id string, metrics map[string]float64, s *topology.Status, now time.Time) {
 	r.measured = max(r.measured, milliseconds(metrics[controlplane.MetricEndToEnd]))
 	if total, ok := metrics[controlplane.MetricEvents]; ok {
-		last, seen := r.events[id]
-		if elapsed := now.Sub(last.at).Seconds(); seen && s.OutRate == 0 && elapsed > 0 && total >= last.total {
-			s.OutRate = (total - last.total) / elapsed
+		meter := r.totals[id]
+		if meter == nil {
+			meter = &rate.Meter{}
+			r.totals[id] = meter
 		}
-		r.events[id] = counted{total: total, at: now}
+		if counted := meter.Update(now, total); s.OutRate == 0 {
+			s.OutRate = counted
+		}
 	}
 }
 

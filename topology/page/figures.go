@@ -22,7 +22,7 @@ func perSecond(v float64) string { return thousands(v) + "/s" }
 
 // bytesPerSecond writes a rate of bytes, in units of 1000.
 func bytesPerSecond(v float64) string {
-	if v == 0 { // nobody measures it, or nothing flows: the events tell which
+	if v == 0 { // not measured, or nothing flows: the rate of events tells which
 		return "–"
 	}
 	return thousands(v) + "B/s"

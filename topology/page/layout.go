@@ -105,7 +105,7 @@ func (l *layout) breakCycles(g *topology.Graph, ix *adjacency.Graph) {
 	state := make([]uint8, len(g.Nodes))
 	type call struct{ node, next int }
 	var calls []call
-	visit := func(root int) {
+	walk := func(root int) {
 		if state[root] != fresh {
 			return
 		}
@@ -131,16 +131,16 @@ func (l *layout) breakCycles(g *topology.Graph, ix *adjacency.Graph) {
 	}
 	for n := range g.Nodes {
 		if g.Nodes[n].Kind == topology.KindSource {
-			visit(n)
+			walk(n)
 		}
 	}
 	for n := range g.Nodes {
 		if len(ix.In.Of(n)) == 0 {
-			visit(n)
+			walk(n)
 		}
 	}
 	for n := range g.Nodes {
-		visit(n)
+		walk(n)
 	}
 }
 

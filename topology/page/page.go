@@ -22,9 +22,9 @@ import (
 type Config struct {
 	// Title is the page's heading. Default: the graph's name.
 	Title string
-	// Interval is the time between two samples. Default 1 s. While nobody watches,
+	// Interval is the time between two samples. Default 1 s. While no browser watches,
 	// sampling a large graph rests until it takes a quarter of a percent of the time,
-	// and while somebody does a tenth.
+	// and while one does a tenth.
 	Interval time.Duration
 	// History is how far one can look back. Default 10 min, at most 3600 samples
 	// and 8 MiB. BenchmarkSample says what a sample costs.
@@ -38,7 +38,7 @@ type Config struct {
 // exports: topology.json, .svg, .mmd, .dot, .txt and grafana.json. All its URLs
 // are relative, so it works below any prefix (use [http.StripPrefix], with the
 // slash at the end of the pattern). It changes nothing and answers GET and HEAD
-// only; it shows whatever the graph holds to whoever asks, so put it behind
+// only; it shows all that the graph holds to every caller, so put it behind
 // what guards your other operations pages.
 //
 // It is safe for concurrent use.
@@ -48,7 +48,7 @@ type Page struct {
 	close  sync.Once
 	closed chan struct{}
 	done   chan struct{}
-	wanted chan struct{} // somebody begins to watch
+	wanted chan struct{} // a stream or a request wants a sample
 	// pausing says that the next sample is not due yet. Streams read it without
 	// the lock, to say why they are silent.
 	pausing atomic.Bool
@@ -68,7 +68,7 @@ type Page struct {
 // it, once for all of them.
 type sample struct {
 	graph  *topology.Graph
-	sparks map[string][]float32 // of the newest: nil until somebody looks
+	sparks map[string][]float32 // of the newest: nil until it is asked for
 	once   sync.Once
 	json   []byte
 }
@@ -96,8 +96,8 @@ func (p *Page) Close() error {
 	return nil
 }
 
-// A sample of a large graph takes long, and its frame longer. While somebody
-// watches, the page works for a tenth of the time at most, and while nobody does
+// A sample of a large graph takes long, and its frame longer. While a browser
+// watches, the page works for a tenth of the time at most, and otherwise
 // for a quarter of a percent.
 const (
 	restWatched = 10
@@ -171,7 +171,7 @@ func (p *Page) sample(began time.Time) (pause time.Duration) {
 	return restWatched * time.Since(began)
 }
 
-// keep makes the graph the newest sample and wakes whoever waits for one. A wish
+// keep makes the graph the newest sample and wakes the callers that wait for one. A wish
 // for a sample that came while this one was taken is fulfilled by it.
 func (p *Page) keep(g *topology.Graph, packed []byte) {
 	p.mu.Lock()

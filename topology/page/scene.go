@@ -127,7 +127,7 @@ func (s *scene) wide() {
 			for i := 0; i+1 < len(points); i += 2 { // the gaps, not the ways through a column
 				p, q := points[i], points[i+1]
 				c := bezier(p, q, at)
-				if math.Abs(p.y-q.y) < labelHeight { // level: above the line, which stays in sight
+				if math.Abs(p.y-q.y) < labelHeight { // level: above the line, which stays visible
 					c.y = min(p.y, q.y) - labelHeight/2 - 8
 				}
 				s.spots[e] = append(s.spots[e], rect{c.x - w/2, c.y - labelHeight/2, w, labelHeight})
