@@ -118,12 +118,17 @@ func (g *Graph) nodeAt(at map[string]int, id string) *Node {
 const fewMatches = 2000
 
 func (g *Graph) tooMany() {
-	g.problem(Problem{ProblemMatches, nil, "Event types suggest more edges than are drawn: let the components name their upstreams"})
+	g.problem(Problem{
+		ProblemMatches, nil,
+		"Event types suggest more edges than are drawn: let the components name their upstreams",
+	})
 }
 
 // unserved turns an observation that leads nowhere into a problem.
 func (g *Graph) unserved(e *Edge) {
-	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", text.Brief(e.To), text.Brief(e.Endpoint))})
+	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf(
+		"%s reads from %s, which no registered node serves", text.Brief(e.To), text.Brief(e.Endpoint),
+	)})
 }
 
 func (g *Graph) problem(p Problem) {

@@ -41,6 +41,9 @@ type Graph struct {
 type Pipeline struct {
 	// Throughput is in events per second leaving the sinks.
 	Throughput float64 `json:"throughput,omitempty"`
+	// Events is how many have left the sinks since the control plane began to
+	// count: the growth of what they count themselves.
+	Events uint64 `json:"events,omitempty"`
 	// Latency is that of the longest path, source to sink. LatencyMeasured says
 	// that sinks measured it on what they read, rather than that it is the sum of
 	// the components' own.

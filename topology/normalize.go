@@ -65,7 +65,8 @@ func (g *Graph) Complete() *Graph {
 	}
 	for i := range g.Alerts {
 		a := &g.Alerts[i]
-		a.Name, a.Severity, a.Node, a.Summary = text.Valid(a.Name), text.Valid(a.Severity), text.Valid(a.Node), text.Valid(a.Summary)
+		a.Name, a.Severity, a.Node, a.Summary = text.Valid(a.Name), text.Valid(a.Severity), text.Valid(a.Node),
+			text.Valid(a.Summary)
 	}
 	slices.SortStableFunc(g.Alerts, func(a, b Alert) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Node, b.Node))

@@ -94,7 +94,8 @@ func newFlags(opts *options, stderr io.Writer) *flag.FlagSet {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "usage: sluice-top [flags] [address of a control plane, default %s]\n", defaultAddress)
-		fmt.Fprintf(stderr, "Each flag has an environment variable: %s is -token-file, and so on, and\n", variable("token-file"))
+		fmt.Fprintf(stderr, "Each flag has an environment variable: %s is -token-file, and so on, and\n",
+			variable("token-file"))
 		fmt.Fprintf(stderr, "%s is the address. What is given wins over its variable.\n\n", variable("address"))
 		flags.PrintDefaults()
 	}

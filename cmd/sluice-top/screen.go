@@ -70,7 +70,9 @@ func (s *screen) print(graph *topology.Graph) error {
 		out.WriteString("\n" + shortened(b.Sentence, 400) + "\n")
 	}
 	if s.lost != nil {
-		out.WriteString("\n" + s.paint("31", "control plane lost, this picture is from "+graph.Time.Format(time.TimeOnly)+": "+shortened(s.lost.Error(), 400)) + "\n")
+		lost := "control plane lost, this graph is from " + graph.Time.Format(time.TimeOnly) + ": " +
+			shortened(s.lost.Error(), 400)
+		out.WriteString("\n" + s.paint("31", lost) + "\n")
 	}
 	_, err := io.WriteString(s.to, out.String())
 	return err
@@ -87,7 +89,8 @@ func (s *screen) header(graph *topology.Graph) string {
 		fraction = 1
 	}
 	return fmt.Sprintf("%s  %s  load %s  fraction %.2f  %s  %s events/s  latency %s",
-		printable(s.address), graph.Time.Format(time.TimeOnly), percent(p.Load), fraction, state, number(p.Throughput), short(p.Latency))
+		printable(s.address), graph.Time.Format(time.TimeOnly), percent(p.Load), fraction, state, number(p.Throughput),
+		short(p.Latency))
 }
 
 func (s *screen) row(graph *topology.Graph, n *topology.Node) []string {

@@ -29,7 +29,10 @@ func NewHandler(m *monitor.Monitor, cfg HandlerConfig) (http.Handler, error) {
 	registry := cfg.Registry
 	if registry == nil {
 		registry = prometheus.NewRegistry()
-		for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		for _, c := range []prometheus.Collector{
+			collectors.NewGoCollector(),
+			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		} {
 			if err := registry.Register(c); err != nil {
 				return nil, err
 			}

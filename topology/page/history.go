@@ -50,7 +50,8 @@ func (h *history) add(g *topology.Graph, packed []byte) {
 	h.bytes += len(packed)
 	h.added++
 	old := 0
-	for last := len(h.moments) - 1; old < last && (last+1-old > h.size || h.bytes > h.room || g.Time.Sub(h.moments[old].at) > h.age); old++ {
+	for last := len(h.moments) - 1; old < last && (last+1-old > h.size || h.bytes > h.room ||
+		g.Time.Sub(h.moments[old].at) > h.age); old++ {
 		h.bytes -= len(h.moments[old].packed)
 	}
 	h.moments = slices.Delete(h.moments, 0, old)

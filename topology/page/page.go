@@ -337,8 +337,9 @@ func (p *Page) page(w http.ResponseWriter) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%s'; "+
-		"connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'", nonce, nonce))
+	w.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; "+
+		"script-src 'nonce-%s'; style-src 'nonce-%s'; connect-src 'self'; img-src data:; "+
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'self'", nonce, nonce))
 	_, _ = w.Write(b.Bytes())
 }
 

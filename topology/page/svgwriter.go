@@ -117,7 +117,8 @@ func corners(points ...point) string {
 			break
 		}
 		in, out := toward(p, points[i-1]), toward(p, points[i+1])
-		b.WriteString("L" + num(in.x) + " " + num(in.y) + "Q" + num(p.x) + " " + num(p.y) + " " + num(out.x) + " " + num(out.y))
+		b.WriteString("L" + num(in.x) + " " + num(in.y) + "Q" + num(p.x) + " " + num(p.y) + " " + num(out.x) + " " +
+			num(out.y))
 	}
 	return b.String()
 }

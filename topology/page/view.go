@@ -212,7 +212,10 @@ func rateInto(n *topology.Node) string {
 }
 
 func (v *view) tables(g *topology.Graph) {
-	v.NodeHead = []string{"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors", "Gate", "Latency", "Heartbeat", "Version", "Endpoint"}
+	v.NodeHead = []string{
+		"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors",
+		"Gate", "Latency", "Heartbeat", "Version", "Endpoint",
+	}
 	for _, i := range byStage(g) {
 		n, key := &g.Nodes[i], "t"+strconv.Itoa(i)+"."
 		v.NodeRows = append(v.NodeRows, row{i, []cell{
@@ -233,7 +236,10 @@ func (v *view) tables(g *topology.Graph) {
 			{Text: text.Fit(n.Endpoint, 40)},
 		}})
 	}
-	v.EdgeHead = []string{"From", "To", "State", "Known", "Rate", "Bytes", "Blocked", "Latency", "Reconnects", "Connected", "Pool", "Carries", "Endpoint"}
+	v.EdgeHead = []string{
+		"From", "To", "State", "Known", "Rate", "Bytes", "Blocked", "Latency", "Reconnects", "Connected",
+		"Pool", "Carries", "Endpoint",
+	}
 	for i := range g.Edges {
 		e, key := &g.Edges[i], "u"+strconv.Itoa(i)+"."
 		v.EdgeRows = append(v.EdgeRows, row{i, []cell{

@@ -15,10 +15,16 @@ import (
 )
 
 // The limits of a component's open streams. Each holds at most a few batches, so
-// that their number bounds the memory.
+// that their number bounds the memory. A source takes from one host as many as a
+// processor may have in all: each of those is a stream of its own at the source.
 const (
-	maxStreams        = 16
-	maxStreamsOfAPeer = 12
+	maxStreams              = 12
+	maxStreamsOfAPeer       = 8
+	maxSourceStreams        = 16
+	maxSourceStreamsOfAPeer = maxStreams
+)
+
+const (
 	// patience is how long a stream may make no progress while others want its
 	// place. One that nobody wants may pause for as long as it likes, as a stream
 	// at the tip of a network does.
@@ -26,6 +32,13 @@ const (
 	// requestTimeout bounds how long a call may take to say what it wants.
 	requestTimeout = 10 * time.Second
 )
+
+func streamsOf(role Role) *streams {
+	if role == RoleSource {
+		return newStreams(maxSourceStreams, maxSourceStreamsOfAPeer)
+	}
+	return newStreams(maxStreams, maxStreamsOfAPeer)
+}
 
 // streams bounds the open streams of a server. One too many takes the place of
 // the stream that made no progress for the longest time, if that is longer than

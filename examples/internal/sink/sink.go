@@ -103,7 +103,7 @@ type Sink struct {
 
 	status  atomic.Pointer[Status]
 	trouble atomic.Pointer[trouble] // why nothing comes, or nil
-	totals atomic.Pointer[[]Total]
+	totals  atomic.Pointer[[]Total]
 
 	retries atomic.Int64
 	latency atomic.Int64 // of the first batch of the last ledger: from read to written
@@ -130,8 +130,8 @@ type Status struct {
 	Bytes        int64            `json:"bytes"`
 	Retries      int64            `json:"retries"`
 	Trouble      string           `json:"trouble,omitempty"` // why nothing comes, since when; it is tried again
-	Seconds      float64          `json:"seconds"` // from the first request to the last durable event of this run
-	Done         bool             `json:"done"`    // the whole range is durable
+	Seconds      float64          `json:"seconds"`           // from the first request to the last durable event of this run
+	Done         bool             `json:"done"`              // the whole range is durable
 }
 
 // An item is one batch and the permit under which it was read.
