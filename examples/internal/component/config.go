@@ -78,7 +78,7 @@ type PoolConfig struct {
 }
 
 // ReadConfig reads the variables that every program of the role knows. What it
-// refuses is in e.Err. The control plane has neither a stage, nor pools, nor a
+// rejects is in e.Err. The control plane has neither a stage, nor pools, nor a
 // control plane above it.
 func ReadConfig(e *Env, role Role) Config {
 	grpcPort, httpPort := role.DefaultPorts()

@@ -14,7 +14,7 @@ import (
 )
 
 // Env reads a component's settings from environment variables and remembers
-// everything that it refused, so that the user sees all mistakes at once.
+// everything that it rejected, so that the user sees all mistakes at once.
 // A variable that is set but empty counts as unset. Every read also documents
 // its variable, so that -h and the reader cannot disagree.
 //
@@ -26,7 +26,7 @@ type Env struct {
 	hidden Redactor
 }
 
-// An EnvError is one variable that was refused.
+// An EnvError is one variable that was rejected.
 type EnvError struct {
 	Name, Value string
 	Accepted    string // what would have been accepted, in words
@@ -54,7 +54,7 @@ func (e *Env) Redactor() *Redactor { return &e.hidden }
 // NewEnv returns a reader over lookup, which is os.LookupEnv in a program.
 func NewEnv(lookup func(string) (string, bool)) *Env { return &Env{lookup: lookup} }
 
-// Err returns everything refused so far, joined, or nil.
+// Err returns everything rejected so far, joined, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
 // Usage is Err as the usage error with which a program ends, or nil.
@@ -65,8 +65,8 @@ func (e *Env) Usage() error {
 	return nil
 }
 
-// Refused lists what Err joins.
-func (e *Env) Refused() []error { return e.errs }
+// Rejected lists what Err joins.
+func (e *Env) Rejected() []error { return e.errs }
 
 // Reject records that a variable's value cannot be used, for checks across
 // several variables.

@@ -26,7 +26,7 @@ func FuzzEnv(f *testing.F) {
 		c := component.ReadConfig(env, component.RoleSink)
 		env.URL("RPC_URL", "")
 		env.Ledger("START_LEDGER", 0, "")
-		for _, err := range env.Refused() {
+		for _, err := range env.Rejected() {
 			refused, ok := errors.AsType[*component.EnvError](err)
 			require.True(t, ok)
 			require.NotEmpty(t, refused.Name)
