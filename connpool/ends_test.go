@@ -277,7 +277,8 @@ func TestInterceptorTriesAgain(t *testing.T) {
 			}
 			return handler(srv, s)
 		}
-		server, pool := start(t, connpooltest.Behavior{Options: []grpc.ServerOption{grpc.StreamInterceptor(once)}}, func(c *connpool.Config) {
+		behavior := connpooltest.Behavior{Options: []grpc.ServerOption{grpc.StreamInterceptor(once)}}
+		server, pool := start(t, behavior, func(c *connpool.Config) {
 			c.DialOptions = append(c.DialOptions, grpc.WithStreamInterceptor(
 				func(
 					ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string,

@@ -53,7 +53,9 @@ func startFlight(t *testing.T) *connpool.Pool {
 	return serveFlight(t, &flightServer{}, connpool.Config{})
 }
 
-func serveFlight(t *testing.T, service flight.FlightServer, cfg connpool.Config, opts ...grpc.ServerOption) *connpool.Pool {
+func serveFlight(
+	t *testing.T, service flight.FlightServer, cfg connpool.Config, opts ...grpc.ServerOption,
+) *connpool.Pool {
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(opts...)
 	flight.RegisterFlightServiceServer(server, service)
@@ -128,7 +130,8 @@ func abandonReader(t *testing.T, client flight.Client) {
 type sqlServer struct{ flightsql.BaseServer }
 
 func (*sqlServer) GetFlightInfoCatalogs(_ context.Context, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: d.Cmd}}}, FlightDescriptor: d}, nil
+	endpoint := &flight.FlightEndpoint{Ticket: &flight.Ticket{Ticket: d.Cmd}}
+	return &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{endpoint}, FlightDescriptor: d}, nil
 }
 
 func (*sqlServer) DoGetCatalogs(context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {

@@ -57,7 +57,10 @@ func TestFrameScanner(t *testing.T) {
 				frame(frameGoAway, 0, make([]byte, 8)...)),
 			seen{settings: []uint32{37, 5}, goAways: 1},
 		},
-		"a torn setting": {append(frame(frameSettings, 0, 0, 3, 0), initial...), seen{settings: []uint32{math.MaxUint32, 37}}},
+		"a torn setting": {
+			append(frame(frameSettings, 0, 0, 3, 0), initial...),
+			seen{settings: []uint32{math.MaxUint32, 37}},
+		},
 	} {
 		require.Equal(t, c.want, scanIn(c.bytes), name)
 		for cut := range c.bytes {

@@ -80,7 +80,9 @@ func TestServerWithoutHealthService(t *testing.T) {
 // A full connection is not asked, so that it is not taken for a sick one.
 func TestFullConnectionIsNotEjected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, pool := start(t, connpooltest.Behavior{MaxStreams: 5}, func(c *connpool.Config) { c.MinConnections, c.MaxConnections = 1, 1 })
+		server, pool := start(t, connpooltest.Behavior{MaxStreams: 5}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections = 1, 1
+		})
 		defer openMany(t, pool, 8)()
 		time.Sleep(time.Hour)
 		require.Equal(t, 5, server.Counts().Running)
@@ -128,7 +130,8 @@ func TestManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := connpooltest.NewServer(connpooltest.Behavior{})
 		defer server.Stop()
-		m, err := connpool.NewManager(connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()},
+		m, err := connpool.NewManager(
+			connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()},
 			connpool.Override{Endpoint: "passthrough:///b", Change: func(c *connpool.Config) { c.MinConnections = 4 }})
 		require.NoError(t, err)
 		defer m.Close()

@@ -51,7 +51,9 @@ func TestPickersRespectLimitsAndFlags(t *testing.T) {
 				require.NotNil(t, l.pick())
 			}
 			require.Nil(t, l.pick(), "everything is taken")
-			require.Equal(t, []int{5, 0, 2, 5}, []int{slots[0].running(), slots[1].running(), slots[2].running(), slots[3].running()})
+			for i, want := range []int{5, 0, 2, 5} {
+				require.Equal(t, want, slots[i].running())
+			}
 			slots[3].release()
 			require.Same(t, slots[3], l.pick())
 			slots[1].word.And(^flagDown)

@@ -133,7 +133,9 @@ func TestNameMovesToAnotherServer(t *testing.T) {
 		old, next := connpooltest.NewServer(connpooltest.Behavior{}), connpooltest.NewServer(connpooltest.Behavior{})
 		name := connpooltest.NewResolver()
 		name.Set(old)
-		pool, err := connpool.New(name.Target(), connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: name.DialOptions()})
+		pool, err := connpool.New(name.Target(), connpool.Config{
+			Credentials: insecure.NewCredentials(), DialOptions: name.DialOptions(),
+		})
 		require.NoError(t, err)
 		defer func() { _ = pool.Close(); old.Stop(); next.Stop() }()
 		s, err := connpooltest.OpenServerStream(t.Context(), pool)
@@ -267,7 +269,9 @@ func TestScaling(t *testing.T) {
 // come and go.
 func TestOscillatingLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) { c.MaxStreamsPerConnection, c.MinConnections = 10, 1 })
+		_, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+			c.MaxStreamsPerConnection, c.MinConnections = 10, 1
+		})
 		for range 60 {
 			cancel := openMany(t, pool, 60)
 			time.Sleep(time.Minute)
@@ -375,7 +379,8 @@ func TestSilentEndpointIsUnavailable(t *testing.T) {
 		defer server.Stop()
 		server.Silence(true)
 		pool, err := connpool.New(connpooltest.Target, connpool.Config{
-			Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(), Breaker: connpool.Breaker{Failures: 2, OpenFor: time.Minute},
+			Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+			Breaker: connpool.Breaker{Failures: 2, OpenFor: time.Minute},
 		})
 		require.NoError(t, err)
 		defer pool.Close()

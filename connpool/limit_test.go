@@ -133,7 +133,9 @@ func TestUnaryLane(t *testing.T) {
 // A server without a limit is not held to the assumed one.
 func TestUnlimitedServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) { c.MinConnections, c.MaxConnections = 1, 2 })
+		server, pool := start(t, connpooltest.Behavior{}, func(c *connpool.Config) {
+			c.MinConnections, c.MaxConnections = 1, 2
+		})
 		defer openMany(t, pool, 900)()
 		time.Sleep(time.Second)
 		require.Equal(t, 900, server.Counts().Running)

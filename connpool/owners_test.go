@@ -133,7 +133,9 @@ func TestPoolRetriesNothingThatWasSent(t *testing.T) {
 	const mine = "no"
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		no := func(_ context.Context, method string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+		no := func(
+			_ context.Context, method string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption,
+		) error {
 			if method == connpooltest.Unary {
 				calls++
 			}
@@ -172,7 +174,9 @@ func TestSharedConfigIsNotChanged(t *testing.T) {
 		defer server.Stop()
 		creds := insecure.NewCredentials()
 		for range 2 {
-			pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: creds, DialOptions: server.DialOptions()})
+			pool, err := connpool.New(connpooltest.Target, connpool.Config{
+				Credentials: creds, DialOptions: server.DialOptions(),
+			})
 			require.NoError(t, err)
 			require.NoError(t, connpooltest.Call(t.Context(), pool))
 			require.Equal(t, 7, pool.Stats().StreamLimit)

@@ -14,7 +14,9 @@ import (
 
 // start returns a server and a pool on it, both stopped when the test ends.
 // In a bubble, t is the bubble's.
-func start(t *testing.T, b connpooltest.Behavior, change func(*connpool.Config)) (*connpooltest.Server, *connpool.Pool) {
+func start(
+	t *testing.T, b connpooltest.Behavior, change func(*connpool.Config),
+) (*connpooltest.Server, *connpool.Pool) {
 	t.Helper()
 	server := connpooltest.NewServer(b)
 	cfg := connpool.Config{

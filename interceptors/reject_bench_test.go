@@ -16,10 +16,10 @@ import (
 	"github.com/withobsrvr/sluice/flowcontrol/flowcontroltest"
 )
 
-// BenchmarkRejectUnary is a rejected unary call over bufconn, both ends: by a
+// BenchmarkReject is a rejected unary call over bufconn, both ends: by a
 // Server whose gate always rejects, beside an interceptor that does nothing but
 // return a status: a plain one, and one with the delay and the reason of ours.
-func BenchmarkRejectUnary(b *testing.B) {
+func BenchmarkReject(b *testing.B) {
 	s, err := NewServer(ServerConfig{Throttler: &flowcontroltest.AlwaysRejects{}})
 	require.NoError(b, err)
 	bare := func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
@@ -66,5 +66,10 @@ func BenchmarkRejectUnary(b *testing.B) {
 			_, err := s.interceptUnary(ctx, &flight.FlightDescriptor{}, info, nil)
 			status.Convert(err)
 		})
+	})
+	b.Run("stream interceptor", func(b *testing.B) {
+		stream := bareStream{ctx: context.Background()}
+		info := &grpc.StreamServerInfo{FullMethod: flightService + "DoGet", IsServerStream: true}
+		benchmark(b, func() { status.Convert(s.interceptStream(nil, stream, info, nil)) })
 	})
 }

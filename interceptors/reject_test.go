@@ -140,17 +140,14 @@ func TestHeadersReachTheClientOtherwise(t *testing.T) {
 func TestPushbackIsJitteredUpwards(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newServer(
-			t,
-			interceptors.ServerConfig{
-				MaxActiveStreams: 1,
-				StallTimeout:     -1,
-				Pushback:         interceptors.Pushback{Min: time.Second, Jitter: 0.5},
+			t, interceptors.ServerConfig{
+				MaxActiveStreams: 1, StallTimeout: -1, Pushback: interceptors.Pushback{Min: time.Second, Jitter: 0.5},
 			},
 		)
 		f := interceptorstest.Start(t, interceptorstest.Config{Server: server})
 		defer blocker(t, f.Client)()
 		seen := map[string]bool{}
-		for range 20 {
+		for range 100 {
 			stream, err := f.Client.DoGet(t.Context(), &flight.Ticket{})
 			require.NoError(t, err)
 			_, err = stream.Recv()
@@ -165,7 +162,8 @@ func TestPushbackIsJitteredUpwards(t *testing.T) {
 			require.InDelta(t, delay.Milliseconds(), n, 1, "both say the same")
 			seen[ms] = true
 		}
-		require.Greater(t, len(seen), 10)
+		require.Greater(t, len(seen), 4)
+		require.LessOrEqual(t, len(seen), 9, "few enough for the header table of HTTP/2")
 	})
 }
 

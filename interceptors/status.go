@@ -101,8 +101,10 @@ func (e *Error) trailer(ctx context.Context) metadata.MD {
 }
 
 // delaySteps is how many delays an octave has. Rounded ones are few, so that the
-// replies that they are part of are.
-const delaySteps = 128
+// replies that they are part of are, and so few that HTTP/2's header compression
+// finds them in its table of 4 KiB: a header that it has to add, and to evict others
+// for, costs the server more than the rest of the rejection.
+const delaySteps = 8
 
 // delay bounds and spreads what the gate knows of when there is room again.
 func (p Pushback) delay(d time.Duration) time.Duration {

@@ -13,7 +13,9 @@ import (
 func Example() {
 	server := connpooltest.NewServer(connpooltest.Behavior{MaxStreams: 1})
 	defer server.Stop()
-	pool, err := connpool.New(connpooltest.Target, connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions()})
+	pool, err := connpool.New(connpooltest.Target, connpool.Config{
+		Credentials: insecure.NewCredentials(), DialOptions: server.DialOptions(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

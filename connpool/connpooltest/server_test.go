@@ -16,11 +16,13 @@ import (
 
 // Each misbehavior, seen by a plain client.
 func TestServerMisbehaves(t *testing.T) {
-	with := func(t *testing.T, b connpooltest.Behavior, run func(t *testing.T, s *connpooltest.Server, cc *grpc.ClientConn)) {
+	type scene func(t *testing.T, s *connpooltest.Server, cc *grpc.ClientConn)
+	with := func(t *testing.T, b connpooltest.Behavior, run scene) {
 		synctest.Test(t, func(t *testing.T) {
 			s := connpooltest.NewServer(b)
 			defer s.Stop()
-			cc, err := grpc.NewClient(connpooltest.Target, append(s.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+			cc, err := grpc.NewClient(connpooltest.Target,
+				append(s.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 			require.NoError(t, err)
 			defer cc.Close()
 			run(t, s, cc)
@@ -87,7 +89,8 @@ func TestServerMisbehaves(t *testing.T) {
 	})
 	t.Run("drained", func(t *testing.T) {
 		with(t, connpooltest.Behavior{}, func(t *testing.T, s *connpooltest.Server, cc *grpc.ClientConn) {
-			bidi, err := cc.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, connpooltest.BidiStream)
+			bidi, err := cc.NewStream(t.Context(),
+				&grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, connpooltest.BidiStream)
 			require.NoError(t, err)
 			require.NoError(t, connpooltest.Send(bidi))
 			require.NoError(t, connpooltest.Recv(bidi))

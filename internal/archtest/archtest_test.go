@@ -38,31 +38,123 @@ var rules = []rule{
 	{".", nil, "the root holds an overview and an example, and nothing to import"},
 	{"flowcontrol", nil, "the gate is embedded everywhere, so it costs its users no dependency at all"},
 	{"flowcontrol/flowcontroltest", []string{module + "/flowcontrol"}, "users import the fakes in their own tests"},
-	{"backpressure", []string{module + "/topology"}, "the decision is pure: it meets throttlers through a one-method interface, and shares the nouns of a pipeline"},
-	{"backpressure/backpressuretest", []string{module + "/backpressure/...", grpcAll}, "users import the fakes in their own tests; the in-memory control plane speaks gRPC over bufconn"},
-	{"backpressure/controlplane", []string{module + "/backpressure", module + "/topology", grpcAll}, "the nouns that both ends of the wire share"},
-	{"backpressure/controlplane/agent", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "a component's end of the wire; TestTheAgentLinksNoServer says what it must not link"},
-	{"backpressure/controlplane/server", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll, "go.etcd.io/bbolt"}, "the control plane's end: the decision across processes, the graph of what registered, and an embedded store"},
-	{"backpressure/controlplane/internal/convert", []string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll}, "the one place where the wire's messages become nouns"},
-	{"backpressure/internal/wire", []string{module + "/backpressure/internal/wire", grpcAll, protoAll}, "messages and nothing else"},
-	{"topology", nil, "the nouns of a pipeline are shared by all, so they cost their users nothing; TestTheNounsAreLight holds them without net/http"},
-	{"topology/page", []string{module + "/topology", module + "/topology/internal/..."}, "the graph for people is served by anything, also where there is no gRPC"},
+	{
+		"backpressure",
+		[]string{module + "/topology"},
+		"the decision is pure: it meets throttlers through a one-method interface, and shares the nouns of a pipeline",
+	},
+	{
+		"backpressure/backpressuretest",
+		[]string{module + "/backpressure/...", grpcAll},
+		"users import the fakes in their own tests; the in-memory control plane speaks gRPC over bufconn",
+	},
+	{
+		"backpressure/controlplane",
+		[]string{module + "/backpressure", module + "/topology", grpcAll},
+		"the nouns that both ends of the wire share",
+	},
+	{
+		"backpressure/controlplane/agent",
+		[]string{module + "/backpressure/...", module + "/topology", grpcAll, protoAll},
+		"a component's end of the wire; TestTheAgentLinksNoServer says what it must not link",
+	},
+	{
+		"backpressure/controlplane/server",
+		[]string{
+			module + "/backpressure/...", module + "/topology", grpcAll, protoAll, "go.etcd.io/bbolt",
+		},
+		"the control plane's end: the decision across processes, the graph of what registered, and an embedded store",
+	},
+	{
+		"backpressure/controlplane/internal/convert",
+		[]string{
+			module + "/backpressure/...", module + "/topology", grpcAll, protoAll,
+		},
+		"the one place where the wire's messages become nouns",
+	},
+	{
+		"backpressure/internal/wire",
+		[]string{module + "/backpressure/internal/wire", grpcAll, protoAll},
+		"messages and nothing else",
+	},
+	{
+		"topology", nil,
+		"the nouns of a pipeline are shared by all, so they cost their users nothing; TestTheNounsAreLight holds " +
+			"them without net/http",
+	},
+	{
+		"topology/page",
+		[]string{module + "/topology", module + "/topology/internal/..."},
+		"the graph for people is served by anything, also where there is no gRPC",
+	},
 	{"topology/internal", nil, "edges by number, and words: the nouns and their drawings share them"},
-	{"topology/topologytest", []string{module + "/topology", module + "/topology/page"}, "users import the fakes in their own tests"},
+	{
+		"topology/topologytest",
+		[]string{module + "/topology", module + "/topology/page"},
+		"users import the fakes in their own tests",
+	},
 	{"connpool", []string{grpcAll}, "a pool is a grpc.ClientConnInterface and nothing more"},
 	{"connpool/connpooltest", []string{module + "/connpool", grpcAll, protoAll}, "misbehaving servers on bufconn"},
-	{"interceptors", []string{module + "/flowcontrol", grpcAll, protoAll, "google.golang.org/genproto/googleapis/rpc/errdetails", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/attribute"}, "FlightData is read through its getters, so that any Flight code generation works and a plain gRPC user links no Arrow"},
-	{"interceptors/interceptorstest", []string{module + "/interceptors", module + "/flowcontrol", grpcAll, protoAll, arrowAll}, "a Flight pipeline on bufconn"},
-	{"monitor", []string{module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors", module + "/topology", grpcAll}, "it reads the packages that it watches, and knows neither faces, rules nor reports"},
+	{
+		"interceptors",
+		[]string{
+			module + "/flowcontrol", grpcAll, protoAll, "google.golang.org/genproto/googleapis/rpc/errdetails",
+			"go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/attribute",
+		},
+		"FlightData is read through its getters, so that any Flight code generation works and a plain gRPC user " +
+			"links no Arrow",
+	},
+	{
+		"interceptors/interceptorstest",
+		[]string{
+			module + "/interceptors", module + "/flowcontrol", grpcAll, protoAll, arrowAll,
+		},
+		"a Flight pipeline on bufconn",
+	},
+	{
+		"monitor",
+		[]string{
+			module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors",
+			module + "/topology", module + "/internal/rate", grpcAll,
+		},
+		"it reads the packages that it watches, and knows neither faces, rules nor reports",
+	},
 	{"monitor/alert", []string{module + "/monitor"}, "rules read the family table, so they know nothing that is watched"},
-	{"monitor/health", []string{module + "/monitor", module + "/monitor/alert", module + "/topology", grpcAll}, "the report stands on snapshots and alerts; grpc is for its health service"},
-	{"monitor/monitortest", []string{module + "/monitor", module + "/monitor/alert", module + "/topology"}, "users import the fakes in their own tests"},
-	{"monitor/prommonitor", []string{module + "/monitor", "github.com/prometheus/client_golang/...", "github.com/prometheus/client_model/..."}, "one face of the family table"},
-	{"monitor/otelmonitor", []string{module + "/monitor", "go.opentelemetry.io/otel/metric/...", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel"}, "the other face, on the OTel API alone: which SDK runs is its user's choice"},
+	{
+		"monitor/health",
+		[]string{module + "/monitor", module + "/monitor/alert", module + "/topology", grpcAll},
+		"the report stands on snapshots and alerts; grpc is for its health service",
+	},
+	{
+		"monitor/monitortest",
+		[]string{module + "/monitor", module + "/monitor/alert", module + "/topology"},
+		"users import the fakes in their own tests",
+	},
+	{
+		"monitor/prommonitor",
+		[]string{
+			module + "/monitor", "github.com/prometheus/client_golang/...",
+			"github.com/prometheus/client_model/...",
+		},
+		"one face of the family table",
+	},
+	{
+		"monitor/otelmonitor",
+		[]string{
+			module + "/monitor", "go.opentelemetry.io/otel/metric/...", "go.opentelemetry.io/otel/attribute",
+			"go.opentelemetry.io/otel",
+		},
+		"the other face, on the OTel API alone: which SDK runs is its user's choice",
+	},
 	{"monitor/mixin", []string{module + "/monitor/..."}, "rules and dashboards are generated from the monitor's tables"},
-	{"cmd", []string{module + "/...", grpcAll, protoAll, "github.com/prometheus/client_golang/..."}, "a program wires together what it needs, with no new dependency"},
+	{
+		"cmd",
+		[]string{module + "/...", grpcAll, protoAll, "github.com/prometheus/client_golang/..."},
+		"a program wires together what it needs, with no new dependency",
+	},
 	{"internal/archtest", nil, "reads files"},
 	{"internal/docstest", nil, "reads files"},
+	{"internal/rate", nil, "one window for the rates of all who show one"},
 	{"internal/testenv", nil, "reads the machine"},
 }
 

@@ -204,11 +204,15 @@ func TestOpenFolderRefusesAnotherRun(t *testing.T) {
 	require.NoError(t, add(t, f))
 	require.NoError(t, f.close())
 	for want, open := range map[string]func() (*folder, error){
-		"from ledger 10, not from 9":           func() (*folder, error) { return openFolder(dir, Parquet, ledgers.Range{First: 9, Last: 99}, sample) },
-		"at ledger 20, but the source begins":  func() (*folder, error) { return openFolder(dir, Parquet, ledgers.Range{First: 21, Last: 99}, sample) },
-		"parquet files, not csv":               func() (*folder, error) { return openFolder(dir, CSV, ledgers.Range{First: 10, Last: 99}, sample) },
-		`the network "public", not "testnet"`:  func() (*folder, error) { return openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99}, events.Origin{Network: "testnet"}) },
-		`the source "sample", not "datalake"`:  func() (*folder, error) { return openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99}, events.Origin{Source: "datalake"}) },
+		"from ledger 10, not from 9":          func() (*folder, error) { return openFolder(dir, Parquet, ledgers.Range{First: 9, Last: 99}, sample) },
+		"at ledger 20, but the source begins": func() (*folder, error) { return openFolder(dir, Parquet, ledgers.Range{First: 21, Last: 99}, sample) },
+		"parquet files, not csv":              func() (*folder, error) { return openFolder(dir, CSV, ledgers.Range{First: 10, Last: 99}, sample) },
+		`the network "public", not "testnet"`: func() (*folder, error) {
+			return openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99}, events.Origin{Network: "testnet"})
+		},
+		`the source "sample", not "datalake"`: func() (*folder, error) {
+			return openFolder(dir, Parquet, ledgers.Range{First: 10, Last: 99}, events.Origin{Source: "datalake"})
+		},
 	} {
 		_, err := open()
 		require.ErrorContains(t, err, want)

@@ -52,7 +52,7 @@ type Config struct {
 	// without any progress in between; 0 is for ever, negative is never again.
 	MaxAttempts int
 	// StallTimeout is how long the sink waits for a batch before it takes the
-	// stream for broken; 0 is a minute, negative is for ever.
+	// stream for broken; 0 is 30 s, negative is for ever.
 	StallTimeout time.Duration
 	// Logger receives transitions; nil discards them.
 	Logger *slog.Logger
@@ -63,7 +63,7 @@ func (c Config) withDefaults() Config {
 	c.RowGroupBytes = cmp.Or(c.RowGroupBytes, 16<<20)
 	c.FileBytes = cmp.Or(c.FileBytes, 128<<20)
 	c.FileAge = cmp.Or(c.FileAge, time.Hour)
-	c.StallTimeout = cmp.Or(c.StallTimeout, time.Minute)
+	c.StallTimeout = cmp.Or(c.StallTimeout, 30*time.Second)
 	if c.Delay == nil {
 		c.Delay = NewDelay(0)
 	}
@@ -103,7 +103,7 @@ type Sink struct {
 
 	status  atomic.Pointer[Status]
 	trouble atomic.Pointer[trouble] // why nothing comes, or nil
-	totals atomic.Pointer[[]Total]
+	totals  atomic.Pointer[[]Total]
 
 	retries atomic.Int64
 	latency atomic.Int64 // of the first batch of the last ledger: from read to written
@@ -130,8 +130,8 @@ type Status struct {
 	Bytes        int64            `json:"bytes"`
 	Retries      int64            `json:"retries"`
 	Trouble      string           `json:"trouble,omitempty"` // why nothing comes, since when; it is tried again
-	Seconds      float64          `json:"seconds"` // from the first request to the last durable event of this run
-	Done         bool             `json:"done"`    // the whole range is durable
+	Seconds      float64          `json:"seconds"`           // from the first request to the last durable event of this run
+	Done         bool             `json:"done"`              // the whole range is durable
 }
 
 // An item is one batch and the permit under which it was read.

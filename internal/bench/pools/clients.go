@@ -49,7 +49,9 @@ func (s *static) Invoke(ctx context.Context, method string, args, reply any, opt
 	return s.pick().Invoke(ctx, method, args, reply, opts...)
 }
 
-func (s *static) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s *static) NewStream(
+	ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	return s.pick().NewStream(ctx, d, method, opts...)
 }
 

@@ -27,7 +27,8 @@ func limit(e env) error {
 		{"sluice, at most 4", pooled(func(c *connpool.Config) { c.MaxConnections = 4 })},
 		{"sluice, at most 4, unary lane", pooled(func(c *connpool.Config) { c.MaxConnections = 4; withUnaryLane(c) })},
 	}
-	e.head("Streams that started of those wanted, and unary calls answered within 1 s, at a server limit of 100:", "client", "99", "100", "250", "400")
+	e.head("Streams that started of those wanted, and unary calls answered within 1 s, at a server limit of 100:",
+		"client", "99", "100", "250", "400")
 	sizes := []int{99, 100, 250, 400}
 	if e.small {
 		sizes = []int{100}
@@ -99,12 +100,15 @@ func wait(d time.Duration, done func() bool) {
 
 // isolation: unary latency while bulk streams run.
 func isolation(e env) error {
-	kinds := []kind{{"one connection", single}, {"static pool of 4", newStatic(4)}, {"sluice, unary lane", pooled(withUnaryLane)}}
+	kinds := []kind{
+		{"one connection", single}, {"static pool of 4", newStatic(4)}, {"sluice, unary lane", pooled(withUnaryLane)},
+	}
 	bulk := []int{1, 4, 16}
 	if e.small {
 		bulk = []int{1}
 	}
-	e.head("Unary latency, median of the rounds' medians (worst p99), beside bulk DoGets of 1 MiB messages:", "client", "1 stream", "4 streams", "16 streams")
+	e.head("Unary latency, median of the rounds' medians (worst p99), beside bulk DoGets of 1 MiB messages:",
+		"client", "1 stream", "4 streams", "16 streams")
 	for _, k := range kinds {
 		cells := []any{k.name}
 		for _, n := range bulk {
@@ -164,12 +168,19 @@ func isolationOnce(e env, k kind, n int) (took []time.Duration, err error) {
 
 // throughput: short streams of small messages in a closed loop.
 func throughput(e env) error {
-	kinds := []kind{{"one connection", single}, {"static pool of 4", newStatic(4)}, {"sluice", pooled(nil)}, {"sluice, first healthy", pooled(func(c *connpool.Config) { c.Picker = connpool.FirstHealthy })}}
+	kinds := []kind{
+		{"one connection", single},
+		{"static pool of 4", newStatic(4)},
+		{"sluice", pooled(nil)},
+		{"sluice, first healthy", pooled(func(c *connpool.Config) { c.Picker = connpool.FirstHealthy })},
+	}
 	loops := []int{1, 8, 64, 256}
 	if e.small {
 		loops = []int{2}
 	}
-	e.head("Messages a second against one connection in the same round, DoGets of 50 x 4 KiB in a closed loop, median (lowest to highest):", "client", "1 stream", "8", "64", "256")
+	e.head("Messages a second against one connection in the same round, DoGets of 50 x 4 KiB in a closed loop,"+
+		" median (lowest to highest):",
+		"client", "1 stream", "8", "64", "256")
 	rates := make([][][]float64, len(kinds)) // by kind, size and round: the kinds take turns
 	for i := range kinds {
 		rates[i] = make([][]float64, len(loops))
@@ -236,8 +247,12 @@ func throughputOnce(e env, k kind, n int) (float64, error) {
 
 // price: what the pool adds to a call.
 func price(e env) error {
-	kinds := []kind{{"plain connection", single}, {"sluice", pooled(func(c *connpool.Config) { c.MinConnections, c.MaxConnections = 1, 1 })}}
-	e.head("CPU and allocations of the client, the lowest of the rounds, one caller, one connection:", "client", "unary call", "DoGet of 50 messages")
+	kinds := []kind{
+		{"plain connection", single},
+		{"sluice", pooled(func(c *connpool.Config) { c.MinConnections, c.MaxConnections = 1, 1 })},
+	}
+	e.head("CPU and allocations of the client, the lowest of the rounds, one caller, one connection:",
+		"client", "unary call", "DoGet of 50 messages")
 	for _, k := range kinds {
 		cc, err := k.open(e.free)
 		if err != nil {
@@ -250,7 +265,8 @@ func price(e env) error {
 			}
 		})
 		_ = cc.Close()
-		e.row(k.name, fmt.Sprintf("%.1f us, %d allocs", callCPU, callAllocs), fmt.Sprintf("%.1f us, %d allocs", getCPU, getAllocs))
+		e.row(k.name, fmt.Sprintf("%.1f us, %d allocs", callCPU, callAllocs),
+			fmt.Sprintf("%.1f us, %d allocs", getCPU, getAllocs))
 	}
 	return nil
 }
@@ -302,9 +318,11 @@ func connection(e env) error {
 	began := time.Now()
 	wait(20*time.Second, func() bool { return p.(*connpool.Pool).Stats().HealthyConnections == n })
 	took := time.Since(began)
-	e.head(fmt.Sprintf("An idle connection (client side, of %d in one pool), plaintext:", n), "memory", "goroutines", "time to open, in sequence", "time from New to ready, by 5 ms looks")
+	e.head(fmt.Sprintf("An idle connection (client side, of %d in one pool), plaintext:", n),
+		"memory", "goroutines", "time to open, in sequence", "time from New to ready, by 5 ms looks")
 	after := inUse()
-	e.row(fmt.Sprintf("%.1f KiB", float64(after-before)/float64(n)/1024), fmt.Sprintf("%.1f", float64(runtime.NumGoroutine()-goroutines)/float64(n)),
+	e.row(fmt.Sprintf("%.1f KiB", float64(after-before)/float64(n)/1024),
+		fmt.Sprintf("%.1f", float64(runtime.NumGoroutine()-goroutines)/float64(n)),
 		fmt.Sprintf("%.2f ms", ms(took)/float64(n)), fmt.Sprintf("%.1f ms", ms(median(opened))))
 	return nil
 }
@@ -324,7 +342,8 @@ func windows(e env) error {
 	if e.small {
 		n = 2
 	}
-	e.head(fmt.Sprintf("Client memory of %d DoGets of 1 MiB messages that nobody reads any more, after each had read 32 messages:", n), "windows", "memory")
+	e.head(fmt.Sprintf("Client memory of %d DoGets of 1 MiB messages that nobody reads any more,"+
+		" after each had read 32 messages:", n), "windows", "memory")
 	for _, k := range []kind{
 		{"grown by gRPC (default)", pooled(nil)},
 		{"static, 256 KiB a stream, 1 MiB a connection", pooled(func(c *connpool.Config) {
@@ -390,7 +409,8 @@ func races(e env) error {
 	}
 	wg.Wait()
 	st := cc.(*connpool.Pool).Stats()
-	e.head("Calls while every connection is replaced after 10 ms, without retries:", "calls", "connections opened", "failed calls")
+	e.head("Calls while every connection is replaced after 10 ms, without retries:",
+		"calls", "connections opened", "failed calls")
 	opened := uint64(0)
 	for _, of := range st.Opened {
 		opened += of

@@ -48,7 +48,7 @@ func read(e *component.Env) sinkConfig {
 	c.fileBytes = e.Int("FILE_BYTES", 128<<20, 1, math.MaxInt, "size at which a file ends")
 	c.fileAge = e.Duration("FILE_AGE", time.Hour, 10*time.Millisecond,
 		"age at which a file ends: the longest that a written ledger waits to become durable")
-	c.stall = e.Duration("STALL_TIMEOUT", time.Minute, 100*time.Millisecond,
+	c.stall = e.Duration("STALL_TIMEOUT", 30*time.Second, 100*time.Millisecond,
 		"how long nothing may come before the stream is taken up again")
 	c.count = e.Ledger("LEDGER_COUNT", 0,
 		"how many ledgers are wanted; with fewer the sink ends with status 3; unset: all that are offered")
