@@ -48,7 +48,12 @@ func Example() {
 	go server.Serve()
 	defer server.Shutdown()
 
-	client, err := flight.NewClientWithMiddleware(server.Addr().String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := flight.NewClientWithMiddleware(
+		server.Addr().String(),
+		nil,
+		nil,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -13,9 +13,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// adapted runs Poisson arrivals against c slots with log-normal service, and returns the share of the achievable goodput, the 99th
-// percentile of the latency and the limits over time, all after warm.
-func adapted(t *testing.T, cfg AdaptiveConfig, seed uint64, c int, mean time.Duration, sigma, load float64, warm, d time.Duration, slower float64) (goodput, refused float64, p99 time.Duration, limits []int64) {
+// adapted runs Poisson arrivals against c slots with log-normal service, and returns
+// the share of the achievable goodput, the 99th percentile of the latency and the
+// limits over time, all after warm.
+func adapted(
+	t *testing.T,
+	cfg AdaptiveConfig,
+	seed uint64,
+	c int,
+	mean time.Duration,
+	sigma, load float64,
+	warm, d time.Duration,
+	slower float64,
+) (goodput, refused float64, p99 time.Duration, limits []int64) {
 	cfg.Mode = AdaptiveOn
 	th := newTest(t, Config{Adaptive: cfg})
 	r := rand.New(rand.NewPCG(seed, 5))
@@ -98,8 +108,27 @@ func TestAdaptiveLimitHoldsGoodputAndLatency(t *testing.T) {
 		for seed := range uint64(2) {
 			t.Run(fmt.Sprint(row.name, " ", seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					goodput, refused, p99, limits := adapted(t, AdaptiveConfig{}, seed, row.c, 10*time.Millisecond, row.sigma, row.load, 10*time.Second, 10*time.Second, row.slower)
-					t.Logf("%s: goodput %.3f, refused %.3f, p99 %v, limit %d..%d", row.name, goodput, refused, p99.Round(time.Millisecond), slices.Min(limits), slices.Max(limits))
+					goodput, refused, p99, limits := adapted(
+						t,
+						AdaptiveConfig{},
+						seed,
+						row.c,
+						10*time.Millisecond,
+						row.sigma,
+						row.load,
+						10*time.Second,
+						10*time.Second,
+						row.slower,
+					)
+					t.Logf(
+						"%s: goodput %.3f, refused %.3f, p99 %v, limit %d..%d",
+						row.name,
+						goodput,
+						refused,
+						p99.Round(time.Millisecond),
+						slices.Min(limits),
+						slices.Max(limits),
+					)
 					require.GreaterOrEqual(t, goodput, row.goodput)
 					require.LessOrEqual(t, p99, row.p99)
 				})
@@ -120,7 +149,13 @@ func TestAdaptiveLimitDoesNotDriftOverHalfAnHourOfOverload(t *testing.T) {
 			return float64(sum) / float64(len(l))
 		}
 		first, last := average(limits[:120]), average(limits[len(limits)-120:])
-		t.Logf("the limit was %.1f in the second and third minute and %.1f in the last two (%d..%d)", first, last, slices.Min(limits), slices.Max(limits))
+		t.Logf(
+			"the limit was %.1f in the second and third minute and %.1f in the last two (%d..%d)",
+			first,
+			last,
+			slices.Min(limits),
+			slices.Max(limits),
+		)
 		require.InDelta(t, first, last, 0.25*first)
 		require.LessOrEqual(t, slices.Max(limits), int64(40))
 	})

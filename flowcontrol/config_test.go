@@ -83,7 +83,9 @@ func TestNamesAreAClosedSet(t *testing.T) {
 	require.Equal(t, "Mode(9)", Mode(9).String())
 	require.Equal(t, "dropped", Dropped.String())
 	require.Equal(t, "Outcome(9)", Outcome(9).String())
-	for p, name := range map[Priority]string{Background: "background", Normal: "normal", High: "high", Critical: "critical", 9: "Priority(9)"} {
+	for p, name := range map[Priority]string{
+		Background: "background", Normal: "normal", High: "high", Critical: "critical", 9: "Priority(9)",
+	} {
 		require.Equal(t, name, p.String())
 	}
 	require.Zero(t, Priority(100).level())
@@ -93,37 +95,53 @@ func TestNamesAreAClosedSet(t *testing.T) {
 // FuzzConfig: whatever is accepted, admits within its limits and never breaks.
 func FuzzConfig(f *testing.F) {
 	f.Add(int64(4), int64(0), int64(10), 3.0, 1e9, int64(5), int64(7), uint8(0), true, 0.5)
-	f.Add(int64(-1), int64(math.MaxInt64), int64(math.MinInt64), math.NaN(), math.Inf(1), int64(-5), int64(math.MaxInt64), uint8(3), false, 2.0)
-	f.Fuzz(func(t *testing.T, messages, rows, bytes int64, rateM, rateB float64, burst, n int64, mode uint8, oversized bool, fraction float64) {
-		th, err := New(Config{
-			Mode: Mode(mode), Limit: Cost{messages, rows, bytes}, Rate: Rates{Messages: Rate(rateM), Bytes: Rate(rateB)},
-			Burst: Cost{Messages: burst}, RejectOversized: oversized, Seed: 1,
-		})
-		if err != nil {
-			return
-		}
-		th.SetFraction(fraction)
-		var held []Permit
-		for range 8 {
-			p, err := th.TryAcquire(t.Context(), Cost{n, n, n})
-			if err == nil {
-				held = append(held, p)
+	f.Add(
+		int64(-1),
+		int64(math.MaxInt64),
+		int64(math.MinInt64),
+		math.NaN(),
+		math.Inf(1),
+		int64(-5),
+		int64(math.MaxInt64),
+		uint8(3),
+		false,
+		2.0,
+	)
+	f.Fuzz(
+		func(
+			t *testing.T, messages, rows, bytes int64, rateM, rateB float64, burst, n int64, mode uint8, oversized bool,
+			fraction float64,
+		) {
+			th, err := New(Config{
+				Mode: Mode(mode), Limit: Cost{messages, rows, bytes}, Rate: Rates{Messages: Rate(rateM), Bytes: Rate(rateB)},
+				Burst: Cost{Messages: burst}, RejectOversized: oversized, Seed: 1,
+			})
+			if err != nil {
+				return
 			}
-			th.Charge(t.Context(), Cost{n, n, n})
-			in, limit := th.InFlight(), th.Limit()
-			require.GreaterOrEqual(t, min(in.Messages, in.Rows, in.Bytes), int64(0))
-			if th.Config().Mode == Enforce || th.Config().Mode == EnforceUnderPressure {
-				for w := range Weight(weights) {
-					require.True(t, limit.Of(w) < 0 || in.Of(w) <= limit.Of(w), "%v of %v", in, limit)
+			th.SetFraction(fraction)
+			var held []Permit
+			for range 8 {
+				p, err := th.TryAcquire(t.Context(), Cost{n, n, n})
+				if err == nil {
+					held = append(held, p)
+				}
+				th.Charge(t.Context(), Cost{n, n, n})
+				in, limit := th.InFlight(), th.Limit()
+				require.GreaterOrEqual(t, min(in.Messages, in.Rows, in.Bytes), int64(0))
+				if th.Config().Mode == Enforce || th.Config().Mode == EnforceUnderPressure {
+					for w := range Weight(weights) {
+						require.True(t, limit.Of(w) < 0 || in.Of(w) <= limit.Of(w), "%v of %v", in, limit)
+					}
 				}
 			}
-		}
-		for _, p := range held {
-			p.Release(Success)
-		}
-		require.Zero(t, th.InFlight())
-		require.False(t, math.IsNaN(th.Load()))
-	})
+			for _, p := range held {
+				p.Release(Success)
+			}
+			require.Zero(t, th.InFlight())
+			require.False(t, math.IsNaN(th.Load()))
+		},
+	)
 }
 
 func FuzzCost(f *testing.F) {

@@ -52,6 +52,10 @@ func (c Cost) Add(d Cost) Cost {
 	return Cost{saturate(c.Messages, d.Messages), saturate(c.Rows, d.Rows), saturate(c.Bytes, d.Bytes)}
 }
 
+func (c Cost) minus(d Cost) Cost {
+	return Cost{c.Messages - d.Messages, c.Rows - d.Rows, c.Bytes - d.Bytes}
+}
+
 // IsZero reports whether the cost has no weight at all.
 func (c Cost) IsZero() bool { return c == Cost{} }
 

@@ -294,8 +294,16 @@ func TestEveryChangeReachesThoseThatWait(t *testing.T) {
 			c.Limit = Cost{Messages: -1, Rows: -1}
 			_ = th.Reconfigure(c)
 		}, frees("room", "rows", "share"), false},
-		"no rate":        {func(th *Throttler) { c := base; c.Rate = Rates{}; _ = th.Reconfigure(c) }, frees("tokens"), false},
-		"no tenant rate": {func(th *Throttler) { c := base; c.KeyRate = Rates{}; _ = th.Reconfigure(c) }, frees("tenant's tokens"), false},
+		"no rate": {
+			func(th *Throttler) { c := base; c.Rate = Rates{}; _ = th.Reconfigure(c) },
+			frees("tokens"),
+			false,
+		},
+		"no tenant rate": {
+			func(th *Throttler) { c := base; c.KeyRate = Rates{}; _ = th.Reconfigure(c) },
+			frees("tenant's tokens"),
+			false,
+		},
 		"a tenant's rate": {func(th *Throttler) {
 			c := base
 			c.KeyRateOf = func(string) (Rates, Cost) { return Rates{}, Cost{} }

@@ -233,5 +233,9 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 	th := newTest(t, Config{Limit: one})
 	_, _ = th.TryAcquire(t.Context(), one)
-	require.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = th.TryAcquire(t.Context(), one) }), "a refusal for the same facts")
+	require.Zero(
+		t,
+		testing.AllocsPerRun(1000, func() { _, _ = th.TryAcquire(t.Context(), one) }),
+		"a refusal for the same facts",
+	)
 }

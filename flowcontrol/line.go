@@ -34,6 +34,7 @@ type waiter struct {
 	level    int
 	class    int
 	tokens   Cost   // in line.ahead
+	own      Cost   // in tenant.ahead
 	passes   int    // how many have overtaken it
 	holding  Reason // why it did not go, when the walk of that number looked
 	walk     uint64
@@ -183,6 +184,8 @@ func (t *Throttler) joinLocked(w *waiter) {
 	if w.tenant != nil {
 		places = &w.tenant.lanes
 		w.tenant.waiting++
+		w.own = w.tenant.rates.most(w.cost)
+		w.tenant.ahead[w.level] = w.tenant.ahead[w.level].Add(w.own)
 	}
 	if places[w.level][w.class] == nil {
 		places[w.level][w.class] = &lane{index: -1}
@@ -210,9 +213,9 @@ func (t *Throttler) leaveLocked(w *waiter) {
 	}
 	if w.tenant != nil {
 		w.tenant.waiting--
+		w.tenant.ahead[w.level] = w.tenant.ahead[w.level].minus(w.own)
 	}
-	ahead := &l.ahead[w.level]
-	*ahead = Cost{ahead.Messages - w.tokens.Messages, ahead.Rows - w.tokens.Rows, ahead.Bytes - w.tokens.Bytes}
+	l.ahead[w.level] = l.ahead[w.level].minus(w.tokens)
 	if w.lookIndex >= 0 {
 		heap.Remove(&l.looks, w.lookIndex)
 	}

@@ -43,7 +43,10 @@ func TestOffCountsNothing(t *testing.T) {
 
 func TestTokensAreEnforcedOnlyUnderPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Mode: EnforceUnderPressure, Limit: Cost{Messages: 10}, Rate: Rates{Messages: 1}, Burst: Cost{Messages: 1}})
+		th := newTest(
+			t,
+			Config{Mode: EnforceUnderPressure, Limit: Cost{Messages: 10}, Rate: Rates{Messages: 1}, Burst: Cost{Messages: 1}},
+		)
 		var held []Permit
 		for range 8 { // to a load of 0.8
 			p, err := th.TryAcquire(t.Context(), one)
@@ -92,7 +95,10 @@ func TestReconfigureChangesEveryKnobLive(t *testing.T) {
 		held[1].Release(Success)
 		synctest.Wait()
 		require.Equal(t, int64(1), th.Stats().Waiting)
-		require.NoError(t, th.Reconfigure(Config{Limit: Cost{Messages: 3}, Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Start: 3}}))
+		require.NoError(
+			t,
+			th.Reconfigure(Config{Limit: Cost{Messages: 3}, Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Start: 3}}),
+		)
 		p := <-waited // the raised limit let it in
 		require.Equal(t, int64(3), th.InFlight().Messages)
 		for _, q := range append(held, p) {

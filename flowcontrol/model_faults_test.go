@@ -269,3 +269,34 @@ func TestWhatNeverFitsDoesNotWaitToBeToldSo(t *testing.T) {
 		oversized()
 	})
 }
+
+// A tenant's hint counts what the tenant itself waits for, under the rates in force.
+func TestRetryAfterOfATenantCountsItsOwnThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Limit: Cost{Messages: -1}, MaxKeys: 4, KeyRate: Rates{Messages: 1}, KeyBurst: one}
+		th := newTest(t, cfg)
+		ctx, cancel := context.WithCancel(WithKey(t.Context(), "a"))
+		defer cancel()
+		retry := func(ctx context.Context) time.Duration {
+			_, err := th.TryAcquire(ctx, one)
+			rejected, _ := errors.AsType[*Error](err)
+			require.Equal(t, ReasonTenantRate, rejected.Reason)
+			return rejected.RetryAfter
+		}
+		for range 11 {
+			go func() { _, _ = th.Acquire(ctx, one) }()
+		}
+		synctest.Wait()
+		require.Equal(t, 11*time.Second, retry(ctx))
+		other := WithKey(t.Context(), "b")
+		_, err := th.TryAcquire(other, one)
+		require.NoError(t, err)
+		require.Equal(t, time.Second, retry(other), "those of another tenant do not count")
+		cfg.KeyRate.Messages = 10
+		require.NoError(t, th.Reconfigure(cfg))
+		require.Equal(t, 1100*time.Millisecond, retry(ctx))
+		cancel()
+		synctest.Wait()
+		require.Equal(t, 100*time.Millisecond, retry(ctx))
+	})
+}

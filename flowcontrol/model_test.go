@@ -337,11 +337,11 @@ func (m *model) answer(q *modelCall, v verdict) {
 // refuse answers a call that did not wait.
 func (m *model) refuse(q *modelCall, v verdict) {
 	switch v.reason {
-	case ReasonRate: // after all that wait
+	case ReasonRate, ReasonTenantRate: // after all that wait
 		v.after, v.weight, _ = m.tokensIn(q, levels-1)
 	case ReasonOversized:
 		v.after = int64(Never)
-	case ReasonTenantRate, ReasonDeadline, ReasonMaxWait:
+	case ReasonDeadline, ReasonMaxWait:
 	default:
 		v.after = 0
 	}
@@ -352,24 +352,27 @@ func (m *model) refuse(q *modelCall, v verdict) {
 // all that wait at that level or a more important one; own says that its tenant's
 // come last.
 func (m *model) tokensIn(q *modelCall, level int) (after int64, weight Weight, own bool) {
-	var before Cost
+	var before, mine Cost
 	for _, w := range m.waiting {
 		if w.level <= level {
-			before = before.Add(m.takes(w.cost))
+			before = before.Add(m.tokens.takes(w.cost))
+			if w.tenant != nil && w.tenant == q.tenant {
+				mine = mine.Add(q.tenant.tokens.takes(w.cost))
+			}
 		}
 	}
 	d, w := m.tokens.wait(m.now, before, q.cost)
 	if q.tenant != nil && m.cfg.MaxKeys > 0 {
-		if mine, myWeight := q.tenant.tokens.wait(m.now, Cost{}, q.cost); mine > d {
-			d, w, own = mine, myWeight, true
+		if later, weight := q.tenant.tokens.wait(m.now, mine, q.cost); later > d {
+			d, w, own = later, weight, true
 		}
 	}
 	return (d + 63) / 64, w, own
 }
 
 // takes is what c will take: the debt is bounded.
-func (m *model) takes(c Cost) Cost {
-	most := func(w Weight) int64 { return min(c.Of(w), 3*m.tokens[w].burst) }
+func (bs *modelBuckets) takes(c Cost) Cost {
+	most := func(w Weight) int64 { return min(c.Of(w), 3*bs[w].burst) }
 	return Cost{most(Messages), most(Rows), most(Bytes)}
 }
 

@@ -133,7 +133,12 @@ func measure(all []simAnswer, from, to time.Duration, possible float64) (goodput
 		return 0, 0
 	}
 	slices.Sort(took)
-	return float64(good) / min(float64(offered), possible*(to-from).Seconds()), took[int(math.Ceil(0.99*float64(len(took))))-1]
+	return float64(
+		good,
+	) / min(
+		float64(offered),
+		possible*(to-from).Seconds(),
+	), took[int(math.Ceil(0.99*float64(len(took))))-1]
 }
 
 var advised = Config{Adaptive: AdaptiveConfig{Mode: AdaptiveOn}}
@@ -150,7 +155,14 @@ func TestOverloadKeepsGoodputAndLatency(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						all, th := simulate(t, advised, verb, seed, simPhase{d: 15 * time.Second, load: load})
 						goodput, p99 := measure(all, 5*time.Second, 15*time.Second, simCapacity)
-						t.Logf("%s at %gx: goodput %.3f, p99 %v, limit %d", verb, load, goodput, p99.Round(time.Millisecond), th.Limit().Messages)
+						t.Logf(
+							"%s at %gx: goodput %.3f, p99 %v, limit %d",
+							verb,
+							load,
+							goodput,
+							p99.Round(time.Millisecond),
+							th.Limit().Messages,
+						)
 						require.Zero(t, th.InFlight())
 						goodputs, p99s = append(goodputs, goodput), append(p99s, p99)
 					})
@@ -188,7 +200,13 @@ func TestOverloadWhileTheServiceTimeDoubles(t *testing.T) {
 			in, p99 := measure(all, 8*time.Second, 16*time.Second, simCapacity/2)
 			first, _ := measure(all, 8*time.Second, 9*time.Second, simCapacity/2)
 			after, _ := measure(all, 16*time.Second, 17*time.Second, simCapacity)
-			t.Logf("goodput %.3f, p99 %v, first second %.3f, first second after %.3f", in, p99.Round(time.Millisecond), first, after)
+			t.Logf(
+				"goodput %.3f, p99 %v, first second %.3f, first second after %.3f",
+				in,
+				p99.Round(time.Millisecond),
+				first,
+				after,
+			)
 			require.GreaterOrEqual(t, in, 0.95)
 			require.LessOrEqual(t, p99, 120*time.Millisecond)
 			require.GreaterOrEqual(t, first, 0.93)
@@ -200,7 +218,15 @@ func TestOverloadWhileTheServiceTimeDoubles(t *testing.T) {
 func TestOverloadEndsWithTheBurst(t *testing.T) {
 	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
-			all, _ := simulate(t, advised, "try", seed, simPhase{d: 5 * time.Second, load: 0.7}, simPhase{d: 6 * time.Second, load: 3}, simPhase{d: 5 * time.Second, load: 0.7})
+			all, _ := simulate(
+				t,
+				advised,
+				"try",
+				seed,
+				simPhase{d: 5 * time.Second, load: 0.7},
+				simPhase{d: 6 * time.Second, load: 3},
+				simPhase{d: 5 * time.Second, load: 0.7},
+			)
 			for at := 11*time.Second + 100*time.Millisecond; at < 15*time.Second; at += 100 * time.Millisecond {
 				goodput, _ := measure(all, at, at+100*time.Millisecond, 2*simCapacity)
 				require.GreaterOrEqual(t, goodput, 0.8, "at %v", at)
@@ -219,7 +245,13 @@ func TestOverloadByOneGreedyClientIsFair(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cfg := advised
 				cfg.MaxKeys = 16
-				all, _ := simulate(t, cfg, verb, seed, simPhase{d: 15 * time.Second, load: 3, shares: []float64{0.8, 0.2 / 3, 0.2 / 3, 0.2 / 3}})
+				all, _ := simulate(
+					t,
+					cfg,
+					verb,
+					seed,
+					simPhase{d: 15 * time.Second, load: 3, shares: []float64{0.8, 0.2 / 3, 0.2 / 3, 0.2 / 3}},
+				)
 				var good [4]float64
 				for _, a := range all {
 					if a.ok && a.at >= 5*time.Second {
@@ -257,15 +289,28 @@ func TestOverloadCollapsesAtNoSetting(t *testing.T) {
 		"a start far above":           {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Start: 100_000, Max: 100_000}},
 		"tolerance at its end":        {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Tolerance: 1.99}},
 		"tolerance at its other end":  {Adaptive: AdaptiveConfig{Mode: AdaptiveOn, Tolerance: 1}},
-		"a queue of a second":         {Adaptive: AdaptiveConfig{Mode: AdaptiveOn}, Queue: QueueConfig{Target: time.Second, Interval: time.Second}},
-		"a queue of an hour":          {Limit: Cost{Messages: 16}, Queue: QueueConfig{Target: time.Hour, Interval: time.Hour, Length: 100_000}},
+		"a queue of a second": {
+			Adaptive: AdaptiveConfig{Mode: AdaptiveOn},
+			Queue:    QueueConfig{Target: time.Second, Interval: time.Second},
+		},
+		"a queue of an hour": {
+			Limit: Cost{Messages: 16},
+			Queue: QueueConfig{Target: time.Hour, Interval: time.Hour, Length: 100_000},
+		},
 	} {
 		for _, verb := range []string{"try", "acquire"} {
 			t.Run(name+"/"+verb, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					all, th := simulate(t, cfg, verb, 1, simPhase{d: 15 * time.Second, load: 4})
 					goodput, p99 := measure(all, 5*time.Second, 15*time.Second, simCapacity)
-					t.Logf("%s, %s at 4x: goodput %.3f, p99 %v, limit %d", name, verb, goodput, p99.Round(time.Millisecond), th.Limit().Messages)
+					t.Logf(
+						"%s, %s at 4x: goodput %.3f, p99 %v, limit %d",
+						name,
+						verb,
+						goodput,
+						p99.Round(time.Millisecond),
+						th.Limit().Messages,
+					)
 					least := 0.7
 					if cfg.Limit == one {
 						least = 0.12 // one slot of eight, and that one busy

@@ -183,7 +183,15 @@ func TestTheQueueIsBoundedInLengthAndTime(t *testing.T) {
 // Everything at once, with cancellations: nothing leaks and nobody is forgotten.
 func TestQueueUnderStress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newTest(t, Config{Limit: Cost{Messages: 5, Rows: 40}, Rate: Rates{Messages: 5000}, Queue: QueueConfig{Length: 5000}, MaxKeys: 3})
+		th := newTest(
+			t,
+			Config{
+				Limit:   Cost{Messages: 5, Rows: 40},
+				Rate:    Rates{Messages: 5000},
+				Queue:   QueueConfig{Length: 5000},
+				MaxKeys: 3,
+			},
+		)
 		var wg sync.WaitGroup
 		for i := range 3000 {
 			wg.Go(func() {

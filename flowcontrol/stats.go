@@ -26,11 +26,11 @@ func (t *Throttler) rejectLocked(q *request, v verdict) Error {
 // rejectAndUnlock rejects a call that does not wait.
 func (t *Throttler) rejectAndUnlock(q *request, v verdict) *Error {
 	switch v.reason {
-	case ReasonRate:
+	case ReasonRate, ReasonTenantRate:
 		v.after, v.weight, _ = t.tokensInLocked(q, levels-1)
 	case ReasonOversized:
 		v.after = int64(Never)
-	case ReasonTenantRate, ReasonDeadline, ReasonMaxWait:
+	case ReasonDeadline, ReasonMaxWait:
 	default:
 		v.after = 0
 	}

@@ -16,6 +16,7 @@ type tenant struct {
 	// were made for.
 	rates   buckets
 	version uint64
+	ahead   [levels]Cost           // the tokens of its own that its waiters of each level will take
 	lanes   [levels][classes]*lane // its places in the line; nil until it first waits there
 	ended   ends                   // for the learned limit
 }
@@ -91,4 +92,21 @@ func (t *Throttler) overShareLocked(who *tenant, c Cost) bool {
 		}
 	}
 	return false
+}
+
+// recount adds up anew what the waiters will take, after rates changed.
+func (t *tenant) recount() {
+	for level := range t.lanes {
+		t.ahead[level] = Cost{}
+		for _, l := range t.lanes[level] {
+			if l == nil {
+				continue
+			}
+			for e := l.waiters.Front(); e != nil; e = e.Next() {
+				w := e.Value.(*waiter)
+				w.own = t.rates.most(w.cost)
+				t.ahead[level] = t.ahead[level].Add(w.own)
+			}
+		}
+	}
 }

@@ -145,6 +145,7 @@ func (t *Throttler) tenantLocked(key string) *tenant {
 		}
 		who.rates.set(rates, burst, bucketTime(t.nowLocked()))
 		who.version = version
+		who.recount()
 		return who
 	}
 	return nil
@@ -354,8 +355,8 @@ func (t *Throttler) tooLateLocked(w *waiter) verdict {
 }
 
 // tokensInLocked is how long it takes, in nanoseconds, until the tokens for q are
-// there, after those of everybody that waits at its level or above. own says that
-// it waits for its tenant's tokens, and no longer for the common ones.
+// there, after those of everybody that waits at its level or above, in the common
+// buckets and in its tenant's. own says that its tenant's come last.
 func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight Weight, own bool) {
 	if !t.rated && (q.tenant == nil || !q.tenant.rates.any()) {
 		return 0, Messages, false
@@ -367,7 +368,11 @@ func (t *Throttler) tokensInLocked(q *request, level int) (after int64, weight W
 	}
 	need, weight := t.buckets.waitBehind(before, q.cost, now)
 	if q.tenant != nil && t.cfg.MaxKeys > 0 {
-		if d, w := q.tenant.rates.wait(q.cost, now); d > need {
+		before = Cost{}
+		for i := range level + 1 {
+			before = before.Add(q.tenant.ahead[i])
+		}
+		if d, w := q.tenant.rates.waitBehind(before, q.cost, now); d > need {
 			need, weight, own = d, w, true
 		}
 	}
@@ -519,6 +524,7 @@ func (t *Throttler) Reconfigure(cfg Config) error {
 	if rest := &t.tenants.rest; s.MaxKeys > 0 { // nobody may call for it, but some may wait
 		rest.rates.set(s.KeyRate, s.KeyBurst, bucketTime(t.nowLocked()))
 		rest.version = t.version
+		rest.recount()
 	}
 	t.passLocked() // before the queue is shortened: some may go now
 	t.shortenLocked()

@@ -100,7 +100,8 @@ func (c Config) validate() error {
 		want(n >= 1 && n < 2000, field, strconv.Itoa(n), "1 to 1999")
 	}
 	want(c.Interval >= 10*time.Millisecond, "Interval", c.Interval.String(), "at least 10ms")
-	want(c.History < 0 || c.History >= c.Interval, "History", c.History.String(), "at least Interval, or negative for none")
+	want(c.History < 0 || c.History >= c.Interval, "History", c.History.String(),
+		"at least Interval, or negative for none")
 	want(c.Scope <= LocalServices, "Scope", strconv.Itoa(int(c.Scope)), "AllServices or LocalServices")
 	count(c.MaxServices, "MaxServices")
 	count(c.MaxPools, "MaxPools")

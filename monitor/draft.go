@@ -27,6 +27,7 @@ func (f SourceFunc) Collect(d *Draft) { f(d) }
 type Draft struct {
 	now           time.Time
 	pipeline      *Pipeline
+	events        uint64        // that left the sinks of a watched graph
 	measured      time.Duration // from end to end, by somebody who reported it
 	services      map[string]*Service
 	pools         map[string]*Pool

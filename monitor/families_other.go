@@ -4,7 +4,8 @@ package monitor
 
 var connectionFamilies = []*Family{
 	{
-		Name: "flowctl_service_discovery_duration_seconds", OTel: "flowctl.service.discovery.duration", Unit: "s", Kind: Distribution, Observed: true,
+		Name: "flowctl_service_discovery_duration_seconds", OTel: "flowctl.service.discovery.duration",
+		Unit: "s", Kind: Distribution, Observed: true,
 		Help: "Duration of calls that look services up: the call alone.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			if s.Discovers && s.Discovery.Known() {
@@ -13,7 +14,8 @@ var connectionFamilies = []*Family{
 		},
 	},
 	{
-		Name: "flowctl_reconnection_events_total", OTel: "flowctl.reconnection.events", Unit: "{event}", Kind: Counter, Labels: []string{"service_id", "reason"},
+		Name: "flowctl_reconnection_events_total", OTel: "flowctl.reconnection.events",
+		Unit: "{event}", Kind: Counter, Labels: []string{"service_id", "reason"},
 		Help: "Reconnections of a service, by what ended the connection before.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			for _, r := range s.Reconnections {
@@ -21,24 +23,31 @@ var connectionFamilies = []*Family{
 			}
 		},
 	},
-	poolGauge("flowctl_pool_total_connections", "flowctl.pool.total_connections", "{connection}", "Connections of the pool.",
+	poolGauge("flowctl_pool_total_connections", "flowctl.pool.total_connections", "{connection}",
+		"Connections of the pool.",
 		func(p *Pool) int64 { return p.Total }),
-	poolGauge("flowctl_pool_healthy_connections", "flowctl.pool.healthy_connections", "{connection}", "Connections of the pool that can take RPCs.",
+	poolGauge("flowctl_pool_healthy_connections", "flowctl.pool.healthy_connections", "{connection}",
+		"Connections of the pool that can take RPCs.",
 		func(p *Pool) int64 { return p.Healthy }),
-	poolGauge("flowctl_pool_wanted_connections", "flowctl.pool.wanted_connections", "{connection}", "Connections that the pool has or, while none can be made, wants: 1 at least then.",
+	poolGauge("flowctl_pool_wanted_connections", "flowctl.pool.wanted_connections", "{connection}",
+		"Connections that the pool has or, while none can be made, wants: 1 at least then.",
 		func(p *Pool) int64 { return p.Wanted }),
-	poolGauge("flowctl_pool_idle_connections", "flowctl.pool.idle_connections", "{connection}", "Connections of the pool that carry no RPC.",
+	poolGauge("flowctl_pool_idle_connections", "flowctl.pool.idle_connections", "{connection}",
+		"Connections of the pool that carry no RPC.",
 		func(p *Pool) int64 { return p.Idle }),
-	poolGauge("flowctl_pool_connecting_connections", "flowctl.pool.connecting_connections", "{connection}", "Connections of the pool that are being made.",
+	poolGauge("flowctl_pool_connecting_connections", "flowctl.pool.connecting_connections", "{connection}",
+		"Connections of the pool that are being made.",
 		func(p *Pool) int64 { return p.Connecting }),
-	poolGauge("flowctl_pool_connections_limit", "flowctl.pool.connections.limit", "{connection}", "How many connections the pool may have.",
+	poolGauge("flowctl_pool_connections_limit", "flowctl.pool.connections.limit", "{connection}",
+		"How many connections the pool may have.",
 		func(p *Pool) int64 { return p.Limit }),
 	poolGauge("flowctl_pool_streams", "flowctl.pool.streams", "{stream}", "RPCs that live on the pool's connections.",
 		func(p *Pool) int64 { return p.Streams }),
 	poolGauge("flowctl_pool_waiters", "flowctl.pool.waiters", "{request}", "RPCs that wait for room on a connection.",
 		func(p *Pool) int64 { return p.Waiters }),
 	{
-		Name: "flowctl_pool_acquires_total", OTel: "flowctl.pool.acquires", Unit: "{request}", Kind: Counter, Labels: []string{"endpoint", "result"},
+		Name: "flowctl_pool_acquires_total", OTel: "flowctl.pool.acquires",
+		Unit: "{request}", Kind: Counter, Labels: []string{"endpoint", "result"},
 		Help: "RPCs that asked the pool for a connection.",
 		each: eachPool(func(p *Pool, emit func(Sample)) {
 			for _, r := range p.Acquires {
@@ -47,17 +56,20 @@ var connectionFamilies = []*Family{
 		}),
 	},
 	{
-		Name: "flowctl_pool_waits_total", OTel: "flowctl.pool.waits", Unit: "{request}", Kind: Counter, Labels: []string{"endpoint"},
+		Name: "flowctl_pool_waits_total", OTel: "flowctl.pool.waits",
+		Unit: "{request}", Kind: Counter, Labels: []string{"endpoint"},
 		Help: "RPCs that had to wait for room on a connection.",
 		each: eachPool(func(p *Pool, emit func(Sample)) { emit(with(float64(p.Waits), p.Endpoint)) }),
 	},
 	{
-		Name: "flowctl_pool_wait_seconds_total", OTel: "flowctl.pool.wait", Unit: "s", Kind: Counter, Labels: []string{"endpoint"},
+		Name: "flowctl_pool_wait_seconds_total", OTel: "flowctl.pool.wait",
+		Unit: "s", Kind: Counter, Labels: []string{"endpoint"},
 		Help: "Seconds that RPCs waited for room on a connection, in all.",
 		each: eachPool(func(p *Pool, emit func(Sample)) { emit(with(p.WaitTime.Seconds(), p.Endpoint)) }),
 	},
 	{
-		Name: "flowctl_pool_acquire_wait_seconds", OTel: "flowctl.pool.acquire.wait.seconds", Unit: "s", Kind: Distribution, Labels: []string{"endpoint"},
+		Name: "flowctl_pool_acquire_wait_seconds", OTel: "flowctl.pool.acquire.wait.seconds",
+		Unit: "s", Kind: Distribution, Labels: []string{"endpoint"},
 		Help: "How long RPCs that had to wait for a connection waited.",
 		each: eachPool(func(p *Pool, emit func(Sample)) {
 			if p.Wait.Known() {
@@ -66,12 +78,14 @@ var connectionFamilies = []*Family{
 		}),
 	},
 	{
-		Name: "flowctl_pool_connections_opened_total", OTel: "flowctl.pool.connections.opened", Unit: "{connection}", Kind: Counter, Labels: []string{"endpoint"},
+		Name: "flowctl_pool_connections_opened_total", OTel: "flowctl.pool.connections.opened",
+		Unit: "{connection}", Kind: Counter, Labels: []string{"endpoint"},
 		Help: "Connections that the pool made.",
 		each: eachPool(func(p *Pool, emit func(Sample)) { emit(with(float64(p.Opened), p.Endpoint)) }),
 	},
 	{
-		Name: "flowctl_pool_connections_closed_total", OTel: "flowctl.pool.connections.closed", Unit: "{connection}", Kind: Counter, Labels: []string{"endpoint", "reason"},
+		Name: "flowctl_pool_connections_closed_total", OTel: "flowctl.pool.connections.closed",
+		Unit: "{connection}", Kind: Counter, Labels: []string{"endpoint", "reason"},
 		Help: "Connections that the pool ended, by reason.",
 		each: eachPool(func(p *Pool, emit func(Sample)) {
 			for _, r := range p.Closed {
@@ -80,18 +94,22 @@ var connectionFamilies = []*Family{
 		}),
 	},
 	{
-		Name: "flowctl_edge_events_total", OTel: "flowctl.edge.events", Unit: "{event}", Kind: Counter, Labels: []string{"source", "target"},
+		Name: "flowctl_edge_events_total", OTel: "flowctl.edge.events",
+		Unit: "{event}", Kind: Counter, Labels: []string{"source", "target"},
 		Help: "Events that flowed from one service to another.",
 		each: countedEdge(func(e *Edge) float64 { return float64(e.Events) }),
 	},
 	{
-		Name: "flowctl_edge_bytes_total", OTel: "flowctl.edge.bytes", Unit: "By", Kind: Counter, Labels: []string{"source", "target"},
+		Name: "flowctl_edge_bytes_total", OTel: "flowctl.edge.bytes",
+		Unit: "By", Kind: Counter, Labels: []string{"source", "target"},
 		Help: "Bytes that flowed from one service to another.",
 		each: countedEdge(func(e *Edge) float64 { return float64(e.Bytes) }),
 	},
 	{
-		Name: "flowctl_edge_blocked_seconds_total", OTel: "flowctl.edge.blocked", Unit: "s", Kind: Counter, Labels: []string{"source", "target"},
-		Help: "Seconds that the target had the stream open and did not read from it, what is in progress included. Near 1 a second the target holds the source back; the cause is the target or beyond it.",
+		Name: "flowctl_edge_blocked_seconds_total", OTel: "flowctl.edge.blocked",
+		Unit: "s", Kind: Counter, Labels: []string{"source", "target"},
+		Help: "Seconds that the target had the stream open and did not read from it, what is in progress " +
+			"included. Near 1 a second the target holds the source back; the cause is the target or beyond it.",
 		each: countedEdge(func(e *Edge) float64 { return e.Blocked.Seconds() }),
 	},
 	{
@@ -103,7 +121,8 @@ var connectionFamilies = []*Family{
 
 var ownFamilies = []*Family{
 	{
-		Name: "flowctl_alerts", OTel: "flowctl.alerts", Unit: "{alert}", Kind: UpDown, Labels: []string{"alertname", "alertstate", "severity"},
+		Name: "flowctl_alerts", OTel: "flowctl.alerts",
+		Unit: "{alert}", Kind: UpDown, Labels: []string{"alertname", "alertstate", "severity"},
 		Help: "Alerts of the in-process engine that are pending or firing.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			for _, a := range s.Alerts {
@@ -112,8 +131,10 @@ var ownFamilies = []*Family{
 		},
 	},
 	{
-		Name: "flowctl_telemetry_series_dropped_total", OTel: "flowctl.telemetry.series_dropped", Unit: "{series}", Kind: Counter,
-		Help: "Services, pools and edges beyond the monitor's bounds, folded into \"other\", counted once in each collection.",
+		Name: "flowctl_telemetry_series_dropped_total", OTel: "flowctl.telemetry.series_dropped",
+		Unit: "{series}", Kind: Counter,
+		Help: "Services, pools and edges beyond the monitor's bounds, folded into \"other\", counted once " +
+			"in each collection.",
 		each: func(s *Snapshot, emit func(Sample)) { emit(one(float64(s.SeriesDropped))) },
 	},
 }

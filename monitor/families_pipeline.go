@@ -17,8 +17,8 @@ var pipelineFamilies = []*Family{
 	},
 	{
 		Name: "flowctl_pipeline_events_total", OTel: "flowctl.pipeline.events", Unit: "{event}", Kind: Counter,
-		Help: "Events that left the pipeline's sinks. Where the sinks' own counts are not at hand it is their reported throughput, added up over time.",
-		each: ofPipeline(func(p *Pipeline) float64 { return p.Events }),
+		Help: "Events that left the pipeline's sinks, as the sinks count them. Sinks that have left are included.",
+		each: ofPipeline(func(p *Pipeline) float64 { return float64(p.Events) }),
 	},
 	{
 		Name: "flowctl_pipeline_latency_seconds", OTel: "flowctl.pipeline.latency", Unit: "s", Kind: Gauge,

@@ -14,7 +14,10 @@ import (
 // FuzzIDs: whatever ids come from outside, labels are short, valid and never
 // empty, and the snapshot is JSON.
 func FuzzIDs(f *testing.F) {
-	for _, id := range []string{"", "a", "dns:///host:1", "\xff\xfe", "end\n", `"><script>`, "passthrough:///bufnet", "unix://", "://"} {
+	for _, id := range []string{
+		"", "a", "dns:///host:1", "\xff\xfe", "end\n", `"><script>`, "passthrough:///bufnet",
+		"unix://", "://",
+	} {
 		f.Add(id, id)
 	}
 	for pad := range 5 { // a rune of four bytes across the bound

@@ -107,7 +107,10 @@ func (r *recorder) observe(value float64, traceID string) {
 }
 
 func (r *recorder) snapshot() Histogram {
-	h := Histogram{Bounds: durationBounds[:], Counts: make([]uint64, len(r.counts)), Sum: math.Float64frombits(r.sum.Load())}
+	h := Histogram{
+		Bounds: durationBounds[:], Counts: make([]uint64, len(r.counts)),
+		Sum: math.Float64frombits(r.sum.Load()),
+	}
 	for i := range r.counts {
 		h.Counts[i] = r.counts[i].Load()
 		if e := r.exemplars[i].Load(); e != nil {

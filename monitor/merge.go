@@ -230,7 +230,7 @@ func (v *Service) sanitize() {
 }
 
 func (p *Pipeline) sanitize() {
-	for _, f := range []*float64{&p.Throughput, &p.Events, &p.Load, &p.WorstLoad, &p.AggregateLoad} {
+	for _, f := range []*float64{&p.Throughput, &p.Load, &p.WorstLoad, &p.AggregateLoad} {
 		*f = finite(*f)
 	}
 	for _, f := range []*float64{&p.Fraction, &p.ActivateAt, &p.RecoverAt} {

@@ -1,10 +1,12 @@
 package monitor
 
 import (
+	"cmp"
 	"math"
 	"sync/atomic"
 	"time"
 
+	"github.com/withobsrvr/sluice/internal/rate"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -54,24 +56,27 @@ func (l *latencyMeter) recent(now time.Time) (time.Duration, bool) {
 	return time.Duration(l.mean), true
 }
 
-// meters derive rates from the counters of one snapshot and the former ones,
-// where no source gave the rate itself. They are used while building only.
+// meters derive rates and shares from the counters of one snapshot and the former
+// ones, where no source gave the figure itself. They are used while building only.
 type meters struct {
 	interval time.Duration
 	services map[string]*serviceMeter
-	edges    map[[2]string]*meter
-	events   eventMeter
+	edges    map[[2]string]*rate.Meter
+	events   uint64 // that left local sinks
 }
 
 type serviceMeter struct {
-	events, finished, failed meter
-	calls, gate              shareMeter
-	ended                    time.Time // when one last had finished
-	peaks                    peakMeter
-	seen                     time.Time
+	events           rate.Meter
+	handled          uint64 // by a sink
+	finished, failed meter
+	calls, gate      shareMeter
+	ended            time.Time // when one last had finished
+	peaks            peakMeter
+	seen             time.Time
 }
 
-// meter is the smoothed growth of a counter per second.
+// meter is the smoothed growth of a counter per second, of which shares are made:
+// they look further back than a rate, or one call a minute would have none.
 type meter struct {
 	at   time.Time
 	last float64
@@ -133,23 +138,9 @@ func (p *peakMeter) update(now time.Time, peak int64, interval time.Duration) in
 	return max(p.current, p.former)
 }
 
-// eventMeter counts the pipeline's events where only their rate is known.
-type eventMeter struct {
-	at    time.Time
-	total float64
-}
-
-func (e *eventMeter) update(now time.Time, rate float64) float64 {
-	if !e.at.IsZero() {
-		e.total += rate * max(0, now.Sub(e.at).Seconds())
-	}
-	e.at = now
-	return e.total
-}
-
 func (m *meters) complete(d *Draft) {
 	if m.services == nil {
-		m.services, m.edges = map[string]*serviceMeter{}, map[[2]string]*meter{}
+		m.services, m.edges = map[string]*serviceMeter{}, map[[2]string]*rate.Meter{}
 	}
 	for id, v := range d.services {
 		v.Blocked = max(v.Blocked, v.waited, v.held)
@@ -168,8 +159,16 @@ func (m *meters) complete(d *Draft) {
 		if v.Kind == topology.KindSink || handled == 0 {
 			handled = max(handled, v.In.Events)
 		}
-		if rate := s.events.update(d.now, float64(handled), m.interval); v.Throughput == 0 && handled > 0 {
-			v.Throughput = rate
+		if v.Kind == topology.KindSink {
+			handled := cmp.Or(v.Out.Events, v.In.Events) // what it wrote, or else what it took
+			if handled < s.handled {                     // it has begun anew
+				s.handled = 0
+			}
+			m.events += handled - s.handled
+			s.handled = handled
+		}
+		if perSecond := s.events.Update(d.now, float64(handled)); v.Throughput == 0 && handled > 0 {
+			v.Throughput = perSecond
 		}
 		if s.finished.at.IsZero() || float64(v.finished) != s.finished.last {
 			s.ended = d.now
@@ -192,10 +191,10 @@ func (m *meters) complete(d *Draft) {
 	for key, e := range d.edges {
 		g := m.edges[key]
 		if g == nil {
-			g = &meter{}
+			g = &rate.Meter{}
 			m.edges[key] = g
 		}
-		if blocked := g.update(d.now, e.Blocked.Seconds(), m.interval); e.BlockedRatio == 0 {
+		if blocked := g.Update(d.now, e.Blocked.Seconds()); e.BlockedRatio == 0 {
 			e.BlockedRatio = min(1, blocked)
 		}
 	}
@@ -209,13 +208,7 @@ func (m *meters) complete(d *Draft) {
 			delete(m.edges, key)
 		}
 	}
-	m.pipeline(d)
-}
-
-func (m *meters) pipeline(d *Draft) {
-	p := d.pipeline
-	if p == nil || p.Events != 0 {
-		return
+	if p := d.pipeline; p != nil && p.Events == 0 {
+		p.Events = max(m.events, d.events)
 	}
-	p.Events = m.events.update(d.now, p.Throughput)
 }

@@ -70,8 +70,9 @@ func (s *Snapshot) HeldUpBy(service string) string {
 type Pipeline struct {
 	// Throughput is what leaves the sinks, in events per second.
 	Throughput float64
-	// Events is how many left them since the process started.
-	Events float64
+	// Events is how many left them since this process began to count. They are
+	// counted, by the sinks themselves; a sink that does not count adds nothing.
+	Events uint64
 	// Latency is the longest way from a source to a sink.
 	Latency time.Duration
 	// LatencyMeasured says that Latency was observed on events, here ([Monitor.ObserveLatency])

@@ -58,7 +58,7 @@ func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) 
 		v.Streams += s.ActiveStreams
 		v.StreamLimit += max(0, s.MaxActiveStreams)
 		for i := range s.Classes {
-			v.addCalls(&s.Classes[i])
+			v.addCalls(&s.Classes[i], false)
 			v.held += s.Classes[i].Throttled
 		}
 		v.addFailures(s.Failures)
@@ -94,7 +94,7 @@ func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (s
 		}
 		for i := range s.Classes {
 			c := &s.Classes[i]
-			v.addCalls(c)
+			v.addCalls(c, true)
 			if e == nil || !c.Class.Bulk() {
 				continue
 			}
@@ -113,14 +113,20 @@ func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (s
 	}))
 }
 
-func (v *Service) addCalls(c *interceptors.ClassStats) {
+// addCalls adds what calls moved. A Get moves data to its client and a Put to its
+// server: the other direction carries a ticket, or acknowledgements.
+func (v *Service) addCalls(c *interceptors.ClassStats, client bool) {
 	v.finished += uint64(max(0, c.Completed+c.Failed))
 	v.failed += uint64(max(0, c.Failed))
 	if !c.Class.Bulk() {
 		return // planning moves no data
 	}
-	v.In.add(Traffic{Events: events(&c.Received), Bytes: uint64(max(0, c.Received.Bytes))})
-	v.Out.add(Traffic{Events: events(&c.Sent), Bytes: uint64(max(0, c.Sent.Bytes))})
+	if c.Class != interceptors.ClassGet && c.Class != interceptors.ClassPut || client == (c.Class == interceptors.ClassGet) {
+		v.In.add(Traffic{Events: events(&c.Received), Bytes: uint64(max(0, c.Received.Bytes))})
+	}
+	if c.Class != interceptors.ClassGet && c.Class != interceptors.ClassPut || client == (c.Class == interceptors.ClassPut) {
+		v.Out.add(Traffic{Events: events(&c.Sent), Bytes: uint64(max(0, c.Sent.Bytes))})
+	}
 }
 
 func (v *Service) addFailures(failures []interceptors.Failure) {

@@ -26,18 +26,27 @@ func TestWatchServerAndClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor(t, monitor.Config{Interval: time.Second, Freshness: -1})
 		server, client := &calls{}, &calls{}
-		m.WatchService(monitor.ServiceInfo{ID: "ttp", Kind: topology.KindProcessor, Version: "v1", Upstreams: []string{"ledgers"}})
+		m.WatchService(monitor.ServiceInfo{
+			ID: "ttp", Kind: topology.KindProcessor, Version: "v1",
+			Upstreams: []string{"ledgers"},
+		})
 		m.WatchServer("ttp", server)
 		m.WatchClient("ttp", "ledgers", client)
 		m.Snapshot()
 		for i := range int64(60) {
 			time.Sleep(time.Second)
 			server.stats = interceptors.Stats{ActiveStreams: 2, MaxActiveStreams: 10, Classes: []interceptors.ClassStats{
-				{Class: interceptors.ClassGet, Active: 2, Sent: interceptors.Traffic{Messages: i, Rows: 100 * i, Bytes: 5000 * i}, Completed: 3 * i, Failed: i, Throttled: time.Duration(i) * 100 * time.Millisecond},
+				{
+					Class: interceptors.ClassGet, Active: 2, Sent: interceptors.Traffic{Messages: i, Rows: 100 * i, Bytes: 5000 * i},
+					Completed: 3 * i, Failed: i, Throttled: time.Duration(i) * 100 * time.Millisecond,
+				},
 				{Class: interceptors.ClassInfo, Sent: interceptors.Traffic{Messages: 1000}},
 			}, Failures: []interceptors.Failure{{Code: grpccodes.Internal, Count: i}}}
 			client.stats = interceptors.Stats{Classes: []interceptors.ClassStats{
-				{Class: interceptors.ClassGet, Active: 1, Received: interceptors.Traffic{Messages: i, Bytes: 9000 * i}, Busy: time.Duration(i) * 900 * time.Millisecond, Throttled: time.Duration(i) * 50 * time.Millisecond},
+				{
+					Class: interceptors.ClassGet, Active: 1, Received: interceptors.Traffic{Messages: i, Bytes: 9000 * i},
+					Busy: time.Duration(i) * 900 * time.Millisecond, Throttled: time.Duration(i) * 50 * time.Millisecond,
+				},
 			}, Failures: []interceptors.Failure{{Code: grpccodes.Internal, Count: 1}, {Code: grpccodes.Unavailable, Count: 2}}}
 			m.Snapshot()
 		}
@@ -53,7 +62,8 @@ func TestWatchServerAndClient(t *testing.T) {
 		require.InDelta(t, 0.25, v.ErrorRatio, 0.01)
 		require.Equal(t, 5900*time.Millisecond, v.Blocked)
 		errors := map[string]float64{}
-		monitor.FamilyOf("flowctl_service_errors_total").Collect(s, func(v monitor.Sample) { errors[v.Labels[0]+" "+v.Labels[1]] = v.Value })
+		monitor.FamilyOf("flowctl_service_errors_total").Collect(s,
+			func(v monitor.Sample) { errors[v.Labels[0]+" "+v.Labels[1]] = v.Value })
 		require.Equal(t, map[string]float64{"ttp Internal": 60, "ttp Unavailable": 2}, errors, "served and called")
 		require.Len(t, s.Edges, 1)
 		e := s.Edges[0]
@@ -69,7 +79,11 @@ func TestBlockedTimeDoesNotFall(t *testing.T) {
 	m := newMonitor(t, monitor.Config{Freshness: -1})
 	client := &calls{}
 	m.WatchClient("sink", "source", client)
-	for _, step := range []struct{ busy, want time.Duration }{{time.Second, time.Second}, {time.Second - 100, time.Second}, {time.Second + 1, time.Second + 1}} {
+	for _, step := range []struct{ busy, want time.Duration }{
+		{time.Second, time.Second},
+		{time.Second - 100, time.Second},
+		{time.Second + 1, time.Second + 1},
+	} {
 		client.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Active: 1, Busy: step.busy}}
 		require.Equal(t, step.want, m.Snapshot().Edges[0].Blocked)
 	}
@@ -108,7 +122,10 @@ func (a agent) Stats() backpressure.AgentStats { return a.AgentStats }
 
 func TestWatchAgent(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
-	m.WatchAgent("sink", agent{backpressure.AgentStats{Fraction: 0.4, Reconnects: map[string]uint64{"unreachable": 3, "invented": 1}}})
+	m.WatchAgent("sink", agent{backpressure.AgentStats{Fraction: 0.4, Reconnects: map[string]uint64{
+		"unreachable": 3,
+		"invented":    1,
+	}}})
 	s := m.Snapshot()
 	require.Equal(t, 0.4, s.Service("sink").Fraction)
 	require.True(t, s.Discovers, "the histogram of discovery is there from the start")
@@ -121,11 +138,20 @@ func TestWatchTopology(t *testing.T) {
 	now := time.Now()
 	g := &topology.Graph{
 		Nodes: []topology.Node{
-			{ID: "src", Kind: topology.KindSource, Version: "v2", Status: topology.Status{Health: topology.HealthHealthy, InFlight: 5, MaxInFlight: 10, Load: 0.5, LastHeartbeat: now.Add(-3 * time.Second)}},
-			{ID: "sink", Kind: topology.KindSink, Upstreams: []string{"src"}, Status: topology.Status{Health: topology.HealthDown}},
+			{ID: "src", Kind: topology.KindSource, Version: "v2", Status: topology.Status{
+				Health:   topology.HealthHealthy,
+				InFlight: 5, MaxInFlight: 10, Load: 0.5, LastHeartbeat: now.Add(-3 * time.Second),
+			}},
+			{
+				ID: "sink", Kind: topology.KindSink, Upstreams: []string{"src"},
+				Status: topology.Status{Health: topology.HealthDown},
+			},
 			{ID: "cp", Kind: topology.KindControl},
 		},
-		Edges: []topology.Edge{{From: "src", To: "sink", State: topology.StateConnected, Blocked: 0.7}, {To: "sink", Endpoint: "x:1"}},
+		Edges: []topology.Edge{
+			{From: "src", To: "sink", State: topology.StateConnected, Blocked: 0.7},
+			{To: "sink", Endpoint: "x:1"},
+		},
 	}
 	m := newMonitor(t, monitor.Config{})
 	m.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
@@ -155,21 +181,61 @@ func TestRejectionsReachTheMetrics(t *testing.T) {
 		m.Snapshot()
 		time.Sleep(time.Second)
 		server.stats = interceptors.Stats{
-			Classes:    []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
-			Rejections: []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams, Count: 28}},
+			Classes: []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: 32}},
+			Rejections: []interceptors.Rejection{{
+				Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams,
+				Count: 28,
+			}},
 		}
 		for i := range 150 {
-			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{Tenant: fmt.Sprint("tenant ", i), Rejected: 2})
+			server.stats.Tenants = append(server.stats.Tenants, interceptors.TenantStats{
+				Tenant:   fmt.Sprint("tenant ", i),
+				Rejected: 2,
+			})
 		}
 		s := m.Snapshot()
 		require.InDelta(t, 28.0/60, s.Service("a").RejectedRatio, 1e-9)
 		require.Zero(t, s.Service("a").ErrorRatio)
 		var rejections []monitor.Sample
-		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s, func(v monitor.Sample) { rejections = append(rejections, v) })
-		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{"a", interceptors.ClassGet.String(), string(interceptors.ReasonActiveStreams)}, Value: 28}}, rejections)
+		monitor.FamilyOf("flowctl_service_rejections_total").Collect(s,
+			func(v monitor.Sample) { rejections = append(rejections, v) })
+		require.Equal(t, []monitor.Sample{{Labels: [monitor.MaxLabels]string{
+			"a", interceptors.ClassGet.String(),
+			string(interceptors.ReasonActiveStreams),
+		}, Value: 28}}, rejections)
 		tenants, sum := 0, 0.0
 		monitor.FamilyOf("flowctl_tenant_rejections_total").Collect(s, func(v monitor.Sample) { tenants++; sum += v.Value })
 		require.Equal(t, 101, tenants, "a hundred, and the others as one")
 		require.Equal(t, 300.0, sum)
 	})
+}
+
+// TestTicketsAreNoEvents: what a client sends with a Get, and gets back for a Put,
+// is no data. A lone sink counts what it took, exactly.
+func TestTicketsAreNoEvents(t *testing.T) {
+	m := newMonitor(t, monitor.Config{Freshness: -1})
+	traffic := func(n int64) interceptors.Traffic { return interceptors.Traffic{Messages: n, Bytes: 10 * n} }
+	client, server := &calls{}, &calls{}
+	m.WatchService(monitor.ServiceInfo{ID: "sink", Kind: topology.KindSink})
+	m.WatchClient("sink", "", client)
+	m.WatchServer("source", server)
+	m.Watch(monitor.SourceFunc(func(d *monitor.Draft) { d.Pipeline() }))
+	for _, n := range []int64{0, 500, 28860} {
+		client.stats.Classes = []interceptors.ClassStats{
+			{Class: interceptors.ClassGet, Sent: traffic(1), Received: traffic(n)},
+			{Class: interceptors.ClassPut, Sent: traffic(0), Received: traffic(3)},
+		}
+		server.stats.Classes = []interceptors.ClassStats{
+				{Class: interceptors.ClassGet, Received: traffic(1), Sent: traffic(n)},
+			}
+		s := m.Snapshot()
+		events, bytes := uint64(n), uint64(10*n)
+		require.Equal(t, monitor.Traffic{Events: events, Bytes: bytes}, s.Service("sink").In)
+		require.Zero(t, s.Service("sink").Out)
+		require.Equal(t, monitor.Traffic{Events: events, Bytes: bytes}, s.Service("source").Out)
+		require.Zero(t, s.Service("source").In)
+		require.Equal(t, events, s.Pipeline.Events)
+	}
+	client.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Received: traffic(7)}}
+	require.Equal(t, uint64(28867), m.Snapshot().Pipeline.Events, "the client began anew")
 }

@@ -18,6 +18,7 @@ func (m *Monitor) WatchTopology(source topology.Source) (stop func()) {
 		if bottleneck != nil {
 			d.bottleneck = bottleneck
 		}
+		d.events = max(d.events, g.Pipeline.Events)
 		if g.Pipeline.LatencyMeasured {
 			d.measured = max(d.measured, g.Pipeline.Latency)
 		}

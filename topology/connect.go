@@ -14,7 +14,7 @@ import (
 // of one source are never joined with each other's sinks.
 //
 // The nodes are sorted and the edges that come in are sorted by origin, the
-// surest first, so that of two edges between the same nodes the surer stays.
+// most reliable first, so that of two edges between the same nodes the more reliable stays.
 func (g *Graph) connect(at map[string]int) {
 	serves := map[string]string{} // endpoint -> smallest id
 	producers := map[string][]*Node{}
@@ -118,12 +118,17 @@ func (g *Graph) nodeAt(at map[string]int, id string) *Node {
 const fewMatches = 2000
 
 func (g *Graph) tooMany() {
-	g.problem(Problem{ProblemMatches, nil, "Event types suggest more edges than are drawn: let the components name their upstreams"})
+	g.problem(Problem{
+		ProblemMatches, nil,
+		"Event types suggest more edges than are drawn: let the components name their upstreams",
+	})
 }
 
 // unserved turns an observation that leads nowhere into a problem.
 func (g *Graph) unserved(e *Edge) {
-	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf("%s reads from %s, which no registered node serves", text.Brief(e.To), text.Brief(e.Endpoint))})
+	g.problem(Problem{ProblemEndpoint, []string{e.To}, fmt.Sprintf(
+		"%s reads from %s, which no registered node serves", text.Brief(e.To), text.Brief(e.Endpoint),
+	)})
 }
 
 func (g *Graph) problem(p Problem) {

@@ -103,7 +103,8 @@ func TestManyMisfitsAreOneProblem(t *testing.T) {
 	require.Equal(t, "p00 has neither an upstream nor a downstream", few.Problems[0].Text)
 	many := alone(20)
 	require.Len(t, many.Problems, 1)
-	require.Equal(t, "p00, p01, p02, p03, p04, p05, p06, p07 and 12 more have neither an upstream nor a downstream", many.Problems[0].Text)
+	require.Equal(t, "p00, p01, p02, p03, p04, p05, p06, p07 and 12 more have neither an upstream nor a downstream",
+		many.Problems[0].Text)
 	require.Len(t, many.Problems[0].Nodes, 20)
 }
 
@@ -118,7 +119,8 @@ func TestGuessedEdgesAreBounded(t *testing.T) {
 	once := g.Normalize()
 	require.Len(t, once.Edges, 8*800)
 	require.Contains(t, once.Problems, topology.Problem{
-		Kind: topology.ProblemMatches, Text: "Event types suggest more edges than are drawn: let the components name their upstreams",
+		Kind: topology.ProblemMatches,
+		Text: "Event types suggest more edges than are drawn: let the components name their upstreams",
 	})
 	require.Equal(t, once, once.Normalize())
 }

@@ -16,7 +16,7 @@ type ProblemKind string
 const (
 	// ProblemCycle: the nodes feed one another.
 	ProblemCycle ProblemKind = "cycle"
-	// ProblemUnregistered: somebody reads from a node that nobody registered.
+	// ProblemUnregistered: a node reads from one that is not registered.
 	ProblemUnregistered ProblemKind = "unregistered"
 	// ProblemSourceWithInput and ProblemSinkWithOutput: the kind and the edges
 	// disagree.
@@ -77,7 +77,8 @@ func (n *Node) misfit(ins, outs int) int8 {
 func (g *Graph) problems(ix *indexed) []Problem {
 	var list []Problem
 	for _, members := range g.Cycles {
-		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle", text.Join(briefs(len(members), func(i int) string { return members[i] })))})
+		list = append(list, Problem{ProblemCycle, members, fmt.Sprintf("%s feed one another in a cycle",
+			text.Join(briefs(len(members), func(i int) string { return members[i] })))})
 	}
 	found := make([]int8, len(g.Nodes)) // among misfits
 	var count [len(misfits)]int
@@ -102,7 +103,8 @@ func (g *Graph) problems(ix *indexed) []Problem {
 	}
 	for m, p := range several {
 		if p != nil {
-			p.Text = fmt.Sprintf(misfits[m].several, text.Join(briefs(len(p.Nodes), func(i int) string { return g.Nodes[ix.nodes[p.Nodes[i]]].Title() })))
+			p.Text = fmt.Sprintf(misfits[m].several, text.Join(briefs(len(p.Nodes),
+				func(i int) string { return g.Nodes[ix.nodes[p.Nodes[i]]].Title() })))
 			list = append(list, *p)
 		}
 	}

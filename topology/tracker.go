@@ -29,7 +29,7 @@ type TrackerConfig struct {
 // Tracker builds the graph from registrations, reports and observations.
 //
 // It is safe for concurrent use. Feeding it is O(1) in the size of the graph,
-// a subscriber costs one flag, and a graph is put together when somebody asks
+// a subscriber costs one flag, and a graph is put together when a caller asks
 // for it and something changed.
 type Tracker struct {
 	cfg TrackerConfig
@@ -93,7 +93,8 @@ func (t *Tracker) Register(n Node) error {
 	defer t.mu.Unlock()
 	before, known := t.nodes[n.ID]
 	if !known && t.cfg.MaxNodes > 0 && len(t.nodes) >= t.cfg.MaxNodes {
-		return &Error{ID: n.ID, Field: "ID", Text: fmt.Sprintf("is one more than the %d nodes that are allowed", t.cfg.MaxNodes)}
+		return &Error{ID: n.ID, Field: "ID", Text: fmt.Sprintf("is one more than the %d nodes that are allowed",
+			t.cfg.MaxNodes)}
 	}
 	if n.RegisteredAt.IsZero() {
 		n.RegisteredAt = now
@@ -148,7 +149,8 @@ func (t *Tracker) Observe(e Edge) error {
 			o.reconnects++
 		}
 	case t.cfg.MaxNodes > 0 && len(t.observed) >= edgesPerNode*t.cfg.MaxNodes:
-		return &Error{ID: e.From + " -> " + e.To, Field: "edges", Text: fmt.Sprintf("are more than %d", edgesPerNode*t.cfg.MaxNodes)}
+		return &Error{ID: e.From + " -> " + e.To, Field: "edges", Text: fmt.Sprintf("are more than %d",
+			edgesPerNode*t.cfg.MaxNodes)}
 	default:
 		o = &observation{}
 		t.observed[k] = o

@@ -24,7 +24,10 @@ func TestEventTypesMatchOnlyWhatNothingSurerExplains(t *testing.T) {
 		{ID: "source-a", Kind: topology.KindSource, OutputEventTypes: []string{"ledger"}, Endpoint: "0.0.0.0:8815"},
 		{ID: "source-b", Kind: topology.KindSource, OutputEventTypes: []string{"ledger"}, Endpoint: "b:8815"},
 		{ID: "other", Kind: topology.KindSource, OutputEventTypes: []string{"price"}},
-		{ID: "proc", Kind: topology.KindProcessor, InputEventTypes: []string{"ledger", "price"}, OutputEventTypes: []string{"ttp"}},
+		{
+			ID: "proc", Kind: topology.KindProcessor, InputEventTypes: []string{"ledger", "price"},
+			OutputEventTypes: []string{"ttp"},
+		},
 		{ID: "sink-1", Kind: topology.KindSink, InputEventTypes: []string{"ttp"}},
 		{ID: "sink-2", Kind: topology.KindSink, Upstreams: []string{"proc"}},
 	} {

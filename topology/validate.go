@@ -27,7 +27,8 @@ func (n *Node) validate() error {
 		{"Metadata", len(n.Metadata)},
 	} {
 		if f.length > MaxListLength {
-			return &Error{ID: n.ID, Field: f.name, Text: fmt.Sprintf("has %d entries, at most %d are allowed", f.length, MaxListLength)}
+			return &Error{ID: n.ID, Field: f.name, Text: fmt.Sprintf("has %d entries, at most %d are allowed", f.length,
+				MaxListLength)}
 		}
 	}
 	for _, up := range n.Upstreams {
@@ -48,13 +49,15 @@ func (e *Edge) validate() error {
 	case len(e.From) > MaxIDLength || len(e.To) > MaxIDLength || len(e.Endpoint) > MaxIDLength:
 		return &Error{ID: "edge", Field: "From, To, Endpoint", Text: fmt.Sprintf("are longer than %d bytes", MaxIDLength)}
 	case len(e.EventTypes) > MaxListLength:
-		return &Error{ID: id, Field: "EventTypes", Text: fmt.Sprintf("has %d entries, at most %d are allowed", len(e.EventTypes), MaxListLength)}
+		return &Error{ID: id, Field: "EventTypes", Text: fmt.Sprintf("has %d entries, at most %d are allowed",
+			len(e.EventTypes), MaxListLength)}
 	}
 	return nil
 }
 
 func tooLong(id, field string, length int) error {
-	return &Error{ID: id[:min(len(id), 32)], Field: field, Text: fmt.Sprintf("has %d bytes, at most %d are allowed", length, MaxIDLength)}
+	return &Error{ID: id[:min(len(id), 32)], Field: field, Text: fmt.Sprintf("has %d bytes, at most %d are allowed",
+		length, MaxIDLength)}
 }
 
 // Endpoint returns the one form of a gRPC target by which endpoints are

@@ -65,9 +65,12 @@ func planeWithout(t *testing.T, hide ...string) *grpc.ClientConn {
 }
 
 // join runs the agent of a component until the test ends.
-func join(t *testing.T, conn grpc.ClientConnInterface, c controlplane.Component, report backpressure.Report, metrics func() map[string]float64) {
+func join(t *testing.T, conn grpc.ClientConnInterface, c controlplane.Component, report backpressure.Report,
+	metrics func() map[string]float64,
+) {
 	member, err := agent.New(agent.Config{
-		Conn: conn, Component: c, Report: func() backpressure.Report { return report }, Metrics: metrics, HeartbeatInterval: time.Second,
+		Conn: conn, Component: c, Report: func() backpressure.Report { return report }, Metrics: metrics,
+		HeartbeatInterval: time.Second,
 	})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -98,23 +101,48 @@ func TestStockControlPlane(t *testing.T) {
 		require.Contains(t, text, "plane:8080")
 		require.Contains(t, text, "load 79%")
 		source, sink := rowOf(t, text, "source"), rowOf(t, text, "sink")
-		require.Equal(t, []string{"source", "source", "healthy", "█·······", "10%", "10/100", "0", "500", "0%"}, source[:9], "the rate is that of the totals")
+		require.Equal(t, []string{"source", "source", "healthy", "█·······", "10%", "10/100", "0", "500", "0%"}, source[:9],
+			"the rate is that of the totals")
 		require.Equal(t, []string{"sink", "sink", "healthy", "██████··", "79%", "79/100", "7", "12.3k"}, sink[:8])
 	})
 }
 
+// TestFiguresThatCannotBe of a stock component count as zero, as on the page, and
+// its pools are edges there and here.
+func TestFiguresThatCannotBe(t *testing.T) {
+	c := &controlplane.Status{Metrics: map[string]float64{
+		"current_inflight": 1e300, "queue_depth": -3, "inflight_utilization": math.NaN(), "events_per_second": math.Inf(1),
+		"pool_total_connections:in:1": 4, "pool_healthy_connections:in:1": 2,
+	}}
+	c.ID = "sink"
+	node, edges := newReader(nil).node(c, time.Now())
+	require.GreaterOrEqual(t, node.InFlight, int64(0))
+	require.Zero(t, node.QueueDepth)
+	require.Zero(t, node.Load)
+	require.False(t, math.IsInf(node.OutRate, 0))
+	require.Len(t, edges, 1)
+	require.Equal(t, topology.StateDegraded, edges[0].State)
+}
+
 func TestLatencyIsThatOfThePath(t *testing.T) {
 	node := func(id string, ms int, upstreams ...string) topology.Node {
-		return topology.Node{ID: id, Upstreams: upstreams, Status: topology.Status{Latency: time.Duration(ms) * time.Millisecond}}
+		return topology.Node{
+			ID: id, Upstreams: upstreams,
+			Status: topology.Status{Latency: time.Duration(ms) * time.Millisecond},
+		}
 	}
-	fan := (&topology.Graph{Nodes: []topology.Node{node("a", 1), node("b", 10, "a"), node("c", 100, "b"), node("d", 20, "b")}}).Normalize()
+	fan := (&topology.Graph{Nodes: []topology.Node{
+		node("a", 1), node("b", 10, "a"), node("c", 100, "b"),
+		node("d", 20, "b"),
+	}}).Normalize()
 	require.Equal(t, 111*time.Millisecond, longest(fan), "and not the sum over all sinks")
 	round := (&topology.Graph{Nodes: []topology.Node{node("a", 1, "b"), node("b", 10, "a")}}).Normalize()
 	require.GreaterOrEqual(t, longest(round), 10*time.Millisecond)
 
 	r := newReader(nil)
-	r.status("sink", map[string]float64{"end_to_end_latency_ms": 700}, time.Now())
-	r.status("other", map[string]float64{"end_to_end_latency_ms": math.NaN(), "processing_latency_ms": 1e300}, time.Now())
+	for _, ms := range []float64{700, math.NaN()} {
+		r.node(&controlplane.Status{Metrics: map[string]float64{controlplane.MetricEndToEnd: ms}}, time.Now())
+	}
 	require.Equal(t, 700*time.Millisecond, r.measured)
 }
 
@@ -133,9 +161,13 @@ func TestSluiceControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := planeWithout(t)
 		join(t, conn, controlplane.Component{ID: "source"}, backpressure.Report{}, nil)
-		join(t, conn, controlplane.Component{ID: "sink", Upstreams: []string{"source"}}, backpressure.Report{InFlight: 50, MaxInFlight: 100}, nil)
+		join(t, conn, controlplane.Component{ID: "sink", Upstreams: []string{"source"}},
+			backpressure.Report{InFlight: 50, MaxInFlight: 100}, nil)
 		time.Sleep(1500 * time.Millisecond)
-		for format, want := range map[string]string{"table": "50%", "json": `"sink"`, "mermaid": "flowchart LR", "dot": "digraph", "svg": "<svg", "ascii": "sink"} {
+		for format, want := range map[string]string{
+			"table": "50%", "json": `"sink"`, "mermaid": "flowchart LR",
+			"dot": "digraph", "svg": "<svg", "ascii": "sink",
+		} {
 			var out bytes.Buffer
 			require.NoError(t, show(t.Context(), options{once: true, output: format}, newReader(conn), &out), format)
 			require.Contains(t, out.String(), want, format)
@@ -145,7 +177,10 @@ func TestSluiceControlPlane(t *testing.T) {
 
 func TestNamesOfOthersCannotSteerTheTerminal(t *testing.T) {
 	hostile := "\x1b[2J\x1b]0;owned\a\u202eknis\n" + strings.Repeat("x", 300)
-	graph := (&topology.Graph{Nodes: []topology.Node{{ID: hostile, Kind: topology.Kind(hostile), Status: topology.Status{Health: topology.Health(hostile)}}}})
+	graph := (&topology.Graph{Nodes: []topology.Node{{
+		ID: hostile, Kind: topology.Kind(hostile),
+		Status: topology.Status{Health: topology.Health(hostile)},
+	}}})
 	var out bytes.Buffer
 	require.NoError(t, (&screen{to: &out}).print(graph))
 	require.NotContains(t, out.String(), "\x1b")
@@ -266,7 +301,8 @@ func TestMutualTLS(t *testing.T) {
 	require.NoError(t, err)
 	defer plane.Close()
 	services := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert,
 	})))
 	plane.Register(services)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -285,13 +321,17 @@ func TestMutualTLS(t *testing.T) {
 }
 
 // certificate makes one for this machine, signed by parent, or by itself.
-func certificate(t *testing.T, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+func certificate(t *testing.T, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate,
+	*ecdsa.PrivateKey,
+) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: parent == nil,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true,
+		IsCA: parent == nil,
 	}
 	if parent == nil {
 		parent, parentKey = template, key

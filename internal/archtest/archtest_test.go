@@ -115,7 +115,7 @@ var rules = []rule{
 		"monitor",
 		[]string{
 			module + "/flowcontrol", module + "/backpressure", module + "/connpool", module + "/interceptors",
-			module + "/topology", grpcAll,
+			module + "/topology", module + "/internal/rate", grpcAll,
 		},
 		"it reads the packages that it watches, and knows neither faces, rules nor reports",
 	},
@@ -154,6 +154,7 @@ var rules = []rule{
 	},
 	{"internal/archtest", nil, "reads files"},
 	{"internal/docstest", nil, "reads files"},
+	{"internal/rate", nil, "one window for the rates of all who show one"},
 	{"internal/testenv", nil, "reads the machine"},
 }
 

@@ -67,7 +67,10 @@ func randomRules(r *rand.Rand) (rules []Rule) {
 			c.Match = map[string]string{labels[0]: "a"}
 		}
 		rules = append(rules, Rule{
-			Name: fmt.Sprintf("R%02d%sOf%s", i, c.Aggregate, [...]string{"Value", "Ratio", "Rate", "Increase", "Absent"}[c.Func]), Condition: c, Severity: Warning,
+			Name: fmt.Sprintf("R%02d%sOf%s", i, c.Aggregate, [...]string{
+				"Value", "Ratio", "Rate", "Increase",
+				"Absent",
+			}[c.Func]), Condition: c, Severity: Warning,
 			For: time.Duration(pick(4)) * 15 * time.Second, KeepFiring: time.Duration(pick(3)/2*(1+pick(3))) * 15 * time.Second,
 		})
 	}
@@ -140,7 +143,8 @@ func TestRandomSeriesAgainstPromtool(t *testing.T) {
 	var file strings.Builder
 	file.WriteString("groups:\n  - name: random\n    rules:\n")
 	for i := range rules {
-		fmt.Fprintf(&file, "      - alert: %s\n        expr: %q\n        for: %s\n        keep_firing_for: %s\n        labels: {severity: warning}\n",
+		fmt.Fprintf(&file, "      - alert: %s\n        expr: %q\n        for: %s\n"+
+			"        keep_firing_for: %s\n        labels: {severity: warning}\n",
 			rules[i].Name, rules[i].Condition.PromQL(), promDuration(rules[i].For), promDuration(rules[i].KeepFiring))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "rules.yaml"), []byte(file.String()), 0o600))

@@ -90,7 +90,10 @@ func newEngine(rules []Rule) *Engine {
 		if r.Disabled {
 			continue
 		}
-		c := compiled{Rule: r, family: familyOf(r.Condition.Metric), over: familyOf(r.Condition.Over), active: map[[monitor.MaxLabels]string]*active{}}
+		c := compiled{
+			Rule: r, family: familyOf(r.Condition.Metric), over: familyOf(r.Condition.Over),
+			active: map[[monitor.MaxLabels]string]*active{},
+		}
 		for _, name := range r.Condition.By {
 			c.by = append(c.by, slices.Index(c.family.Labels, name))
 		}
@@ -305,7 +308,8 @@ func (e *Engine) OnTransition(f func(Transition)) (stop func()) {
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.subscribers = slices.DeleteFunc(slices.Clone(e.subscribers), func(other *func(Transition)) bool { return other == &f })
+		e.subscribers = slices.DeleteFunc(slices.Clone(e.subscribers),
+			func(other *func(Transition)) bool { return other == &f })
 	}
 }
 

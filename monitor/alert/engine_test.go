@@ -24,7 +24,9 @@ var highLoad = alert.Condition{Metric: "flowctl_service_load_ratio", By: []strin
 
 // watched is an engine that watches a started monitor over a script, with its
 // transitions recorded.
-func watched(t *testing.T, rules []alert.Rule, script *monitortest.Script) (*alert.Engine, *monitor.Monitor, *monitortest.AlertRecorder) {
+func watched(t *testing.T, rules []alert.Rule, script *monitortest.Script) (*alert.Engine, *monitor.Monitor,
+	*monitortest.AlertRecorder,
+) {
 	t.Helper()
 	m, err := monitor.New(monitor.Config{Interval: time.Second})
 	require.NoError(t, err)
@@ -46,7 +48,8 @@ func pass(d time.Duration) {
 
 func TestAlertGoesThroughItsStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		script := monitortest.NewScript(load("sink", 0.5), load("sink", 0.9), load("sink", 0.5), load("sink", 0.9), load("sink", 0.5))
+		script := monitortest.NewScript(load("sink", 0.5), load("sink", 0.9), load("sink", 0.5), load("sink", 0.9),
+			load("sink", 0.5))
 		e, m, recorder := watched(t, []alert.Rule{{
 			Name: "High", Condition: highLoad, For: 10 * time.Second, KeepFiring: 5 * time.Second, Severity: alert.Warning,
 			Summary: "{{ $labels.service_id }} at {{ $value | humanizePercentage }}",
@@ -57,7 +60,8 @@ func TestAlertGoesThroughItsStates(t *testing.T) {
 		pass(5 * time.Second)
 		require.Equal(t, alert.Pending, e.Alerts()[0].State)
 		require.Equal(t, "sink at 90%", e.Alerts()[0].Summary)
-		require.Equal(t, []monitor.AlertCount{{Name: "High", State: "pending", Severity: "warning", Count: 1}}, m.Snapshot().Alerts)
+		require.Equal(t, []monitor.AlertCount{{Name: "High", State: "pending", Severity: "warning", Count: 1}},
+			m.Snapshot().Alerts)
 		pass(10 * time.Second)
 		require.Equal(t, alert.Firing, e.Alerts()[0].State)
 		script.Next() // 0.5: kept
@@ -69,7 +73,8 @@ func TestAlertGoesThroughItsStates(t *testing.T) {
 		pass(10 * time.Second)
 		require.Equal(t, alert.Resolved, e.Alerts()[0].State)
 		require.Equal(t, []string{
-			`High{service_id="sink"} inactive -> pending`, `High{service_id="sink"} pending -> firing`, `High{service_id="sink"} firing -> resolved`,
+			`High{service_id="sink"} inactive -> pending`, `High{service_id="sink"} pending -> firing`,
+			`High{service_id="sink"} firing -> resolved`,
 		}, recorder.Lines())
 		require.Equal(t, 10*time.Second, recorder.Transitions()[1].Time.Sub(recorder.Transitions()[0].Time))
 		pass(16 * time.Minute)
@@ -95,7 +100,8 @@ func TestNoDataPolicies(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			script := monitortest.NewScript(load("sink", 0.9), monitortest.Nothing)
-			e, _, _ := watched(t, []alert.Rule{{Name: "High", Condition: highLoad, Severity: alert.Warning, NoData: policy}}, script)
+			e, _, _ := watched(t, []alert.Rule{{Name: "High", Condition: highLoad, Severity: alert.Warning, NoData: policy}},
+				script)
 			pass(2 * time.Second)
 			require.Equal(t, alert.Firing, e.Alerts()[0].State)
 			script.Next()
@@ -118,11 +124,15 @@ func TestNoDataPolicies(t *testing.T) {
 func TestNoDataFireFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script := monitortest.NewScript(monitortest.Nothing, load("sink", 0.1))
-		e, _, recorder := watched(t, []alert.Rule{{Name: "High", Condition: highLoad, Severity: alert.Warning, NoData: alert.NoDataFire}}, script)
+		e, _, recorder := watched(t, []alert.Rule{{
+			Name: "High", Condition: highLoad, Severity: alert.Warning,
+			NoData: alert.NoDataFire,
+		}}, script)
 		pass(5 * time.Second)
 		script.Next()
 		pass(5 * time.Second)
-		require.Equal(t, []string{`High{service_id=""} inactive -> firing`, `High{service_id=""} firing -> resolved`}, recorder.Lines())
+		require.Equal(t, []string{`High{service_id=""} inactive -> firing`, `High{service_id=""} firing -> resolved`},
+			recorder.Lines())
 		require.Len(t, e.Alerts(), 1)
 	})
 }
@@ -134,7 +144,10 @@ func TestAcknowledgeSilenceInhibit(t *testing.T) {
 		script := monitortest.NewScript(load("sink", 0.9), load("sink", 0.99))
 		e, _, recorder := watched(t, []alert.Rule{
 			{Name: "High", Condition: highLoad, Severity: alert.Warning},
-			{Name: "Full", Condition: full, Severity: alert.Critical, Inhibits: []string{"High"}, InhibitEqual: []string{"service_id"}},
+			{
+				Name: "Full", Condition: full, Severity: alert.Critical, Inhibits: []string{"High"},
+				InhibitEqual: []string{"service_id"},
+			},
 		}, script)
 		pass(1500 * time.Millisecond)
 		require.ErrorIs(t, e.Acknowledge("Full", nil, "ann"), alert.ErrNoAlert)
@@ -143,7 +156,10 @@ func TestAcknowledgeSilenceInhibit(t *testing.T) {
 		require.Equal(t, "ann", e.Alerts()[0].Acknowledged)
 		require.True(t, new(e.Alerts()[0]).Quiet())
 
-		cancel := e.Silence(alert.Silence{Match: map[string]string{"alertname": "Full", "severity": "critical"}, Until: time.Now().Add(time.Hour), By: "ann"})
+		cancel := e.Silence(alert.Silence{
+			Match: map[string]string{"alertname": "Full", "severity": "critical"},
+			Until: time.Now().Add(time.Hour), By: "ann",
+		})
 		script.Next()
 		pass(2 * time.Second)
 		alerts := e.Alerts()
@@ -207,7 +223,10 @@ func TestTextsDoNotRunAhead(t *testing.T) {
 			continue
 		}
 		for _, text := range []string{r.Summary, r.Description} {
-			for _, claim := range []string{"for 2 minutes", "for 5 minutes", "for 30 seconds", "for 15 seconds", "for a minute", "for 1 minute"} {
+			for _, claim := range []string{
+				"for 2 minutes", "for 5 minutes", "for 30 seconds", "for 15 seconds", "for a minute",
+				"for 1 minute",
+			} {
 				require.NotContains(t, text, claim, r.Name)
 			}
 		}
@@ -218,11 +237,17 @@ func TestRulesAreChecked(t *testing.T) {
 	bad := []alert.Rule{
 		{Name: "lower", Severity: "loud", Condition: alert.Condition{Metric: "flowctl_nothing"}, For: -1},
 		{Name: "Twice", Severity: alert.Info, Condition: highLoad, Summary: "{{ $labels.x | toUpper }}"},
-		{Name: "Twice", Severity: alert.Info, Condition: alert.Condition{Func: alert.Rate, Metric: "flowctl_throttle_rate"}, Inhibits: []string{"Unknown"}},
+		{
+			Name: "Twice", Severity: alert.Info, Condition: alert.Condition{Func: alert.Rate, Metric: "flowctl_throttle_rate"},
+			Inhibits: []string{"Unknown"},
+		},
 	}
 	_, err := alert.New(alert.Config{Rules: bad})
 	require.ErrorIs(t, err, monitor.ErrConfig)
-	for _, part := range []string{"lower", "loud", "flowctl_nothing", ".For", "toUpper", "no other rule", "a counter and a Window", "Unknown"} {
+	for _, part := range []string{
+		"lower", "loud", "flowctl_nothing", ".For", "toUpper", "no other rule",
+		"a counter and a Window", "Unknown",
+	} {
 		require.ErrorContains(t, err, part)
 	}
 }

@@ -141,7 +141,10 @@ func alertsNow(e *Engine, now time.Time) (lines []string, firing []Alert) {
 		if a.State != Pending && a.State != Firing {
 			continue
 		}
-		pairs := []string{fmt.Sprintf("alertname=%q", a.Rule), fmt.Sprintf("alertstate=%q", a.State), fmt.Sprintf("severity=%q", a.Severity)}
+		pairs := []string{
+			fmt.Sprintf("alertname=%q", a.Rule), fmt.Sprintf("alertstate=%q", a.State),
+			fmt.Sprintf("severity=%q", a.Severity),
+		}
 		for name, value := range a.Labels {
 			pairs = append(pairs, fmt.Sprintf("%s=%q", name, value))
 		}
@@ -203,11 +206,13 @@ func TestEngineAgreesWithPromtool(t *testing.T) {
 					continue
 				}
 				var text strings.Builder
-				fmt.Fprintf(&text, "      - eval_time: %ds\n        alertname: %s\n        exp_alerts:\n          - exp_labels:\n              severity: %s\n", step*15, a.Rule, a.Severity)
+				fmt.Fprintf(&text, "      - eval_time: %ds\n        alertname: %s\n        exp_alerts:\n"+
+					"          - exp_labels:\n              severity: %s\n", step*15, a.Rule, a.Severity)
 				for name, value := range a.Labels {
 					fmt.Fprintf(&text, "              %s: %q\n", name, value)
 				}
-				fmt.Fprintf(&text, "            exp_annotations:\n              summary: %q\n              description: %q\n              runbook_url: %q\n", a.Summary, a.Description, a.Runbook)
+				fmt.Fprintf(&text, "            exp_annotations:\n              summary: %q\n"+
+					"              description: %q\n              runbook_url: %q\n", a.Summary, a.Description, a.Runbook)
 				texts[a.Rule] = text.String()
 			}
 		}

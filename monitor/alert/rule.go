@@ -219,7 +219,10 @@ func validate(rules []Rule) error {
 	for i := range rules {
 		for _, name := range rules[i].Inhibits {
 			if !names[name] || name == rules[i].Name {
-				problems = append(problems, &monitor.Error{Field: "Rules[" + rules[i].Name + "].Inhibits", Value: name, Want: "the name of another rule"})
+				problems = append(problems, &monitor.Error{
+					Field: "Rules[" + rules[i].Name + "].Inhibits", Value: name,
+					Want: "the name of another rule",
+				})
 			}
 		}
 	}
@@ -276,7 +279,8 @@ func (c *Condition) PromQL() string {
 	if len(c.By) > 0 {
 		by = " by (" + strings.Join(c.By, ", ") + ") "
 	}
-	return fmt.Sprintf("%s%s(%s) %s %s", c.Aggregate, by, selector, c.Compare, strconv.FormatFloat(c.Threshold, 'g', -1, 64))
+	return fmt.Sprintf("%s%s(%s) %s %s", c.Aggregate, by, selector, c.Compare,
+		strconv.FormatFloat(c.Threshold, 'g', -1, 64))
 }
 
 // promDuration writes a duration as Prometheus reads it.

@@ -38,8 +38,11 @@ func DefaultRules() []Rule {
 		},
 		{
 			Name: "FlowctlBackpressureStuck", Severity: Critical, For: 5 * time.Minute,
-			Condition: Condition{Func: Rate, Metric: "flowctl_backpressure_time_seconds_total", Window: 15 * time.Minute, Threshold: 0.5},
-			Summary:   "The pipeline is under backpressure most of the time",
+			Condition: Condition{
+				Func: Rate, Metric: "flowctl_backpressure_time_seconds_total", Window: 15 * time.Minute,
+				Threshold: 0.5,
+			},
+			Summary: "The pipeline is under backpressure most of the time",
 			Description: "Backpressure was on for {{ $value | humanizePercentage }} of the last 15 minutes: " +
 				"the pipeline is too small for what is offered.",
 			Inhibits: []string{"BackpressureActive", "FlowctlLatencyHigh", "FlowctlEdgeBlocked"},
@@ -50,8 +53,9 @@ func DefaultRules() []Rule {
 				Func: Increase, Metric: "flowctl_backpressure_transitions_total", Match: map[string]string{"state": "active"},
 				Window: 15 * time.Minute, Threshold: 6,
 			},
-			Summary:     "Backpressure comes and goes",
-			Description: "Backpressure began {{ $value | humanize }} times in 15 minutes: the thresholds are too close together, or the load comes in bursts.",
+			Summary: "Backpressure comes and goes",
+			Description: "Backpressure began {{ $value | humanize }} times in 15 minutes: " +
+				"the thresholds are too close together, or the load comes in bursts.",
 		},
 		{
 			Name: "ConnectionPoolUnhealthy", Severity: Warning, For: time.Minute,
@@ -93,7 +97,10 @@ func DefaultRules() []Rule {
 		},
 		{
 			Name: "FlowctlHeartbeatStale", Severity: Critical, For: 15 * time.Second,
-			Condition:   Condition{Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"}, Threshold: monitor.StaleHeartbeat.Seconds()},
+			Condition: Condition{
+				Metric: "flowctl_service_heartbeat_age_seconds", By: []string{"service_id"},
+				Threshold: monitor.StaleHeartbeat.Seconds(),
+			},
 			Summary:     "Service {{ $labels.service_id }} is silent",
 			Description: "Its last heartbeat came {{ $value | humanizeDuration }} ago.",
 			Inhibits:    []string{"FlowctlServiceUnhealthy"}, InhibitEqual: []string{"service_id"},
@@ -101,7 +108,10 @@ func DefaultRules() []Rule {
 		},
 		{
 			Name: "FlowctlServiceUnhealthy", Severity: Critical, For: 30 * time.Second,
-			Condition:   Condition{Metric: "flowctl_service_health", By: []string{"service_id"}, Aggregate: Min, Compare: Equal, Threshold: 0},
+			Condition: Condition{
+				Metric: "flowctl_service_health", By: []string{"service_id"}, Aggregate: Min, Compare: Equal,
+				Threshold: 0,
+			},
 			Summary:     "Service {{ $labels.service_id }} does not work",
 			Description: "The service reports that it is unhealthy, or the control plane counts it as down.",
 			NoData:      NoDataKeep,
@@ -119,8 +129,10 @@ func DefaultRules() []Rule {
 				Func: Rate, Metric: "flowctl_edge_blocked_seconds_total", Window: 5 * time.Minute,
 				By: []string{"source", "target"}, Threshold: 0.9,
 			},
-			Summary:     "{{ $labels.target }} holds {{ $labels.source }} back",
-			Description: "{{ $labels.target }} did not read from {{ $labels.source }} for {{ $value | humanizePercentage }} of the last 5 minutes. The cause is {{ $labels.target }} or beyond it.",
+			Summary: "{{ $labels.target }} holds {{ $labels.source }} back",
+			Description: "{{ $labels.target }} did not read from {{ $labels.source }} " +
+				"for {{ $value | humanizePercentage }} of the last 5 minutes. " +
+				"The cause is {{ $labels.target }} or beyond it.",
 		},
 		{
 			Name: "FlowctlTelemetryMissing", Severity: Critical, For: 2 * time.Minute,
@@ -131,7 +143,10 @@ func DefaultRules() []Rule {
 		},
 		{
 			Name: "FlowctlSeriesDropped", Severity: Info,
-			Condition:   Condition{Func: Increase, Metric: "flowctl_telemetry_series_dropped_total", Window: 15 * time.Minute, Threshold: 0},
+			Condition: Condition{
+				Func: Increase, Metric: "flowctl_telemetry_series_dropped_total", Window: 15 * time.Minute,
+				Threshold: 0,
+			},
 			Summary:     "Some services have no series of their own",
 			Description: "There are more services, pools or edges than the monitor's bounds allow.",
 		},

@@ -12,7 +12,8 @@ import (
 // The templates of summaries and descriptions are the part of Prometheus' that
 // is needed, so that both evaluators write the same text.
 
-var placeholder = regexp.MustCompile(`\{\{\s*(?:\$labels\.([a-z_][a-z0-9_]*)|\$value(?:\s*\|\s*(humanize|humanizePercentage|humanizeDuration))?)\s*\}\}`)
+var placeholder = regexp.MustCompile(`\{\{\s*(?:\$labels\.([a-z_][a-z0-9_]*)` +
+	`|\$value(?:\s*\|\s*(humanize|humanizePercentage|humanizeDuration))?)\s*\}\}`)
 
 func checkTemplate(text string) error {
 	if rest := placeholder.ReplaceAllString(text, ""); strings.Contains(rest, "{{") || strings.Contains(rest, "}}") {

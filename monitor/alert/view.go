@@ -44,7 +44,10 @@ func (e *Engine) counts() (list []monitor.AlertCount) {
 		}
 		for _, state := range []State{Pending, Firing} {
 			if n[state] > 0 {
-				list = append(list, monitor.AlertCount{Name: r.Name, State: state.String(), Severity: string(r.Severity), Count: n[state]})
+				list = append(list, monitor.AlertCount{
+					Name: r.Name, State: state.String(), Severity: string(r.Severity),
+					Count: n[state],
+				})
 			}
 		}
 	}
@@ -70,7 +73,8 @@ func (e *Engine) alertLocked(r *compiled, group [monitor.MaxLabels]string, a *ac
 	labels := r.labels(group)
 	alert := Alert{
 		Rule: r.Name, State: a.state, Severity: r.Severity, Labels: labels, Value: finite(a.value),
-		Summary: expand(r.Summary, labels, a.value), Description: expand(r.Description, labels, a.value), Runbook: r.RunbookURL(),
+		Summary: expand(r.Summary, labels, a.value), Description: expand(r.Description, labels, a.value),
+		Runbook:  r.RunbookURL(),
 		ActiveAt: a.since, FiredAt: a.fired, ResolvedAt: a.resolved, Acknowledged: a.acknowledged,
 	}
 	if a.state == Inactive && !a.fired.IsZero() {

@@ -39,7 +39,10 @@ const (
 func (h *Health) health(w http.ResponseWriter, r *http.Request) {
 	doc := h.document()
 	for _, c := range h.ask(r.Context(), func(string) bool { return true }) {
-		check := Check{ComponentID: c.name, ComponentType: "component", ObservedValue: 1, ObservedUnit: "bool", Status: pass, Time: time.Now()}
+		check := Check{
+			ComponentID: c.name, ComponentType: "component", ObservedValue: 1, ObservedUnit: "bool", Status: pass,
+			Time: time.Now(),
+		}
 		if c.err != nil {
 			check.ObservedValue, check.Status, doc.Status = 0, fail, fail
 		}
@@ -77,7 +80,8 @@ func (h *Health) document() Document {
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]
-		add("pool:connections", p.Endpoint, "component", float64(p.Healthy), "connection", below(p, h.cfg.Thresholds.PoolHealth))
+		add("pool:connections", p.Endpoint, "component", float64(p.Healthy), "connection",
+			below(p, h.cfg.Thresholds.PoolHealth))
 	}
 	if doc.Status == pass && r.Status >= Degraded { // an alert fires, or work fails
 		doc.Status = warn

@@ -36,9 +36,14 @@ func firing(h *health.Health) (rules []string) {
 // a server that refuses every connection is the worst that can become of a pool.
 func TestAPoolThatConnectsToNothingIsUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pool, err := connpool.New("passthrough:///sink:8815", connpool.Config{Credentials: insecure.NewCredentials(), DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("connection refused") }),
-		}})
+		pool, err := connpool.New("passthrough:///sink:8815", connpool.Config{
+			Credentials: insecure.NewCredentials(),
+			DialOptions: []grpc.DialOption{
+				grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+					return nil, errors.New("connection refused")
+				}),
+			},
+		})
 		require.NoError(t, err)
 		defer pool.Close()
 		m := newMonitor(t, monitor.Config{})

@@ -20,7 +20,10 @@ func FuzzReadyz(f *testing.F) {
 		m, err := monitor.New(monitor.Config{})
 		require.NoError(t, err)
 		w := httptest.NewRecorder()
-		newHealth(t, m, health.Config{}).Handler(nil).ServeHTTP(w, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{}})
+		newHealth(t, m, health.Config{}).Handler(nil).ServeHTTP(w, &http.Request{
+			Method: http.MethodGet,
+			URL:    &url.URL{Path: path, RawQuery: query}, Header: http.Header{},
+		})
 		require.Contains(t, []int{200, 404}, w.Code)
 	})
 }

@@ -64,7 +64,10 @@ func (c *calls) Stats() interceptors.Stats { return c.stats }
 
 func TestConfigProblems(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
-	_, err := health.New(m, health.Config{Thresholds: health.Thresholds{Load: 2, ErrorRatio: math.NaN(), PoolHealth: -1, Latency: -1}})
+	_, err := health.New(m, health.Config{Thresholds: health.Thresholds{
+		Load: 2, ErrorRatio: math.NaN(), PoolHealth: -1,
+		Latency: -1,
+	}})
 	require.ErrorIs(t, err, monitor.ErrConfig)
 	for _, field := range []string{"Load", "ErrorRatio", "PoolHealth", "Latency"} {
 		require.ErrorContains(t, err, "Thresholds."+field)

@@ -87,12 +87,19 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 			if root != "" {
 				text = fmt.Sprintf("Backpressure is active. Consider scaling up downstream services: %s is the bottleneck.", root)
 			}
-			add(Recommendation{Code: CodeBackpressure, Severity: alert.Warning, Text: text, Cause: root, Evidence: Evidence{Metric: "flowctl_pipeline_load_ratio", Value: p.Load, Threshold: p.ActivateAt}})
+			add(Recommendation{
+				Code: CodeBackpressure, Severity: alert.Warning, Text: text, Cause: root,
+				Evidence: Evidence{Metric: "flowctl_pipeline_load_ratio", Value: p.Load, Threshold: p.ActivateAt},
+			})
 		}
 		if p.Latency > t.Latency {
 			add(Recommendation{
-				Code: CodeHighLatency, Severity: alert.Warning, Cause: root, Text: "End-to-end latency is high. Check for bottlenecks in the pipeline.",
-				Evidence: Evidence{Metric: "flowctl_pipeline_latency_seconds", Value: p.Latency.Seconds(), Threshold: t.Latency.Seconds()},
+				Code: CodeHighLatency, Severity: alert.Warning, Cause: root,
+				Text: "End-to-end latency is high. Check for bottlenecks in the pipeline.",
+				Evidence: Evidence{
+					Metric: "flowctl_pipeline_latency_seconds", Value: p.Latency.Seconds(),
+					Threshold: t.Latency.Seconds(),
+				},
 			})
 		}
 	}
@@ -100,7 +107,10 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		v := &s.Services[i]
 		if !v.Working() {
 			text := fmt.Sprintf("Service %s is not working. Check that it runs and can reach the control plane.", v.ID)
-			add(Recommendation{Code: CodeServiceDown, Severity: alert.Critical, Service: v.ID, Text: text, Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1}})
+			add(Recommendation{
+				Code: CodeServiceDown, Severity: alert.Critical, Service: v.ID, Text: text,
+				Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1},
+			})
 		}
 		if v.Load > t.Load && s.HeldUpBy(v.ID) == "" {
 			add(Recommendation{
@@ -112,7 +122,8 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		if v.RejectedRatio > t.RejectedRatio {
 			add(Recommendation{
 				Code: CodeShedding, Severity: alert.Warning, Service: v.ID, Cause: cmp.Or(s.HeldUpBy(v.ID), v.ID),
-				Text:     fmt.Sprintf("Service %s rejects %.1f%% of what it is asked for. Raise its limits or scale it out.", v.ID, v.RejectedRatio*100),
+				Text: fmt.Sprintf("Service %s rejects %.1f%% of what it is asked for. Raise its limits or scale it out.",
+					v.ID, v.RejectedRatio*100),
 				Evidence: Evidence{Metric: "flowctl_service_rejected_ratio", Value: v.RejectedRatio, Threshold: t.RejectedRatio},
 			})
 		}
@@ -130,13 +141,18 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		case below(p, t.PoolHealth):
 			add(Recommendation{
 				Code: CodePoolUnhealthy, Severity: alert.Warning, Endpoint: p.Endpoint,
-				Text:     fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.", p.Endpoint, p.Healthy, p.Wanted),
-				Evidence: Evidence{Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy), Threshold: t.PoolHealth * float64(p.Wanted)},
+				Text: fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.",
+					p.Endpoint, p.Healthy, p.Wanted),
+				Evidence: Evidence{
+					Metric: "flowctl_pool_healthy_connections", Value: float64(p.Healthy),
+					Threshold: t.PoolHealth * float64(p.Wanted),
+				},
 			})
 		case p.Waiters > 0 && p.Limit > 0 && p.Total >= p.Limit:
 			add(Recommendation{
 				Code: CodePoolSaturated, Severity: alert.Warning, Endpoint: p.Endpoint,
-				Text:     fmt.Sprintf("Connection pool %s has no room, %d calls wait. Consider raising its limit.", p.Endpoint, p.Waiters),
+				Text: fmt.Sprintf("Connection pool %s has no room, %d calls wait. Consider raising its limit.",
+					p.Endpoint, p.Waiters),
 				Evidence: Evidence{Metric: "flowctl_pool_waiters", Value: float64(p.Waiters)},
 			})
 		}
@@ -147,7 +163,9 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		}
 	}
 	order := map[alert.Severity]int{alert.Critical: 0, alert.Warning: 1, alert.Info: 2}
-	slices.SortStableFunc(r.Recommendations, func(a, b Recommendation) int { return cmp.Compare(order[a.Severity], order[b.Severity]) })
+	slices.SortStableFunc(r.Recommendations, func(a, b Recommendation) int {
+		return cmp.Compare(order[a.Severity], order[b.Severity])
+	})
 }
 
 // scale words a trigger for scaling out.
@@ -161,18 +179,26 @@ func scale(a *alert.Alert, root string) Recommendation {
 	}
 	rec := Recommendation{
 		Severity: a.Severity, Service: service, Cause: cmp.Or(service, root),
-		Evidence: Evidence{Metric: rule.Condition.Metric, Value: a.Value, Threshold: rule.Condition.Threshold, ForSeconds: rule.For.Seconds()},
+		Evidence: Evidence{
+			Metric: rule.Condition.Metric, Value: a.Value, Threshold: rule.Condition.Threshold,
+			ForSeconds: rule.For.Seconds(),
+		},
 	}
 	target := cmp.Or(root, "the most loaded service")
 	switch a.Rule {
 	case "ScaleLoad":
-		rec.Code, rec.Text = CodeScaleLoad, fmt.Sprintf("Service %s has been above 80%% of its limit for 5 minutes: scale it out.", service)
+		rec.Code = CodeScaleLoad
+		rec.Text = fmt.Sprintf("Service %s has been above 80%% of its limit for 5 minutes: scale it out.", service)
 	case "ScaleBackpressure":
-		rec.Code, rec.Text = CodeScaleBackpressure, fmt.Sprintf("Backpressure has been active for 2 minutes: scale out %s.", target)
+		rec.Code = CodeScaleBackpressure
+		rec.Text = fmt.Sprintf("Backpressure has been active for 2 minutes: scale out %s.", target)
 	case "ScaleLatency":
-		rec.Code, rec.Text = CodeScaleLatency, fmt.Sprintf("End-to-end latency is above 10 seconds: scale out %s.", target)
+		rec.Code = CodeScaleLatency
+		rec.Text = fmt.Sprintf("End-to-end latency is above 10 seconds: scale out %s.", target)
 	default:
-		rec.Code, rec.Text = CodeScaleErrors, fmt.Sprintf("More than 10%% of service %s's work has failed for 1 minute: find out why before scaling out.", service)
+		rec.Code = CodeScaleErrors
+		rec.Text = fmt.Sprintf("More than 10%% of service %s's work has failed for 1 minute: "+
+			"find out why before scaling out.", service)
 	}
 	rec.Text = strings.TrimSpace(rec.Text)
 	return rec

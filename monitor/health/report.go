@@ -117,7 +117,8 @@ func urgent(a *alert.Alert) bool {
 // report needs nothing but what it is given.
 func report(s *monitor.Snapshot, t Thresholds, scaling, alerts []alert.Alert) Report {
 	r := Report{
-		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)), Pools: make(map[string]PoolState, len(s.Pools)),
+		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)),
+		Pools:      make(map[string]PoolState, len(s.Pools)),
 		Bottleneck: s.Bottleneck, Recommendations: []Recommendation{}, Alerts: []alert.Alert{},
 	}
 	r.pipeline(s, t)
@@ -125,7 +126,10 @@ func report(s *monitor.Snapshot, t Thresholds, scaling, alerts []alert.Alert) Re
 	r.performance(s, t)
 	for i := range s.Pools {
 		p := &s.Pools[i]
-		state := PoolState{Health: Healthy, Total: p.Total, Healthy: p.Healthy, Idle: p.Idle, Limit: p.Limit, Waiters: p.Waiters}
+		state := PoolState{
+			Health: Healthy, Total: p.Total, Healthy: p.Healthy, Idle: p.Idle, Limit: p.Limit,
+			Waiters: p.Waiters,
+		}
 		switch {
 		case p.Wanted == 0:
 			state.Health = Unknown
@@ -167,8 +171,10 @@ func (r *Report) pipeline(s *monitor.Snapshot, t Thresholds) {
 	for i := range s.Services {
 		v := &s.Services[i]
 		state := ServiceState{
-			Type: strings.ToLower(string(v.Kind)), Health: statusOf(v), Version: v.Version, Load: v.Load, InFlight: v.InFlight, Limit: v.Limit,
-			QueueDepth: v.QueueDepth, Throughput: v.Throughput, LatencySeconds: v.Latency.Seconds(), ErrorRatio: v.ErrorRatio, RejectedRatio: v.RejectedRatio,
+			Type: strings.ToLower(string(v.Kind)), Health: statusOf(v), Version: v.Version, Load: v.Load,
+			InFlight: v.InFlight, Limit: v.Limit, QueueDepth: v.QueueDepth, Throughput: v.Throughput,
+			LatencySeconds: v.Latency.Seconds(),
+			ErrorRatio:     v.ErrorRatio, RejectedRatio: v.RejectedRatio,
 		}
 		if v.HasFraction {
 			state.ThrottleRate = new(v.Fraction)
@@ -211,7 +217,8 @@ func (r *Report) flowControl(s *monitor.Snapshot) {
 	}
 	*f = FlowControl{
 		Status: Healthy, BackpressureActive: p.Active, ThrottleRate: p.Fraction, Load: p.Load, WorstLoad: p.WorstLoad,
-		WorstService: p.WorstService, AggregateLoad: p.AggregateLoad, ActivateAt: p.ActivateAt, RecoverAt: p.RecoverAt, Activations: p.Activations,
+		WorstService: p.WorstService, AggregateLoad: p.AggregateLoad, ActivateAt: p.ActivateAt, RecoverAt: p.RecoverAt,
+		Activations: p.Activations,
 	}
 	if p.Active {
 		f.Status = Degraded
@@ -228,7 +235,8 @@ func (r *Report) performance(s *monitor.Snapshot, t Thresholds) {
 	}
 	f.Status = Healthy
 	if s.Pipeline != nil {
-		f.Throughput, f.LatencySeconds, f.LatencyMeasured = s.Pipeline.Throughput, s.Pipeline.Latency.Seconds(), s.Pipeline.LatencyMeasured
+		f.Throughput = s.Pipeline.Throughput
+		f.LatencySeconds, f.LatencyMeasured = s.Pipeline.Latency.Seconds(), s.Pipeline.LatencyMeasured
 		if s.Pipeline.Latency > t.Latency {
 			f.Status = Degraded
 		}

@@ -78,12 +78,14 @@ func TestRecommendationsAtTheirThresholds(t *testing.T) {
 		full.Total, full.Healthy, full.Limit, full.Waiters = 10, 10, 10, 3
 	})
 	require.Equal(t, []string{
-		"service_high_errors a", "service_down gone", "backpressure_active ", "pipeline_high_latency ", "service_high_load a", "pool_unhealthy b:1", "pool_saturated c:1",
+		"service_high_errors a", "service_down gone", "backpressure_active ", "pipeline_high_latency ", "service_high_load a",
+		"pool_unhealthy b:1", "pool_saturated c:1",
 	}, codes(r))
 	require.Equal(t, "Service a has elevated error rate (5.1%). Investigate logs.", r.Recommendations[0].Text)
 	require.Contains(t, r.Recommendations[2].Text, "Consider scaling up downstream services")
 	require.Equal(t, "a", r.Recommendations[2].Cause)
-	require.Equal(t, health.Evidence{Metric: "flowctl_pipeline_load_ratio", Value: 0.85, Threshold: 0.8}, r.Recommendations[2].Evidence)
+	require.Equal(t, health.Evidence{Metric: "flowctl_pipeline_load_ratio", Value: 0.85, Threshold: 0.8},
+		r.Recommendations[2].Evidence)
 	require.Contains(t, r.Recommendations[3].Text, "Check for bottlenecks in the pipeline.")
 	require.Contains(t, r.Recommendations[4].Text, "Service a is at 85.0% capacity, consider scaling")
 	for _, advice := range r.Recommendations {
@@ -141,7 +143,10 @@ func TestThePageAndTheReportNameOneBottleneck(t *testing.T) {
 		Edges: []topology.Edge{{From: "source", To: "sink", State: topology.StateConnected, Blocked: 0.15}},
 	}, "below the activation": {
 		Pipeline: topology.Pipeline{Activate: 0.90},
-		Nodes:    []topology.Node{{ID: "sink", Status: status(0.85), Upstreams: []string{"source"}}, {ID: "source", Status: status(0.3)}},
+		Nodes: []topology.Node{
+			{ID: "sink", Status: status(0.85), Upstreams: []string{"source"}},
+			{ID: "source", Status: status(0.3)},
+		},
 	}}
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range 200 {
@@ -149,7 +154,8 @@ func TestThePageAndTheReportNameOneBottleneck(t *testing.T) {
 		for n := range 5 {
 			g.Nodes = append(g.Nodes, topology.Node{ID: monitortest.ID(n), Status: status(r.Float64())})
 			g.Edges = append(g.Edges, topology.Edge{
-				From: monitortest.ID(r.IntN(5)), To: monitortest.ID(n), State: topology.StateConnected, Blocked: max(0, r.Float64()-0.7),
+				From: monitortest.ID(r.IntN(5)), To: monitortest.ID(n), State: topology.StateConnected,
+				Blocked: max(0, r.Float64()-0.7),
 			})
 		}
 		inputs[fmt.Sprint("random ", i)] = g
@@ -237,7 +243,10 @@ func TestTheWorstStateIsSaid(t *testing.T) {
 				server, n := &calls{}, int64(0)
 				m.Watch(monitor.SourceFunc(func(*monitor.Draft) {
 					n += 100
-					server.stats.Rejections = []interceptors.Rejection{{Class: interceptors.ClassGet, Reason: interceptors.ReasonActiveStreams, Count: n}}
+					server.stats.Rejections = []interceptors.Rejection{{
+						Class:  interceptors.ClassGet,
+						Reason: interceptors.ReasonActiveStreams, Count: n,
+					}}
 					server.stats.Tenants = []interceptors.TenantStats{{Tenant: "t", Rejected: n}}
 				}))
 				m.WatchServer("a", server)

@@ -137,7 +137,8 @@ func newDashboard(uid, title, description string, variables []variable, views []
 		SchemaVersion: 39, Version: 1, Editable: true, GraphTooltip: 1, Refresh: "10s", Timezone: "browser",
 		Time: timeRange{From: "now-30m", To: "now"},
 		Links: []link{{
-			Title: "Flow control", Type: "dashboards", Tags: []string{"flowctl"}, AsDropdown: true, IncludeVars: true, KeepTime: true,
+			Title: "Flow control", Type: "dashboards", Tags: []string{"flowctl"}, AsDropdown: true, IncludeVars: true,
+			KeepTime: true,
 		}},
 	}
 	d.Templating.List = append([]variable{{
@@ -171,7 +172,10 @@ func (v view) panel(id int, pos gridPos) panel {
 		}
 		p.Targets = append(p.Targets, t)
 	}
-	p.FieldConfig = fieldConfig{Defaults: fieldDefaults{Unit: v.unit, Min: new(0.0), Mappings: v.mappings}, Overrides: []any{}}
+	p.FieldConfig = fieldConfig{
+		Defaults:  fieldDefaults{Unit: v.unit, Min: new(0.0), Mappings: v.mappings},
+		Overrides: []any{},
+	}
 	if v.max > 0 {
 		p.FieldConfig.Defaults.Max = new(v.max)
 	}
@@ -180,7 +184,10 @@ func (v view) panel(id int, pos gridPos) panel {
 	}
 	switch v.kind {
 	case series:
-		p.FieldConfig.Defaults.Custom = map[string]any{"drawStyle": "line", "lineWidth": 1, "fillOpacity": 8, "showPoints": "never"}
+		p.FieldConfig.Defaults.Custom = map[string]any{
+			"drawStyle": "line", "lineWidth": 1, "fillOpacity": 8,
+			"showPoints": "never",
+		}
 		p.Options = map[string]any{
 			"legend":  map[string]any{"displayMode": "list", "placement": "bottom", "showLegend": true},
 			"tooltip": map[string]any{"mode": "multi", "sort": "desc"},

@@ -39,7 +39,8 @@ func TestFilesAreGenerated(t *testing.T) {
 
 func TestPromtoolAcceptsTheRules(t *testing.T) {
 	promtool := testenv.Require(t, "promtool", "prometheus")
-	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal",
+		"alerts.yaml").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "SUCCESS")
 }
@@ -172,7 +173,8 @@ func TestDocsHaveTheTables(t *testing.T) {
 	text, err := os.ReadFile("../../docs/monitoring.md")
 	require.NoError(t, err)
 	require.Contains(t, string(text), "-->\n"+string(mixin.FamilyTable())+"<!-- /families -->", "run go generate")
-	require.Contains(t, string(text), "-->\n"+string(mixin.RuleTable(alert.DefaultRules()))+"<!-- /alerts -->", "run go generate")
+	require.Contains(t, string(text), "-->\n"+string(mixin.RuleTable(alert.DefaultRules()))+
+		"<!-- /alerts -->", "run go generate")
 }
 
 // TestRunbook: every alert has its heading, and every alert's heading a rule.

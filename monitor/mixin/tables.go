@@ -44,7 +44,8 @@ func RuleTable(rules []alert.Rule) []byte {
 		if r.For > 0 {
 			hold = strings.TrimSpace(duration(r.For.Round(time.Second)))
 		}
-		fmt.Fprintf(&b, "| [%s](runbook.md#%s) (%s) | `%s` | %s |\n", r.Name, strings.ToLower(r.Name), r.Severity, r.Condition.PromQL(), hold)
+		fmt.Fprintf(&b, "| [%s](runbook.md#%s) (%s) | `%s` | %s |\n", r.Name, strings.ToLower(r.Name), r.Severity,
+			r.Condition.PromQL(), hold)
 	}
 	return b.Bytes()
 }

@@ -72,7 +72,10 @@ func Pipeline(n int) monitor.Source {
 			v.RejectedRatio = 0.01
 			v.AddRejections("get", "streams", 7)
 			v.AddTenantRejections("tenant-1", 7)
-			v.Wait = monitor.Histogram{Bounds: monitor.DurationBounds(), Counts: []uint64{1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 1}, Sum: 1.5}
+			v.Wait = monitor.Histogram{
+				Bounds: monitor.DurationBounds(), Counts: []uint64{1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 1},
+				Sum: 1.5,
+			}
 			if i == 0 {
 				continue
 			}
@@ -82,7 +85,10 @@ func Pipeline(n int) monitor.Source {
 			pool := d.Pool(endpoints[i-1])
 			pool.Total, pool.Healthy, pool.Idle, pool.Limit, pool.Streams = 3, 2, 1, 10, 4
 			pool.Opened, pool.Waits, pool.WaitTime = 4, 9, time.Second
-			pool.Wait = monitor.Histogram{Bounds: monitor.DurationBounds(), Counts: []uint64{0, 0, 0, 2, 0, 5, 0, 0, 0, 2, 0}, Sum: 1}
+			pool.Wait = monitor.Histogram{
+				Bounds: monitor.DurationBounds(), Counts: []uint64{0, 0, 0, 2, 0, 5, 0, 0, 0, 2, 0},
+				Sum: 1,
+			}
 			pool.AddAcquires("ok", 100)
 			pool.AddClosed("idle", 1)
 			edge := d.Edge(ids[i-1], ids[i])

@@ -73,7 +73,8 @@ func faces(t *testing.T, m *monitor.Monitor, during func()) (prom, otel map[stri
 	t.Helper()
 	scraped, pushed := prometheus.NewPedanticRegistry(), prometheus.NewPedanticRegistry()
 	scraped.MustRegister(prommonitor.NewCollector(m))
-	exporter, err := otelprom.New(otelprom.WithRegisterer(pushed), otelprom.WithoutScopeInfo(), otelprom.WithoutTargetInfo())
+	exporter, err := otelprom.New(otelprom.WithRegisterer(pushed), otelprom.WithoutScopeInfo(),
+		otelprom.WithoutTargetInfo())
 	require.NoError(t, err)
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
 	registration, err := otelmonitor.Register(m, provider)
@@ -110,7 +111,8 @@ func TestFacesAgree(t *testing.T) {
 					if f.Kind == monitor.Distribution {
 						name = " " + f.Name + "_bucket {"
 					}
-					require.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(prom)), func(line string) bool { return strings.Contains(line, name) }), "%s is not compared", f.Name)
+					require.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(prom)),
+						func(line string) bool { return strings.Contains(line, name) }), "%s is not compared", f.Name)
 				}
 				alias := "GAUGE flowctl_pipeline_throughput_total {}"
 				require.Contains(t, prom, alias)

@@ -30,7 +30,8 @@ func newParts(meter metric.Meter, f *monitor.Family) (p parts, observables []met
 		{&p.sum, ".sum", []metric.Float64ObservableUpDownCounterOption{metric.WithUnit(f.Unit)}},
 		{&p.count, ".count", nil},
 	} {
-		made, err := meter.Float64ObservableUpDownCounter(f.OTel+part.suffix, append(part.options, metric.WithDescription(f.Help))...)
+		made, err := meter.Float64ObservableUpDownCounter(f.OTel+part.suffix,
+			append(part.options, metric.WithDescription(f.Help))...)
 		if err != nil {
 			return p, nil, err
 		}

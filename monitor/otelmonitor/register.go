@@ -130,7 +130,8 @@ func register(m *monitor.Monitor, provider metric.MeterProvider) (*Registration,
 		case f.Kind == monitor.Counter:
 			instrument, err = meter.Float64ObservableCounter(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help))
 		case f.Kind == monitor.UpDown:
-			instrument, err = meter.Float64ObservableUpDownCounter(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help))
+			instrument, err = meter.Float64ObservableUpDownCounter(f.OTel, metric.WithUnit(f.Unit),
+				metric.WithDescription(f.Help))
 		default:
 			instrument, err = meter.Float64ObservableGauge(f.OTel, metric.WithUnit(f.Unit), metric.WithDescription(f.Help))
 		}
@@ -192,7 +193,9 @@ func (r *Registration) observe(_ context.Context, o metric.Observer) error {
 	return nil
 }
 
-func (r *Registration) attributesLocked(i int, f *family, labels [monitor.MaxLabels]string, bound float64) []metric.ObserveOption {
+func (r *Registration) attributesLocked(i int, f *family, labels [monitor.MaxLabels]string,
+	bound float64,
+) []metric.ObserveOption {
 	if len(f.Labels) == 0 && bound == 0 {
 		return nil
 	}

@@ -137,7 +137,10 @@ func (f *family) histogram(h *monitor.Histogram, labels []string) prometheus.Met
 	var exemplars []prometheus.Exemplar
 	for _, e := range h.Exemplars {
 		if e.TraceID != "" {
-			exemplars = append(exemplars, prometheus.Exemplar{Value: e.Value, Labels: prometheus.Labels{"trace_id": e.TraceID}, Timestamp: e.Time})
+			exemplars = append(exemplars, prometheus.Exemplar{
+				Value: e.Value, Labels: prometheus.Labels{"trace_id": e.TraceID},
+				Timestamp: e.Time,
+			})
 		}
 	}
 	if exemplars == nil {

@@ -49,7 +49,10 @@ func handler(t testing.TB, m *monitor.Monitor, registry *prometheus.Registry) ht
 }
 
 // allowed is the one thing that the lint may find: the deprecated alias.
-var allowed = promlint.Problem{Metric: "flowctl_pipeline_throughput_total", Text: `non-counter metrics should not have "_total" suffix`}
+var allowed = promlint.Problem{
+	Metric: "flowctl_pipeline_throughput_total",
+	Text:   `non-counter metrics should not have "_total" suffix`,
+}
 
 func TestLintFindsTheAliasOnly(t *testing.T) {
 	for noLegacy, want := range map[bool][]promlint.Problem{false: {allowed}, true: nil} {
@@ -88,15 +91,18 @@ func TestNamesOfTheHandbook(t *testing.T) {
 	m.ObserveDiscovery(t.Context(), time.Millisecond)
 	text, _ := scrape(t, handler(t, m, nil), "")
 	for _, series := range []string{
-		"flowctl_pipeline_throughput_total 2500", "flowctl_pipeline_latency_seconds 0.12", "flowctl_backpressure_active 1", "flowctl_throttle_rate 0.6",
+		"flowctl_pipeline_throughput_total 2500", "flowctl_pipeline_latency_seconds 0.12", "flowctl_backpressure_active 1",
+		"flowctl_throttle_rate 0.6",
 		`flowctl_service_load_ratio{service_id="service-002",service_type="sink"} 0.5`,
 		`flowctl_service_connections{endpoint="service-001:8815",service_id="service-002"} 2`,
 		`flowctl_service_discovery_duration_seconds_bucket{le="0.001"} 1`,
 		`flowctl_reconnection_events_total{reason="unreachable",service_id="service-002"} 1`,
 		`flowctl_reconnection_events_total{reason="goaway",service_id="service-002"} 0`,
-		`flowctl_pool_total_connections{endpoint="service-001:8815"} 3`, `flowctl_pool_healthy_connections{endpoint="service-001:8815"} 2`,
+		`flowctl_pool_total_connections{endpoint="service-001:8815"} 3`,
+		`flowctl_pool_healthy_connections{endpoint="service-001:8815"} 2`,
 		`flowctl_pool_idle_connections{endpoint="service-001:8815"} 1`,
-		`flowctl_service_throughput{service_id="service-000"} 2500`, `flowctl_service_queue_depth{service_id="service-002"} 2`,
+		`flowctl_service_throughput{service_id="service-000"} 2500`,
+		`flowctl_service_queue_depth{service_id="service-002"} 2`,
 	} {
 		require.Contains(t, text, "\n"+series+"\n")
 	}
@@ -130,14 +136,16 @@ func TestStaleSeriesVanish(t *testing.T) {
 
 func TestTwoMonitorsOnOneRegistry(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	a, b := newMonitor(t, monitor.Config{}, monitortest.Pipeline(1)), newMonitor(t, monitor.Config{}, monitortest.Pipeline(2))
+	a, b := newMonitor(t, monitor.Config{}, monitortest.Pipeline(1)), newMonitor(t, monitor.Config{},
+		monitortest.Pipeline(2))
 	handler(t, a, registry)
 	_, err := prommonitor.NewHandler(b, prommonitor.HandlerConfig{Registry: registry})
 	require.ErrorAs(t, err, new(prometheus.AlreadyRegisteredError))
 
 	registry = prometheus.NewPedanticRegistry()
 	for name, m := range map[string]*monitor.Monitor{"a": a, "b": b} {
-		require.NoError(t, prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": name}, registry).Register(prommonitor.NewCollector(m)))
+		require.NoError(t, prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": name},
+			registry).Register(prommonitor.NewCollector(m)))
 	}
 	n, err := testutil.GatherAndCount(registry, "flowctl_service_load_ratio")
 	require.NoError(t, err)
@@ -145,11 +153,13 @@ func TestTwoMonitorsOnOneRegistry(t *testing.T) {
 }
 
 func TestOpenMetricsWithExemplars(t *testing.T) {
-	m := newMonitor(t, monitor.Config{TraceID: func(_ context.Context) string { return "4bf92f3577b34da6a3ce929d0e0e4736" }}, nil)
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	m := newMonitor(t, monitor.Config{TraceID: func(_ context.Context) string { return id }}, nil)
 	m.ObserveDiscovery(t.Context(), 3*time.Millisecond)
 	text, header := scrape(t, handler(t, m, nil), "application/openmetrics-text;version=1.0.0")
 	require.Contains(t, header.Get("Content-Type"), "application/openmetrics-text")
-	require.Contains(t, text, `flowctl_service_discovery_duration_seconds_bucket{le="0.004"} 1 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.003`)
+	require.Contains(t, text,
+		`flowctl_service_discovery_duration_seconds_bucket{le="0.004"} 1 # {trace_id="`+id+`"} 0.003`)
 	require.True(t, strings.HasSuffix(text, "# EOF\n"))
 }
 

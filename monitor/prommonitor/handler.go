@@ -23,13 +23,16 @@ type HandlerConfig struct {
 const maxScrapes = 8
 
 // NewHandler registers a collector of m and returns a handler that serves the
-// registry in the text format, and as OpenMetrics to who asks for it. Pass it
+// registry in the text format, and as OpenMetrics to scrapers that ask for it. Pass it
 // to [monitor.Monitor.Handler].
 func NewHandler(m *monitor.Monitor, cfg HandlerConfig) (http.Handler, error) {
 	registry := cfg.Registry
 	if registry == nil {
 		registry = prometheus.NewRegistry()
-		for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		for _, c := range []prometheus.Collector{
+			collectors.NewGoCollector(),
+			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		} {
 			if err := registry.Register(c); err != nil {
 				return nil, err
 			}

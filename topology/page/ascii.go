@@ -18,7 +18,8 @@ func WriteASCII(w io.Writer, g *topology.Graph) error {
 	var b strings.Builder
 	word, _ := pill(g)
 	fmt.Fprintf(&b, "%s  %s  load %s  admitted %s  backpressure %s\n", ascii(g.Name), perSecond(p.Throughput),
-		ascii(text.Percent(p.Load)), ascii(text.Percent(fractionOf(&topology.Node{Status: topology.Status{Fraction: p.Fraction}}))), word)
+		ascii(text.Percent(p.Load)),
+		ascii(text.Percent(fractionOf(&topology.Node{Status: topology.Status{Fraction: p.Fraction}}))), word)
 	if g.Bottleneck != nil {
 		fmt.Fprintf(&b, "! %s\n", ascii(g.Bottleneck.Sentence))
 	}
@@ -30,13 +31,15 @@ func WriteASCII(w io.Writer, g *topology.Graph) error {
 			}
 			n := &g.Nodes[s.node]
 			fmt.Fprintf(&b, "%-9s %-32s %s %5s  in flight %d/%d  queue %d  %s  %s\n", strings.ToLower(string(n.Kind)),
-				ascii(text.Fit(n.Title(), 19)), bar(n), ascii(text.Percent(n.Load)), n.InFlight, n.MaxInFlight, n.QueueDepth, n.Health, ascii(gateWord(n)))
+				ascii(text.Fit(n.Title(), 19)), bar(n), ascii(text.Percent(n.Load)), n.InFlight, n.MaxInFlight, n.QueueDepth,
+				n.Health, ascii(gateWord(n)))
 			for _, e := range ix.Out.Of(s.node) {
 				arrow := "-->"
 				if l.back[e] {
 					arrow = "<-- back to"
 				}
-				fmt.Fprintf(&b, "          %s %s  [%s]\n", arrow, ascii(text.Fit(g.Nodes[ix.To[e]].Title(), 30)), ascii(labelOf(&g.Edges[e])))
+				fmt.Fprintf(&b, "          %s %s  [%s]\n", arrow, ascii(text.Fit(g.Nodes[ix.To[e]].Title(), 30)),
+					ascii(labelOf(&g.Edges[e])))
 			}
 		}
 	}
@@ -50,6 +53,7 @@ func WriteASCII(w io.Writer, g *topology.Graph) error {
 	return err
 }
 
+// bar is a load in ten cells; a node that is gone has no load.
 func bar(n *topology.Node) string {
 	if n.Health.Gone() {
 		return "[----------]"

@@ -69,7 +69,8 @@ func (s *scene) line(w *svgWriter, e int) {
 	}
 	width := 2 + 1.1*math.Log10(1+edge.Throughput)
 	w.open("g", nil, bound{"class", key + ".class", class})
-	w.element("path", []string{"class", "base", "d", s.paths[e]}, bound{"stroke-width", key + ".width", num(min(width, 8))})
+	w.element("path", []string{"class", "base", "d", s.paths[e]},
+		bound{"stroke-width", key + ".width", num(min(width, 8))})
 	blocked := 100 * edge.Blocked
 	w.element("path", []string{"class", "blocked", "d", s.paths[e], "pathLength", "100"},
 		bound{"stroke-dasharray", key + ".blocked", "0 " + num(100-blocked) + " " + num(blocked) + " 100"},
@@ -155,8 +156,14 @@ func (s *scene) card(w *svgWriter, n int, loads []float32) {
 	w.open("g", []string{"tabindex", "0", "role", "img", "data-node", strconv.Itoa(n)},
 		bound{"class", key + ".class", class}, bound{"aria-label", key + ".aria", s.sentence(node)})
 	w.slot("title", nil, key+".title", text.Line(node.ID)+" — "+s.sentence(node))
-	w.element("rect", []string{"class", "halo", "x", num(c.x - 5), "y", num(c.y - 5), "width", num(c.w + 10), "height", num(c.h + 10), "rx", "17"})
-	w.element("rect", []string{"class", "card", "x", num(c.x), "y", num(c.y), "width", num(c.w), "height", num(c.h), "rx", "12"})
+	w.element("rect", []string{
+		"class", "halo", "x", num(c.x - 5), "y", num(c.y - 5), "width", num(c.w + 10),
+		"height", num(c.h + 10), "rx", "17",
+	})
+	w.element("rect", []string{
+		"class", "card", "x", num(c.x), "y", num(c.y), "width", num(c.w), "height", num(c.h),
+		"rx", "12",
+	})
 	left, right := c.x+16, c.x+c.w-16
 
 	w.element("path", []string{"class", "glyph", "d", glyph(node.Kind, left+6, c.y+23)})
@@ -217,10 +224,12 @@ func queueOf(n *topology.Node) string {
 // sentence says a node in words, for those who listen and for the tooltip.
 func (s *scene) sentence(n *topology.Node) string {
 	if n.Health.Gone() {
-		return fmt.Sprintf("%s, %s, %s, last heard of %s", text.Line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, ago(s.graph.Time, n.LastHeartbeat))
+		return fmt.Sprintf("%s, %s, %s, last heard of %s", text.Line(n.Title()), strings.ToLower(string(n.Kind)), n.Health,
+			ago(s.graph.Time, n.LastHeartbeat))
 	}
 	said := fmt.Sprintf("%s, %s, %s, load %s, in flight %d of %d, queue %d, gate %s, %s",
-		text.Line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, text.Percent(n.Load), n.InFlight, n.MaxInFlight, n.QueueDepth,
+		text.Line(n.Title()), strings.ToLower(string(n.Kind)), n.Health, text.Percent(n.Load), n.InFlight, n.MaxInFlight,
+		n.QueueDepth,
 		gateWord(n), perSecond(rateOf(n)))
 	if n.Cause {
 		said += ", the bottleneck"
@@ -253,7 +262,8 @@ func (s *scene) ring(w *svgWriter, n *topology.Node, key string, c point) {
 	if n.Health.Gone() {
 		load = 0
 	}
-	w.element("circle", append([]string{"class", "ring", "transform", "rotate(-90 " + num(c.x) + " " + num(c.y) + ")"}, circle...),
+	w.element("circle", append([]string{"class", "ring", "transform", "rotate(-90 " + num(c.x) + " " + num(c.y) + ")"},
+		circle...),
 		bound{"stroke-dasharray", key + ".ring", num(load*around) + " " + num(around)})
 	for _, tick := range []float64{s.graph.Pipeline.Recover, s.graph.Pipeline.Activate} {
 		sin, cos := math.Sincos(2*math.Pi*min(tick, 1) - math.Pi/2)
@@ -288,8 +298,12 @@ func (s *scene) gate(w *svgWriter, n *topology.Node, key string, x, y float64) {
 	const width = 54.0
 	open := fractionOf(n)
 	leaf := num((1 - open) / 2 * width)
-	w.element("rect", []string{"class", "gateway", "x", num(x), "y", num(y - 4), "width", num(width), "height", "4", "rx", "1"})
-	w.element("rect", []string{"class", "leaf", "x", num(x), "y", num(y - 7), "height", "10", "rx", "1"}, bound{"width", key + ".leaf", leaf})
+	w.element("rect", []string{
+		"class", "gateway", "x", num(x), "y", num(y - 4), "width", num(width), "height", "4",
+		"rx", "1",
+	})
+	w.element("rect", []string{"class", "leaf", "x", num(x), "y", num(y - 7), "height", "10", "rx", "1"},
+		bound{"width", key + ".leaf", leaf})
 	w.element("rect", []string{"class", "leaf", "y", num(y - 7), "height", "10", "rx", "1"},
 		bound{"width", key + ".leaf2", leaf}, bound{"x", key + ".leafx", num(x + width - (1-open)/2*width)})
 	w.slot("text", at(x, y-11, "tiny"), key+".gate", gateWord(n))
@@ -360,7 +374,8 @@ func (s *scene) spark(w *svgWriter, n *topology.Node, key string, r rect, loads 
 		return
 	}
 	y := func(load float64) string { return num(r.y + r.h - min(load, 1)*r.h) }
-	w.element("path", []string{"class", "threshold", "d", "M" + num(r.x) + " " + y(s.graph.Pipeline.Activate) + "h" + num(r.w)})
+	w.element("path", []string{"class", "threshold", "d", "M" + num(r.x) + " " + y(s.graph.Pipeline.Activate) + "h" +
+		num(r.w)})
 	w.element("path", []string{"class", "axis", "d", "M" + num(r.x) + " " + num(r.y+r.h) + "h" + num(r.w)})
 	line, area := sparkPaths(loads, r)
 	w.element("path", []string{"class", "area"}, bound{"d", key + ".area", area})

@@ -23,8 +23,14 @@ func ExampleNew() {
 func ExampleWriteMermaid() {
 	graph := &topology.Graph{
 		Nodes: []topology.Node{
-			{ID: "in", Kind: topology.KindSource, Status: topology.Status{Health: topology.HealthHealthy, InFlight: 8, MaxInFlight: 64}},
-			{ID: "end", Kind: topology.KindSink, Upstreams: []string{"in"}, Status: topology.Status{Health: topology.HealthHealthy, InFlight: 62, MaxInFlight: 64}},
+			{ID: "in", Kind: topology.KindSource, Status: topology.Status{
+				Health: topology.HealthHealthy, InFlight: 8,
+				MaxInFlight: 64,
+			}},
+			{
+				ID: "end", Kind: topology.KindSink, Upstreams: []string{"in"},
+				Status: topology.Status{Health: topology.HealthHealthy, InFlight: 62, MaxInFlight: 64},
+			},
 		},
 	}
 	if err := page.WriteMermaid(os.Stdout, graph); err != nil {

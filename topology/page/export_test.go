@@ -22,7 +22,8 @@ import (
 )
 
 var writers = map[string]func(io.Writer, *topology.Graph) error{
-	"json": func(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) }, "mmd": page.WriteMermaid, "dot": page.WriteDOT,
+	"json": func(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) }, "mmd": page.WriteMermaid,
+	"dot": page.WriteDOT,
 	"svg": page.WriteSVG, "txt": page.WriteASCII, "grafana.json": page.WriteGrafana,
 }
 
@@ -57,7 +58,9 @@ func checkExports(t *testing.T, g *topology.Graph) {
 			}
 		case "mmd":
 			for text := range strings.Lines(out) {
-				require.Regexp(t, "^(flowchart LR|  n[0-9]+[\\[(/]+\"[^\"<>`{}\\[\\]()|]*(<br/>[^\"<>`{}\\[\\]()|]*)?\"[\\]/)]+:::[a-z]+|  n[0-9]+ -\\.?->\\|\"[^\"<>`{}\\[\\]()|]*\"\\| n[0-9]+|  classDef [^\n]*)\n$",
+				require.Regexp(t, "^(flowchart LR|  n[0-9]+[\\[(/]+\"[^\"<>`{}\\[\\]()|]*"+
+					"(<br/>[^\"<>`{}\\[\\]()|]*)?\"[\\]/)]+:::[a-z]+|"+
+					"  n[0-9]+ -\\.?->\\|\"[^\"<>`{}\\[\\]()|]*\"\\| n[0-9]+|  classDef [^\n]*)\n$",
 					text)
 			}
 		case "dot":
@@ -92,7 +95,8 @@ func TestHostileIDsAreSafeInEveryExport(t *testing.T) {
 	checkExports(t, topologytest.Hostile(topologytest.HostileIDs...))
 	checkExports(t, &topology.Graph{})
 	checkExports(t, &topology.Graph{Nodes: []topology.Node{{ID: "a"}}})
-	p := newPage(t, topology.SourceFunc(func() *topology.Graph { return topologytest.Hostile(topologytest.HostileIDs...) }), page.Config{})
+	hostile := func() *topology.Graph { return topologytest.Hostile(topologytest.HostileIDs...) }
+	p := newPage(t, topology.SourceFunc(hostile), page.Config{})
 	html := get(p, "/").Body.String()
 	require.NotContains(t, html, "<script>alert")
 	require.NotContains(t, html, "<b>bold")
@@ -113,7 +117,8 @@ func FuzzExports(f *testing.F) {
 }
 
 func FuzzReadJSON(f *testing.F) {
-	f.Add([]byte(`{"schema":1,"nodes":[{"id":"a","upstreams":["a","b"],"load":-1}],"edges":[{"to":"c","endpoint":"x"},{"from":"c","to":"a"}]}`))
+	f.Add([]byte(`{"schema":1,"nodes":[{"id":"a","upstreams":["a","b"],"load":-1}],` +
+		`"edges":[{"to":"c","endpoint":"x"},{"from":"c","to":"a"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, err := topology.ReadJSON(bytes.NewReader(data))
 		if err != nil {
@@ -127,7 +132,8 @@ func FuzzReadJSON(f *testing.F) {
 func TestDotAcceptsTheExport(t *testing.T) {
 	dot := testenv.Require(t, "dot", "graphviz")
 	for name, g := range map[string]*topology.Graph{
-		"pipeline": topologytest.NewScript().Topology(), "hostile": topologytest.Hostile(topologytest.HostileIDs...), "empty": {},
+		"pipeline": topologytest.NewScript().Topology(), "hostile": topologytest.Hostile(topologytest.HostileIDs...),
+		"empty": {},
 	} {
 		var in, complaints bytes.Buffer
 		require.NoError(t, page.WriteDOT(&in, g))
@@ -143,22 +149,43 @@ func TestDotAcceptsTheExport(t *testing.T) {
 // golden graphs have no clock in them.
 func golden() *topology.Graph {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	healthy := topology.Status{Health: topology.HealthHealthy, Load: 0.31, InFlight: 20, MaxInFlight: 64, OutRate: 12400, LastHeartbeat: at}
+	healthy := topology.Status{
+		Health: topology.HealthHealthy, Load: 0.31, InFlight: 20, MaxInFlight: 64, OutRate: 12400,
+		LastHeartbeat: at,
+	}
 	full := healthy
 	full.Load, full.InFlight, full.QueueDepth = 0.92, 59, 117
 	throttled := healthy
 	throttled.Fraction = 0.46
 	return &topology.Graph{
 		Name: "token transfers", Time: at,
-		Pipeline: topology.Pipeline{Throughput: 12400, Latency: 42 * time.Millisecond, Load: 0.92, Fraction: 0.46, Active: true, Activations: 1},
+		Pipeline: topology.Pipeline{
+			Throughput: 12400, Latency: 42 * time.Millisecond, Load: 0.92, Fraction: 0.46,
+			Active: true, Activations: 1,
+		},
 		Nodes: []topology.Node{
-			{ID: "arrow-analytics-sink", Kind: topology.KindSink, Endpoint: "localhost:8817", InputEventTypes: []string{"ttp_events"}, Status: full},
-			{ID: "stellar-arrow-source", Kind: topology.KindSource, Endpoint: "localhost:8815", OutputEventTypes: []string{"ledgers"}, Status: throttled},
-			{ID: "ttp-arrow-processor", Kind: topology.KindProcessor, Endpoint: "localhost:8816", InputEventTypes: []string{"ledgers"}, OutputEventTypes: []string{"ttp_events"}, Status: healthy},
+			{
+				ID: "arrow-analytics-sink", Kind: topology.KindSink, Endpoint: "localhost:8817",
+				InputEventTypes: []string{"ttp_events"}, Status: full,
+			},
+			{
+				ID: "stellar-arrow-source", Kind: topology.KindSource, Endpoint: "localhost:8815",
+				OutputEventTypes: []string{"ledgers"}, Status: throttled,
+			},
+			{
+				ID: "ttp-arrow-processor", Kind: topology.KindProcessor, Endpoint: "localhost:8816",
+				InputEventTypes: []string{"ledgers"}, OutputEventTypes: []string{"ttp_events"}, Status: healthy,
+			},
 		},
 		Edges: []topology.Edge{
-			{To: "ttp-arrow-processor", Endpoint: "localhost:8815", Origin: topology.OriginObserved, State: topology.StateConnected, Throughput: 11, Blocked: 0.43, LastConnected: at},
-			{To: "arrow-analytics-sink", Endpoint: "localhost:8816", Origin: topology.OriginObserved, State: topology.StateConnected, Throughput: 12400, Blocked: 0.61, LastConnected: at},
+			{
+				To: "ttp-arrow-processor", Endpoint: "localhost:8815", Origin: topology.OriginObserved,
+				State: topology.StateConnected, Throughput: 11, Blocked: 0.43, LastConnected: at,
+			},
+			{
+				To: "arrow-analytics-sink", Endpoint: "localhost:8816", Origin: topology.OriginObserved,
+				State: topology.StateConnected, Throughput: 12400, Blocked: 0.61, LastConnected: at,
+			},
 		},
 	}
 }

@@ -115,7 +115,9 @@ func WriteDOT(w io.Writer, g *topology.Graph) error {
 	g = g.Normalize()
 	l, ix := newLayout(g), numbered(g)
 	var b strings.Builder
-	b.WriteString("digraph pipeline {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fillcolor=white];\n  edge [fontname=\"Helvetica\", fontsize=10];\n")
+	b.WriteString("digraph pipeline {\n  rankdir=LR;\n" +
+		"  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fillcolor=white];\n" +
+		"  edge [fontname=\"Helvetica\", fontsize=10];\n")
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
 		said := caption(n)
@@ -147,7 +149,8 @@ var dotColor = map[string]string{"calm": "#2160c4", "warm": "#8f5200", "hot": "#
 // dot quotes a text. Only the line breaks that we put in are breaks; HTML-like
 // labels begin with <, which a quoted text never does.
 func dot(s string) string {
-	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", " ", "\u2028", " ", "\u2029", " ", "\x00", "\ufffd").Replace(text.Valid(s))
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", " ", "\u2028", " ", "\u2029", " ", "\x00",
+		"\ufffd").Replace(text.Valid(s))
 	// Graphviz reads entities in labels: an & that begins one must not.
 	s = strings.ReplaceAll(s, "&", "&amp;")
 	return `"` + strings.ReplaceAll(s, "\n", `\n`) + `"`

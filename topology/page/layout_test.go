@@ -17,7 +17,10 @@ import (
 func big(nodes, width int) *topology.Graph {
 	g := &topology.Graph{}
 	for i := range nodes {
-		n := topology.Node{ID: fmt.Sprintf("node-%03d", i), Kind: topology.KindProcessor, Status: topology.Status{Health: topology.HealthHealthy}}
+		n := topology.Node{
+			ID: fmt.Sprintf("node-%03d", i), Kind: topology.KindProcessor,
+			Status: topology.Status{Health: topology.HealthHealthy},
+		}
 		g.Nodes = append(g.Nodes, n)
 		if i >= width {
 			for _, back := range []int{width, width - 1 + i%3} {
@@ -34,7 +37,8 @@ func TestLayoutIsTheSameUnderShuffledInput(t *testing.T) {
 	for _, cyclic := range []bool{false, true} {
 		g := big(60, 7)
 		if cyclic {
-			g.Edges = append(g.Edges, topology.Edge{From: "node-050", To: "node-001"}, topology.Edge{From: "node-033", To: "node-033"})
+			g.Edges = append(g.Edges, topology.Edge{From: "node-050", To: "node-001"},
+				topology.Edge{From: "node-033", To: "node-033"})
 		}
 		want := newLayout(g.Normalize())
 		for range 5 {
@@ -71,9 +75,16 @@ func TestLayoutLeadsForward(t *testing.T) {
 
 func TestLayoutOfOddGraphs(t *testing.T) {
 	require.Empty(t, newLayout((&topology.Graph{}).Normalize()).layers)
-	l := newLayout((&topology.Graph{Nodes: []topology.Node{{ID: "cp", Kind: topology.KindControl}, {ID: "a"}}}).Normalize())
+	l := newLayout((&topology.Graph{Nodes: []topology.Node{
+		{ID: "cp", Kind: topology.KindControl},
+		{ID: "a"},
+	}}).Normalize())
 	require.Equal(t, []int{0, -1}, l.layer)
-	l = newLayout((&topology.Graph{Edges: []topology.Edge{{From: "a", To: "a"}, {From: "a", To: "b"}, {From: "b", To: "a"}}}).Normalize())
+	l = newLayout((&topology.Graph{Edges: []topology.Edge{
+		{From: "a", To: "a"},
+		{From: "a", To: "b"},
+		{From: "b", To: "a"},
+	}}).Normalize())
 	require.Equal(t, []int{0, 1}, l.layer)
 	newLayout(big(500, 1).Normalize())
 }
@@ -146,14 +157,20 @@ func TestHistoryIsBoundedInAge(t *testing.T) {
 
 func TestPackedGraphComesBack(t *testing.T) {
 	var p packer
-	for _, g := range []*topology.Graph{{}, {Name: "p", Alerts: []topology.Alert{{Name: "a"}}, Nodes: []topology.Node{{ID: "\xff", Metadata: map[string]string{"k": "v"}}}}, big(60, 7)} {
+	for _, g := range []*topology.Graph{{}, {
+		Name: "p", Alerts: []topology.Alert{{Name: "a"}},
+		Nodes: []topology.Node{{ID: "\xff", Metadata: map[string]string{"k": "v"}}},
+	}, big(60, 7)} {
 		g = g.Normalize()
 		back, err := unpack(p.pack(g))
 		require.NoError(t, err)
 		require.Equal(t, g, back)
 	}
 	at := time.Unix(1_700_000_000, 987_654_321).UTC()
-	g := (&topology.Graph{Nodes: []topology.Node{{ID: "a", RegisteredAt: at, Status: topology.Status{LastHeartbeat: at}}}}).Normalize()
+	g := (&topology.Graph{Nodes: []topology.Node{{
+		ID: "a", RegisteredAt: at,
+		Status: topology.Status{LastHeartbeat: at},
+	}}}).Normalize()
 	back, err := unpack(p.pack(g))
 	require.NoError(t, err)
 	require.Equal(t, at.Truncate(time.Second), back.Nodes[0].RegisteredAt)
@@ -174,7 +191,8 @@ func BenchmarkSample(b *testing.B) {
 		g := big(nodes, 11)
 		for i := range g.Nodes {
 			n := &g.Nodes[i]
-			n.Load, n.InFlight, n.MaxInFlight, n.OutRate, n.Endpoint = rand.Float64(), rand.Int64N(64), 64, rand.Float64()*1e4, "localhost:8815"
+			n.Load, n.InFlight, n.MaxInFlight, n.OutRate, n.Endpoint = rand.Float64(), rand.Int64N(64), 64, rand.Float64()*1e4,
+				"localhost:8815"
 			n.Version, n.InputEventTypes = "1.4.0", []string{"ledgers"}
 			n.RegisteredAt, n.LastHeartbeat = time.Now().Add(-rand.N(time.Hour)), time.Now().Add(-rand.N(time.Second))
 		}

@@ -61,7 +61,8 @@ func TestThePageIsSmallStrictAndReadsWithoutAScript(t *testing.T) {
 	require.Equal(t, 2, strings.Count(html, `nonce="`+nonce+`"`))
 	again := get(newPage(t, s, page.Config{}), "/")
 	require.NotContains(t, again.Body.String(), nonce)
-	for _, url := range regexp.MustCompile(`(?:href|src|fetch\(|EventSource\()=?["']([^"']+)`).FindAllStringSubmatch(html, -1) {
+	for _, url := range regexp.MustCompile(`(?:href|src|fetch\(|EventSource\()=?["']([^"']+)`).FindAllStringSubmatch(html,
+		-1) {
 		require.NotRegexp(t, `^(/|https?:)`, url[1], "every URL is relative")
 	}
 }
@@ -71,15 +72,18 @@ func TestThePageIsSmallStrictAndReadsWithoutAScript(t *testing.T) {
 func TestThePageOpensItsStreamAgain(t *testing.T) {
 	script, err := os.ReadFile("page.html")
 	require.NoError(t, err)
-	require.Regexp(t, `addEventListener\("error",\(\)=>\{if\(es\.readyState!==2\)return;setTimeout\(connect,`, string(script))
+	require.Regexp(t, `addEventListener\("error",\(\)=>\{if\(es\.readyState!==2\)return;setTimeout\(connect,`,
+		string(script))
 }
 
 func TestRoutes(t *testing.T) {
 	p := newPage(t, topologytest.NewScript(), page.Config{})
 	for target, mediaType := range map[string]string{
 		"/topology.json": "application/json", "/topology.svg": "image/svg+xml", "/topology.mmd": "text/plain; charset=utf-8",
-		"/topology.dot": "text/vnd.graphviz; charset=utf-8", "/topology.txt": "text/plain; charset=utf-8", "/grafana.json": "application/json",
-		"/frame": "application/json", "/view": "text/html; charset=utf-8", "/below/a/prefix/": "text/html; charset=utf-8",
+		"/topology.dot": "text/vnd.graphviz; charset=utf-8", "/topology.txt": "text/plain; charset=utf-8",
+		"/grafana.json": "application/json",
+		"/frame":        "application/json", "/view": "text/html; charset=utf-8",
+		"/below/a/prefix/": "text/html; charset=utf-8",
 	} {
 		w := get(p, target)
 		require.Equal(t, http.StatusOK, w.Code, target)

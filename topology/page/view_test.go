@@ -12,7 +12,12 @@ import (
 // says nothing; nobody's guess is 0.
 func TestTheTableShowsWhatComesIn(t *testing.T) {
 	g := &topology.Graph{
-		Nodes: []topology.Node{{ID: "a", Kind: topology.KindSource}, {ID: "b", Kind: topology.KindSource}, {ID: "c", Kind: topology.KindProcessor}, {ID: "d", Kind: topology.KindSink, Status: topology.Status{InRate: 7}}},
+		Nodes: []topology.Node{
+			{ID: "a", Kind: topology.KindSource},
+			{ID: "b", Kind: topology.KindSource},
+			{ID: "c", Kind: topology.KindProcessor},
+			{ID: "d", Kind: topology.KindSink, Status: topology.Status{InRate: 7}},
+		},
 		Edges: []topology.Edge{
 			{From: "a", To: "c", State: topology.StateConnected, Throughput: 30},
 			{From: "b", To: "c", State: topology.StateConnected, Throughput: 12},

@@ -8,10 +8,13 @@ import (
 
 // HostileIDs are ids that break an export that trusts them.
 var HostileIDs = []string{
-	"end", "graph", "subgraph", "node", "strict digraph", `"`, `\`, `\"`, `"]`, `<b>bold</b>`, `"><script>alert(1)</script>`,
-	"a\nb", "a\r\nb", "tab\there", "nul\x00", "\u2028", "&amp;", "&quot;", "#quot;", "#35;", "`code`", "$x$", "%%{init: {}}%%", "%% comment",
+	"end", "graph", "subgraph", "node", "strict digraph", `"`, `\`, `\"`, `"]`, `<b>bold</b>`,
+	`"><script>alert(1)</script>`,
+	"a\nb", "a\r\nb", "tab\there", "nul\x00", "\u2028", "&amp;", "&quot;", "#quot;", "#35;", "`code`", "$x$",
+	"%%{init: {}}%%", "%% comment",
 	"a --> b", "a|b", "{a}", "[a]", "(a)", "class x y", "click n0 call f()", ":::hot", ";", "'", "]]>", "--", "<!--",
-	"\u202egnp.exe", "אבג", "مرحبا", "漢字の節点", "🚰🚰🚰", "\xff\xfe", strings.Repeat("x", 300), strings.Repeat("W", 300), strings.Repeat("漢", 100),
+	"\u202egnp.exe", "אבג", "مرحبا", "漢字の節点", "🚰🚰🚰", "\xff\xfe", strings.Repeat("x", 300), strings.Repeat("W", 300),
+	strings.Repeat("漢", 100),
 }
 
 // Hostile returns a graph whose every text is one of ids, chained and with a

@@ -115,9 +115,15 @@ var figures = map[Scene]struct {
 	active                                           bool
 	activations                                      uint64
 }{
-	Calm:       {rate: 12400, source: 0.22, processor: 0.35, sink: 0.31, fraction: 1, queue: 6},
-	Busy:       {rate: 9800, source: 0.45, processor: 0.55, sink: 0.72, fraction: 1, blocked: 0.21, queue: 41},
-	Throttled:  {rate: 5200, source: 0.71, processor: 0.83, sink: 0.92, fraction: 0.46, blocked: 0.61, queue: 117, active: true, activations: 1},
-	Recovering: {rate: 8600, source: 0.38, processor: 0.44, sink: 0.52, fraction: 0.81, blocked: 0.08, queue: 22, active: true, activations: 1},
-	Killed:     {rate: 0, source: 0.05, processor: 0.83, sink: 0.02, fraction: 1, activations: 1},
+	Calm: {rate: 12400, source: 0.22, processor: 0.35, sink: 0.31, fraction: 1, queue: 6},
+	Busy: {rate: 9800, source: 0.45, processor: 0.55, sink: 0.72, fraction: 1, blocked: 0.21, queue: 41},
+	Throttled: {
+		rate: 5200, source: 0.71, processor: 0.83, sink: 0.92, fraction: 0.46, blocked: 0.61, queue: 117,
+		active: true, activations: 1,
+	},
+	Recovering: {
+		rate: 8600, source: 0.38, processor: 0.44, sink: 0.52, fraction: 0.81, blocked: 0.08, queue: 22,
+		active: true, activations: 1,
+	},
+	Killed: {rate: 0, source: 0.05, processor: 0.83, sink: 0.02, fraction: 1, activations: 1},
 }

@@ -34,7 +34,8 @@ func RunSource(t *testing.T, src topology.Source) {
 	before := g.Clone()
 	for name, write := range map[string]func(io.Writer, *topology.Graph) error{
 		"JSON": func(w io.Writer, g *topology.Graph) error { return g.WriteJSON(w) },
-		"SVG":  page.WriteSVG, "Mermaid": page.WriteMermaid, "DOT": page.WriteDOT, "ASCII": page.WriteASCII, "Grafana": page.WriteGrafana,
+		"SVG":  page.WriteSVG, "Mermaid": page.WriteMermaid, "DOT": page.WriteDOT, "ASCII": page.WriteASCII,
+		"Grafana": page.WriteGrafana,
 	} {
 		var out bytes.Buffer
 		if err := write(&out, g); err != nil || out.Len() == 0 {

@@ -11,7 +11,10 @@ import (
 
 func TestSourcesOfOurs(t *testing.T) {
 	script := topologytest.NewScript()
-	for _, scene := range []topologytest.Scene{topologytest.Calm, topologytest.Busy, topologytest.Throttled, topologytest.Recovering, topologytest.Killed} {
+	for _, scene := range []topologytest.Scene{
+		topologytest.Calm, topologytest.Busy, topologytest.Throttled,
+		topologytest.Recovering, topologytest.Killed,
+	} {
 		script.Play(scene)
 		topologytest.RunSource(t, script)
 	}

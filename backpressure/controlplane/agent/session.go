@@ -115,6 +115,9 @@ func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.cfg.CallTimeout, 2*time.Second))
 	defer cancel()
 	ctx = convert.WithIncarnation(ctx, a.incarnation)
+	if err := newerService(a.conn).beat(ctx, a.serviceID(), a.heartbeat()); err != nil { // what was counted to the end
+		a.log.Debug("last figures not sent", "error", err)
+	}
 	request := &flowctlv1pb.UnregisterRequest{ServiceId: a.serviceID()}
 	_, err := flowctlv1pb.Client{Conn: a.conn}.UnregisterComponent(ctx, request)
 	if err != nil {

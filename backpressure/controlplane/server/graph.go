@@ -43,11 +43,13 @@ func (s *Server) Topology() *topology.Graph {
 // have seen themselves use; topology adds the declared ones.
 func (s *Server) drawGraph(now time.Time, version uint64) *topology.Graph {
 	decision, all := s.Overview(), s.registry.copies()
+	events := s.registry.counted()
 	g := &topology.Graph{
 		Version: version,
 		Time:    now,
 		Pipeline: topology.Pipeline{
 			Throughput:  decision.TotalThroughput,
+			Events:      events,
 			Latency:     decision.EndToEndLatency,
 			Load:        decision.Load,
 			Fraction:    decision.Fraction,

@@ -36,6 +36,7 @@ type entry struct {
 	heartbeat time.Duration // announced; 0: not known
 	size      int           // bytes of text, about
 	streamed  bool          // its last beat came through a stream
+	events    uint64        // its count, of a sink
 	// session is the open stream that speaks for the component; nil: it
 	// heartbeats by itself.
 	session *session
@@ -73,6 +74,7 @@ type registry struct {
 	perPeer     map[string]int
 	perPipeline map[string]int // components of each pipeline
 	size        int            // over all entries
+	events      uint64         // that sinks counted, those included that have left
 	producers   convert.Producers
 }
 
@@ -127,6 +129,9 @@ func (r *registry) put(c controlplane.Component, heartbeat time.Duration, by reg
 		if fresh.retired = before.retired; before.incarnation != 0 && before.incarnation != by.incarnation {
 			fresh.retired = append(slices.Clone(before.retired), before.incarnation)
 			fresh.retired = fresh.retired[max(0, len(fresh.retired)-maxRetired):]
+		}
+		if before.incarnation == by.incarnation {
+			fresh.events = before.events // the same process goes on counting
 		}
 		r.forgetLocked(before, before.incarnation != by.incarnation || by.incarnation == 0)
 	}
@@ -347,6 +352,14 @@ func (r *registry) validateLocked(e *entry, b *beat) (change, error) {
 // applyLocked cannot fail. A beat is also the end of a component's start, unless it
 // says otherwise.
 func (r *registry) applyLocked(e *entry, b *beat, next change) {
+	if e.Kind == topology.KindSink {
+		count := uint64(min(max(0, next.metrics[controlplane.MetricEvents]), 1<<53))
+		if count < e.events { // it has begun anew
+			e.events = 0
+		}
+		r.events += count - e.events
+		e.events = count
+	}
 	e.Report, e.Metrics = next.report, next.metrics
 	if len(b.edges) > 0 {
 		e.edges = b.edges
@@ -416,6 +429,13 @@ func (r *registry) expire(now time.Time) (gone, stale []controlplane.Component) 
 		}
 	}
 	return gone, stale
+}
+
+// counted is how many events the sinks have counted since the server started.
+func (r *registry) counted() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.events
 }
 
 // copies returns copies of the entries in order of their ids. Ten thousand take

@@ -36,16 +36,6 @@ func TestFractionClockCountsTheTimeBelowOne(t *testing.T) {
 	})
 }
 
-func TestThroughput(t *testing.T) {
-	var rate throughput
-	at := time.Unix(0, 0)
-	require.Zero(t, rate.update(100, at), "what came before is no rate")
-	require.Zero(t, rate.update(200, at.Add(rateWindow/2)), "too soon")
-	require.Equal(t, 400.0, rate.update(300, at.Add(rateWindow)))
-	require.Equal(t, 400.0, rate.update(900, at.Add(rateWindow+1)), "the last one holds until there is another")
-	require.Zero(t, rate.update(300, at.Add(3*rateWindow)))
-}
-
 func TestPeakLoadStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, err := flowcontrol.New(flowcontrol.Config{Limit: flowcontrol.Cost{Messages: 4}})

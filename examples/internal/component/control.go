@@ -11,6 +11,8 @@ import (
 	"github.com/withobsrvr/sluice/backpressure"
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/internal/rate"
+	"github.com/withobsrvr/sluice/monitor"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -30,8 +32,8 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 	if c.Role == RoleSource {
 		targets = append(targets, c.Gate)
 	}
-	var rate throughput
-	var mu sync.Mutex // guards rate: reports are asked for by several loops
+	var handled rate.Meter
+	var mu sync.Mutex // guards handled: reports are asked for by several loops
 	report := func() backpressure.Report {
 		f := s.figures()
 		mu.Lock()
@@ -40,9 +42,10 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		c.peak.note(load)
 		return backpressure.Report{
 			ServiceID: c.ID, Kind: kinds[c.Role], InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.MaxMessages, Load: load,
-			QueueDepth: f.Queued, Throughput: rate.update(f.Events, time.Now()), Latency: f.Latency,
+			QueueDepth: f.Queued, Throughput: handled.Update(time.Now(), float64(f.Events)), Latency: f.Latency,
 		}
 	}
+	c.watchReport(s, report)
 	decision := backpressure.Config{Activation: c.BackpressureThreshold, Recovery: c.RecoveryThreshold}
 	if !c.Flowctl {
 		return func() {}, c.decideAlone(ctx, s, decision, report, targets, running)
@@ -91,6 +94,21 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		cancel()
 		<-ended
 	}, nil
+}
+
+// watchReport shows the monitor what the component tells the control plane, so
+// that its metrics, the report and the live page say the same.
+func (c *Component) watchReport(s Service, report func() backpressure.Report) {
+	c.monitor.Watch(monitor.SourceFunc(func(d *monitor.Draft) {
+		r, v := report(), d.Service(c.ID)
+		v.QueueDepth, v.Throughput, v.Latency = r.QueueDepth, r.Throughput, r.Latency
+		switch events := uint64(s.figures().Events); c.Role {
+		case RoleSource:
+			v.In.Events = events
+		case RoleSink:
+			v.Out.Events = events // written: what is in flight has come in, and is not out
+		}
+	}))
 }
 
 // decideAlone is the decision of a component that nobody coordinates: its own
@@ -185,8 +203,12 @@ func Known(id string) []string {
 }
 
 func (c *Component) setUpstream(endpoint, id string) {
-	c.upstream.Store(&upstream{id: id, endpoint: endpoint})
-	c.monitor.WatchClient(c.ID, id, c.pools.client)
+	next := &upstream{id: id, endpoint: endpoint}
+	if before := c.upstream.Load(); before != nil { // found again: watched twice, everything would count twice
+		before.unwatch()
+	}
+	next.unwatch = c.monitor.WatchClient(c.ID, id, c.pools.client)
+	c.upstream.Store(next)
 }
 
 const discoveryInterval = 200 * time.Millisecond

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/withobsrvr/sluice/internal/rate"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -11,14 +12,13 @@ import (
 // rate and how much of the time the sender had to wait for us.
 type upstream struct {
 	id, endpoint string
+	unwatch      func()
 
-	mu      sync.Mutex
-	rate    throughput // events
-	bytes   throughput
-	at      time.Time
-	held    time.Duration
-	blocked float64
-	last    time.Time // connected
+	mu     sync.Mutex
+	rate   rate.Meter // events
+	bytes  rate.Meter
+	waited rate.Meter // blocked seconds
+	last   time.Time  // connected
 }
 
 // edges reports the one edge of this component, if it reads anybody.
@@ -48,15 +48,10 @@ func (u *upstream) look(rows, bytes, active int64, held time.Duration, now time.
 	if active > 0 {
 		u.last = now
 	}
-	if passed := now.Sub(u.at); passed >= rateWindow {
-		if !u.at.IsZero() {
-			u.blocked = min(max(float64(held-u.held)/float64(passed)/float64(max(active, 1)), 0), 1)
-		}
-		u.at, u.held = now, held
-	}
 	edge := topology.Edge{
 		From: u.id, Endpoint: u.endpoint, State: topology.StateConnected, LastConnected: u.last,
-		Throughput: u.rate.update(rows, now), ByteRate: u.bytes.update(bytes, now), Blocked: u.blocked,
+		Throughput: u.rate.Update(now, float64(rows)), ByteRate: u.bytes.Update(now, float64(bytes)),
+		Blocked: min(u.waited.Update(now, held.Seconds())/float64(max(active, 1)), 1),
 	}
 	if active == 0 { // no stream is open: nothing flows and nobody waits, from now on
 		edge.State = topology.StateDown

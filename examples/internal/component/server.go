@@ -117,25 +117,3 @@ func (s *server) drain(ctx context.Context, grace time.Duration, log *slog.Logge
 	defer stop()
 	s.grpc.GracefulStop()
 }
-
-// throughput turns a running count into a rate over the last seconds.
-type throughput struct {
-	at    time.Time
-	count int64
-	rate  float64
-}
-
-// rateWindow is the shortest time over which a rate means something.
-const rateWindow = 500 * time.Millisecond
-
-// update is called by one goroutine at a time.
-func (t *throughput) update(count int64, now time.Time) float64 {
-	if t.at.IsZero() {
-		t.at, t.count = now, count
-	}
-	if passed := now.Sub(t.at); passed >= rateWindow {
-		t.rate = float64(count-t.count) / passed.Seconds()
-		t.at, t.count = now, count
-	}
-	return t.rate
-}

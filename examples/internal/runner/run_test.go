@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -309,6 +310,81 @@ func TestEveryComponentServesItsEndpoints(t *testing.T) {
 	})
 	tr.interrupts <- os.Interrupt
 	requireTruthOfTwo(t, tr.wait(t), 1)
+}
+
+// TestFiguresAgree compares what files, status, metrics, report and page say, while
+// the sink stands still and after the last event.
+func TestFiguresAgree(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("right-to-change"), 0o600))
+	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8", "AUTH_ADMIN_TOKEN_FILE=" + token},
+		"-inprocess", "-ledgers=40", forever, "-serve")
+	const sinkID, sourceID = "arrow-analytics-sink", "stellar-arrow-source"
+	at := func(name string) string { return tr.said(t, name+` at \S+, metrics at (\S+)/metrics`)[1] }
+	control := tr.said(t, `control plane at \S+, live topology at (http://\S+)/`)[1]
+	series := func(target, name string) string {
+		_, text := get(t, target+"/metrics")
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(line, name+" "); ok {
+				return strings.TrimSpace(value)
+			}
+		}
+		return ""
+	}
+	type node struct {
+		ID    string `json:"id"`
+		Queue int64  `json:"queue_depth"`
+	}
+	page := func() map[string]int64 {
+		var graph struct {
+			Nodes []node `json:"nodes"`
+		}
+		_, text := get(t, control+"/topology.json")
+		require.NoError(t, json.Unmarshal([]byte(text), &graph))
+		queues := map[string]int64{}
+		for _, n := range graph.Nodes {
+			queues[n.ID] = n.Queue
+		}
+		return queues
+	}
+	report := func() map[string]int64 {
+		var r struct {
+			Services map[string]node `json:"services"`
+		}
+		_, text := get(t, control+"/report")
+		require.NoError(t, json.Unmarshal([]byte(text), &r))
+		queues := map[string]int64{}
+		for id, n := range r.Services {
+			queues[id] = n.Queue
+		}
+		return queues
+	}
+	tr.full(t)
+	tr.until(t, "all say how much waits in the sink", func() bool {
+		return series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`) == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
+	})
+
+	right := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer right-to-change")
+	stream, err := tr.flight(t, sinkID).DoAction(right, &flight.Action{Type: sink.ActionSetDelay, Body: []byte("0s")})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	require.NoError(t, err)
+	tr.durable(t, 40)
+	events := strconv.Itoa(20 * 962) // TestPipelineEndToEnd knows what is in two ledgers
+	for name, target := range map[string]string{
+		`flowctl_service_events_total{direction="in",service_id="` + sourceID + `"}`: at(sourceID),
+		`flowctl_service_events_total{direction="in",service_id="` + sinkID + `"}`:   at(sinkID),
+		`flowctl_service_events_total{direction="out",service_id="` + sinkID + `"}`:  at(sinkID),
+		`flowctl_pipeline_events_total`:                                              control,
+	} {
+		want := events
+		if target == at(sourceID) {
+			want = "40"
+		}
+		tr.until(t, name+" is "+want, func() bool { return series(target, name) == want })
+	}
+	tr.interrupts <- os.Interrupt
+	requireTruthOfTwo(t, tr.wait(t), 20)
 }
 
 // A component that fails ends the run with its reason, and none is left.

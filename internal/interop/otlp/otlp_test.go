@@ -27,7 +27,10 @@ type receiver struct {
 	metrics map[string]*metrics.Metric
 }
 
-func (r *receiver) Export(_ context.Context, request *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
+func (r *receiver) Export(
+	_ context.Context,
+	request *collector.ExportMetricsServiceRequest,
+) (*collector.ExportMetricsServiceResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, resource := range request.GetResourceMetrics() {
@@ -54,9 +57,15 @@ func TestFamiliesArriveOverOTLP(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	exporter, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpoint(listener.Addr().String()), otlpmetricgrpc.WithInsecure())
+	exporter, err := otlpmetricgrpc.New(
+		ctx,
+		otlpmetricgrpc.WithEndpoint(listener.Addr().String()),
+		otlpmetricgrpc.WithInsecure(),
+	)
 	require.NoError(t, err)
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithInterval(time.Hour))))
+	provider := sdkmetric.NewMeterProvider(
+		sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithInterval(time.Hour))),
+	)
 	m, err := monitor.New(monitor.Config{})
 	require.NoError(t, err)
 	m.Watch(monitortest.Pipeline(3))

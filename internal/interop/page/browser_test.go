@@ -110,7 +110,14 @@ func open(t *testing.T, browser context.Context, address string, l look, feature
 // wait waits until the expression is true on the page.
 func (p *tab) wait(expression string) {
 	p.t.Helper()
-	_, err := chromedp.Run(p.ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(5*time.Minute)))
+	_, err := chromedp.Run(
+		p.ctx,
+		chromedp.Poll[bool](
+			"!!("+expression+")",
+			chromedp.WithPollingInterval(50*time.Millisecond),
+			chromedp.WithPollingTimeout(5*time.Minute),
+		),
+	)
 	require.NoError(p.t, err, "waiting for %s", expression)
 }
 

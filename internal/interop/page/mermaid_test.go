@@ -36,7 +36,12 @@ func TestMermaidAcceptsTheExport(t *testing.T) {
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	graphs := []*topology.Graph{topologytest.NewScript().Topology(), topologytest.Hostile(topologytest.HostileIDs...), fan(), {}}
+	graphs := []*topology.Graph{
+		topologytest.NewScript().Topology(),
+		topologytest.Hostile(topologytest.HostileIDs...),
+		fan(),
+		{},
+	}
 	for _, id := range topologytest.HostileIDs {
 		graphs = append(graphs, topologytest.Hostile(id, "plain"))
 	}

@@ -48,7 +48,9 @@ func TestEveryLookAtEveryScene(t *testing.T) {
 			script := topologytest.NewScript()
 			_, address := serve(t, script)
 			p := open(t, browser, address, l)
-			for _, scene := range []topologytest.Scene{topologytest.Calm, topologytest.Busy, topologytest.Throttled, topologytest.Recovering, topologytest.Killed} {
+			for _, scene := range []topologytest.Scene{
+				topologytest.Calm, topologytest.Busy, topologytest.Throttled, topologytest.Recovering, topologytest.Killed,
+			} {
 				script.Play(scene)
 				before := p.text(`document.documentElement.dataset.frame`)
 				p.wait(`document.documentElement.dataset.frame > ` + before + ` + 400`)
@@ -81,7 +83,9 @@ func TestKilledComponentGoesGrey(t *testing.T) {
 	p := open(t, browser, address, looks[0])
 	p.wait(`!document.querySelector("svg.wide .node.gone")`)
 	script.Play(topologytest.Killed)
-	p.wait(`[...document.querySelectorAll("svg.wide .node.gone")].some(n => n.textContent.includes("ttp-arrow-processor"))`)
+	p.wait(
+		`[...document.querySelectorAll("svg.wide .node.gone")].some(n => n.textContent.includes("ttp-arrow-processor"))`,
+	)
 	script.Play(topologytest.Calm)
 	p.wait(`!document.querySelector("svg.wide .node.gone")`)
 	p.clean(address)
@@ -121,7 +125,9 @@ func TestKeyboardAndReducedMotion(t *testing.T) {
 	p.wait(`[...document.querySelectorAll(".dash")].every(e => getComputedStyle(e).animationName === "none")`)
 	p.do(`document.querySelector("svg.wide .node").focus()`)
 	require.NoError(t, chromedp.Do(p.ctx, chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.Enter)))
-	p.wait(`document.querySelectorAll("svg.wide .node.sel").length === 1 && document.querySelectorAll("tr.sel").length === 1`)
+	p.wait(
+		`document.querySelectorAll("svg.wide .node.sel").length === 1 && document.querySelectorAll("tr.sel").length === 1`,
+	)
 	p.clean(address)
 }
 

@@ -48,11 +48,15 @@ func TestReferencePipeline(t *testing.T) {
 	p.document("live-page")
 
 	require.NoError(t, os.WriteFile(delay, []byte("0s"), 0o644))
-	p.wait(`!document.querySelector(".pill").classList.contains("on") && !document.querySelector(".pill").classList.contains("easing")`)
+	p.wait(
+		`!document.querySelector(".pill").classList.contains("on") && !document.querySelector(".pill").classList.contains("easing")`,
+	)
 	require.Empty(t, p.problems())
 
 	require.NoError(t, processor.kill())
-	p.wait(`[...document.querySelectorAll("svg.wide .node.gone")].some(n => n.textContent.includes("ttp-arrow-processor"))`)
+	p.wait(
+		`[...document.querySelectorAll("svg.wide .node.gone")].some(n => n.textContent.includes("ttp-arrow-processor"))`,
+	)
 	require.Empty(t, p.problems())
 	p.picture("pipeline-killed")
 	p.clean(web)
@@ -72,7 +76,13 @@ func buildPrograms(t *testing.T) string {
 		require.NoError(t, err, string(output))
 	}
 	build(".", "off", "./cmd/sluice-controlplane")
-	build("examples", filepath.Join(root, "go.work"), "./stellar-arrow-source", "./ttp-arrow-processor", "./arrow-analytics-sink")
+	build(
+		"examples",
+		filepath.Join(root, "go.work"),
+		"./stellar-arrow-source",
+		"./ttp-arrow-processor",
+		"./arrow-analytics-sink",
+	)
 	return dir
 }
 

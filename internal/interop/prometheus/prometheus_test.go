@@ -29,7 +29,8 @@ import (
 
 // handbook are the names that users of the system have in their dashboards.
 var handbook = []string{
-	"flowctl_pipeline_throughput_total", "flowctl_pipeline_latency_seconds", "flowctl_backpressure_active", "flowctl_throttle_rate",
+	"flowctl_pipeline_throughput_total", "flowctl_pipeline_latency_seconds", "flowctl_backpressure_active",
+	"flowctl_throttle_rate",
 	"flowctl_service_load_ratio", "flowctl_service_connections", "flowctl_service_discovery_duration_seconds_count",
 	"flowctl_reconnection_events_total", "flowctl_pool_total_connections", "flowctl_pool_healthy_connections",
 	"flowctl_pool_idle_connections", "flowctl_service_throughput", "flowctl_service_queue_depth",
@@ -63,8 +64,16 @@ func TestBackpressureActiveForReal(t *testing.T) {
 	// Everybody picks a free port and says which: one that was free a moment
 	// ago may be somebody's by the time it is asked for.
 	delay := write("delay", "200ms")
-	pipeline := start(t, dir, []string{"SINK_DELAY_FILE=" + delay, "MONITORING_INTERVAL=1s"}, binary, "-ledgers=1000000", "-verify=false",
-		"-ports=auto", "-out="+filepath.Join(dir, "out"))
+	pipeline := start(
+		t,
+		dir,
+		[]string{"SINK_DELAY_FILE=" + delay, "MONITORING_INTERVAL=1s"},
+		binary,
+		"-ledgers=1000000",
+		"-verify=false",
+		"-ports=auto",
+		"-out="+filepath.Join(dir, "out"),
+	)
 	targets := []string{said(t, ctx, pipeline, `live topology at http://(\S+)/`)}
 	for _, name := range []string{"stellar-arrow-source", "ttp-arrow-processor", "arrow-analytics-sink"} {
 		targets = append(targets, said(t, ctx, pipeline, name+` at \S+, metrics at http://(\S+)/metrics`))
@@ -84,8 +93,13 @@ route: {receiver: test, group_by: [alertname], group_wait: 0s, group_interval: 1
 receivers: [{name: test, webhook_configs: [{url: '%s', send_resolved: true}]}]
 %s`, hook.URL, mixin.Inhibitions(rules)))
 	const listening = `msg="Listening on" address=(\S+)`
-	alertmanager := said(t, ctx, start(t, dir, nil, alertmanagerPath, "--config.file="+amConfig, "--storage.path="+filepath.Join(dir, "am"),
-		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address="), listening)
+	alertmanager := said(
+		t,
+		ctx,
+		start(t, dir, nil, alertmanagerPath, "--config.file="+amConfig, "--storage.path="+filepath.Join(dir, "am"),
+			"--web.listen-address=127.0.0.1:0", "--cluster.listen-address="),
+		listening,
+	)
 
 	write("alerts.yaml", string(mixin.Alerts(rules)))
 	promConfig := write("prometheus.yml", fmt.Sprintf(`
@@ -102,22 +116,41 @@ scrape_configs:
 	until(t, ctx, "BackpressureActive fires in Prometheus", func() bool {
 		return alertState(ctx, prometheusURL, "BackpressureActive") == "firing"
 	})
-	until(t, ctx, "Alertmanager tells the receiver", func() bool { return slices.Contains(told.list(), "BackpressureActive firing") })
-	require.Positive(t, count(ctx, prometheusURL, `last_over_time(ALERTS{alertname="BackpressureActive",alertstate="pending"}[1h])`), "it was pending before")
+	until(
+		t,
+		ctx,
+		"Alertmanager tells the receiver",
+		func() bool { return slices.Contains(told.list(), "BackpressureActive firing") },
+	)
+	require.Positive(
+		t,
+		count(ctx, prometheusURL, `last_over_time(ALERTS{alertname="BackpressureActive",alertstate="pending"}[1h])`),
+		"it was pending before",
+	)
 	// On a busy machine a scrape may miss its second, and what it would have
 	// brought is absent until the next one: what follows is true in the end.
 	until(t, ctx, "one alert for one cause, whoever exports what", func() bool {
 		return activeInAlertmanager(ctx, "http://"+alertmanager, "BackpressureActive") == 1
 	})
 	for _, name := range handbook {
-		until(t, ctx, name+", a family of the handbook, is exported", func() bool { return count(ctx, prometheusURL, name) > 0 })
+		until(
+			t,
+			ctx,
+			name+", a family of the handbook, is exported",
+			func() bool { return count(ctx, prometheusURL, name) > 0 },
+		)
 	}
 	for query, want := range map[string]float64{
 		"flowctl_pipeline_throughput_per_second": 1, // by the decider alone
 		"flowctl_service_load_ratio":             3, // each service once
 		"up == 1":                                4,
 	} {
-		until(t, ctx, fmt.Sprintf("%s has %v series", query, want), func() bool { return count(ctx, prometheusURL, query) == want })
+		until(
+			t,
+			ctx,
+			fmt.Sprintf("%s has %v series", query, want),
+			func() bool { return count(ctx, prometheusURL, query) == want },
+		)
 	}
 	until(t, ctx, "the sink's measurement is the pipeline's latency", func() bool {
 		var report health.Report
@@ -135,7 +168,12 @@ scrape_configs:
 		state := alertState(ctx, prometheusURL, "BackpressureActive")
 		return state == "inactive" || state == "pending"
 	})
-	until(t, ctx, "the receiver hears of it", func() bool { return slices.Contains(told.list(), "BackpressureActive resolved") })
+	until(
+		t,
+		ctx,
+		"the receiver hears of it",
+		func() bool { return slices.Contains(told.list(), "BackpressureActive resolved") },
+	)
 }
 
 // checkMetrics lints what a process of the pipeline exports of ours.

@@ -106,7 +106,8 @@ func protoFiles(root string) ([]string, error) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." || entry.Name() == "node_modules" || entry.Name() == "testdata"):
+		case entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." ||
+			entry.Name() == "node_modules" || entry.Name() == "testdata"):
 			return filepath.SkipDir
 		case filepath.Ext(path) == ".proto":
 			name, err := filepath.Rel(root, path)
@@ -145,7 +146,11 @@ func withImports(files linker.Files) []*descriptorpb.FileDescriptorProto {
 }
 
 // runPlugin speaks the protoc plugin protocol with a tool of this module.
-func runPlugin(ctx context.Context, name string, request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
+func runPlugin(
+	ctx context.Context,
+	name string,
+	request *pluginpb.CodeGeneratorRequest,
+) (*pluginpb.CodeGeneratorResponse, error) {
 	input, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err

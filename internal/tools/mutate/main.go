@@ -59,7 +59,14 @@ func main() {
 }
 
 // run tries n faults of one package, and returns how many no test noticed.
-func run(ctx context.Context, dir string, n int, seed uint64, timeout time.Duration, args []string) (survivors int, err error) {
+func run(
+	ctx context.Context,
+	dir string,
+	n int,
+	seed uint64,
+	timeout time.Duration,
+	args []string,
+) (survivors int, err error) {
 	mutants, err := find(dir)
 	if err != nil {
 		return 0, err
@@ -102,7 +109,13 @@ func brief(s string) string {
 }
 
 // try runs the tests on one fault.
-func try(ctx context.Context, dir string, m mutant, timeout time.Duration, args []string) (noticed, compiled bool, err error) {
+func try(
+	ctx context.Context,
+	dir string,
+	m mutant,
+	timeout time.Duration,
+	args []string,
+) (noticed, compiled bool, err error) {
 	text, err := os.ReadFile(m.file)
 	if err != nil {
 		return false, false, err

@@ -45,7 +45,10 @@ func document(name string) error {
 	if err != nil {
 		return err
 	}
-	for part, table := range map[string][]byte{"families": mixin.FamilyTable(), "alerts": mixin.RuleTable(alert.DefaultRules())} {
+	for part, table := range map[string][]byte{
+		"families": mixin.FamilyTable(),
+		"alerts":   mixin.RuleTable(alert.DefaultRules()),
+	} {
 		between := regexp.MustCompile(`(?s)(<!-- ` + part + `: [^\n]* -->\n).*(<!-- /` + part + ` -->)`)
 		text = between.ReplaceAll(text, append(append([]byte("${1}"), table...), "${2}"...))
 	}
