@@ -35,7 +35,6 @@ type Controller struct {
 	services  map[string]*service
 	silent    *list.List // of *service, the longest silent first
 	paths     []*path    // never empty; the first is that of services without a place
-	gone      uint64     // activations of the paths that are no more
 	external  map[string]*external
 	inFlight  int64 // over all services
 	dirty     bool  // paths are older than the edges
@@ -51,6 +50,7 @@ type Controller struct {
 	active      bool    // on any path
 	activeSince time.Duration
 	activeTime  time.Duration // before activeSince
+	activations uint64        // of all paths, also of those that are gone
 }
 
 // New returns a controller that knows no service and admits everything. It

@@ -134,6 +134,7 @@ func (c *Controller) stepLocked(p *path, now time.Duration) bool {
 		}
 		p.active, p.event = true, Entered
 		p.activations++
+		c.activations++
 		p.since = now
 	}
 	if p.event != Continued {

@@ -60,9 +60,6 @@ func (c *Controller) buildPathsLocked() {
 		}
 		c.paths = append(c.paths, p)
 	}
-	for _, p := range old {
-		c.gone += p.activations // none inherited it
-	}
 	c.rebuilt = true
 	c.capLocked(c.now())
 }
@@ -92,8 +89,8 @@ func ancestor(set pathSet, was map[*service][]*member) (best *path) {
 	return best
 }
 
-// inherit also takes over the count of activations, so that the sum over all
-// paths counts each once.
+// inherit also takes over the count of activations, so that each is counted on one
+// path.
 func (p *path) inherit(from *path) {
 	p.load, p.smoothed, p.last = from.load, from.smoothed, from.last
 	p.active, p.event, p.fraction, p.cap, p.capReason = from.active, from.event, from.fraction, from.cap, from.capReason

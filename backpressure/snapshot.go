@@ -51,7 +51,7 @@ type Snapshot struct {
 	Recovery      float64
 	Driver        Driver
 	Policy        string
-	Activations   uint64
+	Activations   uint64        // on all paths since the start, also on those that are gone
 	ActiveTime    time.Duration // under backpressure on any path, since the start
 	Signals       int           // from outside, in force
 	// SignalsDropped counts signals that a subscriber never saw, because a newer
@@ -139,12 +139,12 @@ func (c *Controller) overviewLocked(now time.Duration) Snapshot {
 		InFlight: c.inFlight, MaxInFlight: cfg.MaxInFlight,
 		Activation: cfg.Activation, Recovery: cfg.Recovery, Driver: cfg.Driver,
 		Policy: policyName(cfg.Policy), Signals: len(c.external), Rejected: c.Rejected(),
-		SignalsDropped: c.dropped.Load(), Active: c.active, ActiveTime: c.activeTime,
+		SignalsDropped: c.dropped.Load(), Active: c.active, ActiveTime: c.activeTime, Activations: c.activations,
 	}
 	if c.active {
 		snap.ActiveTime += max(0, now-c.activeSince)
 	}
-	snap.Paths, snap.Activations = c.statesLocked(cfg)
+	snap.Paths = c.statesLocked(cfg)
 	for _, state := range snap.Paths {
 		if state.WorstLoad >= snap.WorstLoad {
 			snap.WorstLoad, snap.WorstService = state.WorstLoad, state.WorstService
@@ -169,25 +169,22 @@ func (s *Snapshot) sum(stages []stage) {
 func (c *Controller) Paths() []PathState {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	states, _ := c.statesLocked(c.cfg.Load())
-	return states
+	return c.statesLocked(c.cfg.Load())
 }
 
-// statesLocked are the paths that have services, and how often any was activated,
-// those that are no more included.
-func (c *Controller) statesLocked(cfg *Config) (states []PathState, activations uint64) {
+// statesLocked are the paths that have services; where there is only one, that one.
+func (c *Controller) statesLocked(cfg *Config) []PathState {
 	whole := wholeLoad(cfg, c.inFlight)
-	states, activations = make([]PathState, 0, len(c.paths)), c.gone
+	states := make([]PathState, 0, len(c.paths))
 	for _, p := range c.paths {
 		state := p.stateLocked(cfg, c.base)
-		activations += state.Activations
 		if state.Services == 0 && len(c.paths) > 1 {
 			continue
 		}
 		state.Load = max(state.Load, whole)
 		states = append(states, state)
 	}
-	return states, activations
+	return states
 }
 
 // Rejected returns how many reports, signals and settings were rejected since the

@@ -86,7 +86,9 @@ func (c *Client) Stats() Stats {
 // Streams lists the open streams, the oldest first.
 func (c *Client) Streams() []StreamStats { return c.streamStats() }
 
-// begin takes the call's slots and waits for its admission. On an error nothing is held.
+// enter takes the call's slots and waits for its admission. On an error, or a panic
+// of the gate, nothing is held. The slots come first, so that what waits for the
+// gate is bounded as well.
 func (c *Client) enter(ctx context.Context, cl *call, cost flowcontrol.Cost) (flowcontrol.Permit, error) {
 	if e := c.begin(ctx, cl); e != nil {
 		c.countRejection(nil, e)
@@ -128,6 +130,8 @@ func (c *Client) interceptUnary(
 		return invoker(ctx, name, req, reply, cc, opts...)
 	}
 	ctx, owns := c.announce(ctx, m)
+	// Each attempt is a call of its own. It has given back all that it held before
+	// the next one waits, so retries of many calls cannot block each other.
 	for attempt := 0; ; attempt++ {
 		err := c.unary(ctx, m, req, reply, cc, invoker, opts)
 		if err == nil {
@@ -162,6 +166,8 @@ func (c *Client) unary(
 	if err = invoker(cl.with(ctx), m.name, req, reply, cc, opts...); err != nil {
 		return err
 	}
+	// The reply is decoded by now, as far as protobuf goes: the guard keeps it from
+	// Arrow's decoder. gRPC's own limit has bounded its size before.
 	if e := c.weigh(cl, reply, true, &w); e != nil {
 		traceRejection(ctx, e)
 		err = cl.fail(e)
@@ -208,6 +214,8 @@ type attempt struct {
 func (c *Client) attempt(ctx context.Context, m *method, connect connector, opts []grpc.CallOption) (*attempt, error) {
 	cl := c.newCall(m, true)
 	permit, err := c.enter(ctx, cl, flowcontrol.Cost{Messages: 1})
+	// As on the server, an open stream holds a slot, and its messages take their own
+	// room: a stream that moves nothing must not hold any.
 	permit.Release(flowcontrol.Ignored)
 	if err != nil {
 		return nil, err

@@ -131,14 +131,14 @@ func (s *clientStream) CloseSend() error {
 func (s *clientStream) SendMsg(m any) error {
 	a := s.current.a.Load()
 	if !s.method.clientStream {
-		s.request = m
+		s.request = m // the only one of a server stream: a retry sends it again
 	}
 	if s.method.refine && a.send.empty() {
 		a.class.Store(uint32(classify(s.method, m)))
 		s.paced.Store(s.client.paces(a.call))
 	}
 	err := s.send(a, m)
-	runtime.KeepAlive(s)
+	runtime.KeepAlive(s) // or the collector takes a stream for lost that is in use
 	return err
 }
 
@@ -176,6 +176,8 @@ func (s *clientStream) RecvMsg(m any) (err error) {
 	if s.received.Load() || !s.owns {
 		return s.recv(s.current.a.Load(), m)
 	}
+	// Until the first answer a Header in another goroutine may read as well. After
+	// it nothing is retried, and gRPC's rule of one reader is enough.
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	if early := s.early; early != nil {
@@ -242,7 +244,8 @@ func (s *clientStream) recv(a *attempt, m any) error {
 	return nil
 }
 
-// ended closes the accounting of the attempt and says why it ended.
+// ended closes the accounting of the attempt and says why it ended: where this
+// package ended it, its own error, and not the CANCELED that gRPC makes of it.
 func (s *clientStream) ended(a *attempt, err error) error {
 	if errors.Is(err, io.EOF) {
 		s.client.end(a.call, nil)
@@ -258,6 +261,8 @@ func (s *clientStream) ended(a *attempt, err error) error {
 // retry starts the next attempt of a server stream that was rejected, after the
 // delay that its server asked for, and sends its request again.
 func (s *clientStream) retry(err error) bool {
+	// A caller that has seen a header, or a message, has seen an answer. What a client
+	// stream has sent is not kept: replaying it may run into memory, and twice into effects.
 	if s.method.clientStream || s.received.Load() || s.header.Load() {
 		return false
 	}

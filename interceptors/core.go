@@ -143,7 +143,7 @@ func (c *core) method(name string, clientStream, serverStream bool) *method {
 	m := newMethod(name, clientStream, serverStream)
 	m.exempt = exempted(name, alwaysExempt) || exempted(name, c.exempt)
 	if c.known.Load() >= maxMethods {
-		return m
+		return m // parsed anew each time, which is slow and bounded
 	}
 	actual, loaded := c.methods.LoadOrStore(name, m)
 	if !loaded {
@@ -170,7 +170,9 @@ func remaining(ctx context.Context, start time.Time) time.Duration {
 	return max(deadline.Sub(start), 0)
 }
 
-// begin takes the call's slots, or says why there is none. What it took, close gives back.
+// begin takes the call's slots, or says why there is none. What it took, close
+// gives back. A stream takes its slot before it waits for the gate: the wait is
+// what the limit of streams bounds too.
 func (c *core) begin(ctx context.Context, cl *call) *Error {
 	now := c.at(cl.start)
 	c.mu.Lock()
@@ -217,6 +219,8 @@ func (c *core) enlist(cl *call) {
 // close ends the call's bookkeeping; only the first close counts. It reports
 // whether this was it.
 func (c *core) close(cl *call, end ending) bool {
+	// The end's time is fixed first. From then on addTo counts no time any more, so a
+	// snapshot that was begun before agrees with the sums that are made here.
 	if !cl.over.CompareAndSwap(0, cl.now()+1) {
 		return false
 	}
@@ -231,7 +235,7 @@ func (c *core) close(cl *call, end ending) bool {
 		cl.listed = false
 	}
 	if cl.stream {
-		c.peak.note(now, c.streams.n)
+		c.peak.note(now, c.streams.n) // before: a peak that lasted until now is one
 		c.streams.release(c.at(cl.start), now, cl.admitted.Load())
 	}
 	if cl.admitted.Load() {

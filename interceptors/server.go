@@ -161,6 +161,7 @@ func (s *Server) interceptUnary(
 		return handler(ctx, req)
 	}
 	cl := s.newCall(m, false)
+	// A request that breaks a guard is rejected before it takes anything.
 	var w weight
 	e := s.weigh(cl, req, true, &w)
 	if e != nil {
@@ -175,8 +176,10 @@ func (s *Server) interceptUnary(
 	}
 	hctx, cancel := context.WithCancelCause(cl.with(ctx))
 	cl.stop = cancel
+	// What a panic leaves behind is what stands here: a failure, which says nothing
+	// of load and so teaches the adaptive limit nothing.
 	var permit flowcontrol.Permit
-	err = errPanic // until it is known better
+	err = errPanic
 	result := flowcontrol.Ignored
 	defer func() {
 		permit.Release(result)
@@ -184,6 +187,7 @@ func (s *Server) interceptUnary(
 		cancel(nil)
 	}()
 	cl.recv.count(&w)
+	// Listed before it is admitted, and waiting with hctx: Drain ends the wait too.
 	s.enlist(cl)
 	var rejection error
 	if permit, rejection = s.admit(hctx, cl, flowcontrol.Cost{Messages: 1, Bytes: w.bytes}); rejection != nil {
@@ -194,7 +198,7 @@ func (s *Server) interceptUnary(
 		return nil, err
 	}
 	cl.recv.handle(&w)
-	s.load.touch(ctx)
+	s.load.touch(ctx) // before the handler, which may send the header
 	resp, herr := handler(hctx, req)
 	result = lateness(ctx, cl.start, herr)
 	cl.recv.handle(&weight{})
@@ -224,6 +228,8 @@ func (s *Server) adopt(cl *call, err error) {
 // errPanic is how a call ends whose handler panicked. The panic goes on.
 var errPanic = errors.New("interceptors: the handler panicked")
 
+// finish ends the call's bookkeeping once, and that of its tenant with it: a kill
+// from outside and the handler's return may come at the same time.
 func (s *Server) finish(cl *call, err error) {
 	if s.close(cl, endingOf(err)) {
 		s.tenants.release(cl)
@@ -248,6 +254,8 @@ func (s *Server) interceptStream(
 		traceRejection(ctx, e)
 		return e
 	}
+	// From here the stream has its slots. Whatever happens below, a panic of the
+	// gate included, the deferred function gives them back.
 	stream := newServerStream(s, cl, ss, ctx)
 	err = errPanic // until it is known better
 	defer func() {

@@ -46,6 +46,9 @@ func (t *tenants) get(name string) *tenant {
 	return e
 }
 
+// evictLocked forgets one idle tenant for a new one, in the order of the map: all
+// that is lost are its sums. Where all have open calls the map grows, bounded by
+// those calls.
 func (t *tenants) evictLocked() {
 	if len(t.byName) < t.max {
 		return
@@ -58,8 +61,9 @@ func (t *tenants) evictLocked() {
 	}
 }
 
-// take counts the call. When its tenant has too many streams it reports false,
-// and after how long one of them is expected to have ended.
+// take counts the call, and takes its slot. On false nothing was taken. When
+// its tenant has too many streams it reports false, and after how long one of
+// them is expected to have ended.
 func (t *tenants) take(cl *call, remaining time.Duration) (hint time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -86,7 +90,9 @@ func (t *tenants) drop(e *tenant) {
 	e.active--
 }
 
-// release takes an ended call off its tenant.
+// release takes an ended call off its tenant. What it moved goes from the open call
+// to the tenant's sums under the lock under which stats takes both, so that no
+// snapshot has it twice.
 func (t *tenants) release(cl *call) {
 	e := cl.tenant
 	if e == nil {

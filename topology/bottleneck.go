@@ -36,7 +36,7 @@ const BlockedFrom = 0.10
 
 // findBottleneck follows blocked edges downstream to the node that blocks and
 // is not itself blocked. The saturated nodes are starting points too, for a
-// pipeline whose edges nobody measures.
+// pipeline whose edges are not measured.
 func (g *Graph) findBottleneck(ix *indexed) *Bottleneck {
 	best, bestScore := -1, 0.0
 	for n := range g.Nodes {

@@ -14,7 +14,7 @@ import (
 // of one source are never joined with each other's sinks.
 //
 // The nodes are sorted and the edges that come in are sorted by origin, the
-// surest first, so that of two edges between the same nodes the surer stays.
+// most reliable first, so that of two edges between the same nodes the more reliable stays.
 func (g *Graph) connect(at map[string]int) {
 	serves := map[string]string{} // endpoint -> smallest id
 	producers := map[string][]*Node{}

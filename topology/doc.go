@@ -1,4 +1,4 @@
-// Package topology describes a pipeline: its components, who feeds whom, how loaded
+// Package topology describes a pipeline: its components, which one feeds which, how loaded
 // and how healthy each is, and which one holds the others up.
 //
 // A [Graph] is an immutable snapshot. A [Tracker] makes it from three kinds of

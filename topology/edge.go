@@ -15,7 +15,7 @@ const (
 	// OriginDeclared: the consumer names the producer as its upstream.
 	OriginDeclared Origin = "declared"
 	// OriginMatched: an output event type of one is an input event type of the
-	// other, and nothing surer explains that input.
+	// other, and nothing more reliable explains that input.
 	OriginMatched Origin = "matched"
 )
 

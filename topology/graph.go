@@ -32,11 +32,11 @@ type Graph struct {
 	// Bottleneck is the root cause of what is blocked, nil when nothing is.
 	// Derived.
 	Bottleneck *Bottleneck `json:"bottleneck,omitempty"`
-	// Alerts are what whoever feeds the graph says is firing, or about to.
+	// Alerts are what the maker of the graph says is firing, or about to.
 	Alerts []Alert `json:"alerts,omitempty"`
 }
 
-// Pipeline holds the figures of the whole pipeline, as whoever decides sees
+// Pipeline holds the figures of the whole pipeline, as the process that decides sees
 // them. Zero means unknown, except where a field says otherwise.
 type Pipeline struct {
 	// Throughput is in events per second leaving the sinks.

@@ -32,7 +32,7 @@ const (
 	HealthStopping  Health = "stopping"
 	// HealthDown is a node whose heartbeats stopped.
 	HealthDown Health = "down"
-	// HealthUnknown is a node that somebody names and nobody registered.
+	// HealthUnknown is a node that others name and that is not registered.
 	HealthUnknown Health = "unknown"
 )
 

@@ -17,11 +17,11 @@ const (
 	DefaultRecover  = 0.60
 )
 
-// Normalize returns a complete copy of a graph that anybody may have put
+// Normalize returns a complete copy of a graph that a caller may have put
 // together, and is how edges come about: those given are kept (one without From
 // starts at the node that serves its Endpoint), those that nodes declare by
 // Upstreams are added, and then those that matching event types suggest, for
-// inputs that nothing surer explains.
+// inputs that nothing more reliable explains.
 //
 // The copy is sorted and without duplicates, every edge's ends are present,
 // every figure is finite and not negative, every text valid UTF-8, and the
@@ -30,7 +30,7 @@ const (
 func (g *Graph) Normalize() *Graph { return g.Clone().Complete() }
 
 // Complete is Normalize without the copy, for a graph that was just put together
-// and whose lists and maps nobody else has. It returns the graph itself.
+// and whose lists and maps are not shared. It returns the graph itself.
 func (g *Graph) Complete() *Graph {
 	g.Schema = Schema
 	g.Name = text.Valid(g.Name)
@@ -148,7 +148,7 @@ func index(g *Graph, at map[string]int) *indexed {
 	return &indexed{adjacency.New(len(g.Nodes), from, to), at}
 }
 
-// addMissingEnds adds the nodes that edges name and nobody registered, and
+// addMissingEnds adds the nodes that edges name and that are not registered, and
 // reports whether there are any.
 func (g *Graph) addMissingEnds(at map[string]int) bool {
 	before := len(g.Nodes)

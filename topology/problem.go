@@ -16,7 +16,7 @@ type ProblemKind string
 const (
 	// ProblemCycle: the nodes feed one another.
 	ProblemCycle ProblemKind = "cycle"
-	// ProblemUnregistered: somebody reads from a node that nobody registered.
+	// ProblemUnregistered: a node reads from one that is not registered.
 	ProblemUnregistered ProblemKind = "unregistered"
 	// ProblemSourceWithInput and ProblemSinkWithOutput: the kind and the edges
 	// disagree.

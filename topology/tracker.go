@@ -29,7 +29,7 @@ type TrackerConfig struct {
 // Tracker builds the graph from registrations, reports and observations.
 //
 // It is safe for concurrent use. Feeding it is O(1) in the size of the graph,
-// a subscriber costs one flag, and a graph is put together when somebody asks
+// a subscriber costs one flag, and a graph is put together when a caller asks
 // for it and something changed.
 type Tracker struct {
 	cfg TrackerConfig

@@ -14,7 +14,9 @@ import (
 	"github.com/withobsrvr/sluice/backpressure/controlplane/server"
 )
 
-// A ControlPlane is a control plane in memory, with its own gRPC server.
+// A ControlPlane is a control plane in memory, with its own gRPC server on bufconn.
+// Everything of it runs in the bubble of testing/synctest that it was made in, if
+// there is one: an hour of heartbeats takes no time.
 type ControlPlane struct {
 	t   testing.TB
 	cfg server.Config
@@ -26,7 +28,8 @@ type ControlPlane struct {
 	serving  chan struct{}
 }
 
-// NewControlPlane starts a control plane that ends with the test.
+// NewControlPlane starts a control plane that ends with the test. A bad cfg ends the
+// test at once.
 func NewControlPlane(t testing.TB, cfg server.Config) *ControlPlane {
 	t.Helper()
 	p := &ControlPlane{t: t, cfg: cfg}
@@ -35,7 +38,8 @@ func NewControlPlane(t testing.TB, cfg server.Config) *ControlPlane {
 	return p
 }
 
-// Start starts it again after Stop, with nothing remembered.
+// Start starts it again after Stop, with nothing remembered but what cfg.Folder holds.
+// One that runs is left alone.
 func (p *ControlPlane) Start() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -57,8 +61,8 @@ func (p *ControlPlane) Start() {
 	p.listener, p.server, p.services, p.serving = listener, plane, services, serving
 }
 
-// Stop kills it: connections break, and new ones fail. It may be called
-// more than once.
+// Stop kills it: connections break, and new ones fail. No agent hears of it: it is as a
+// crash is, and not as server.Server.Close. It may be called more than once.
 func (p *ControlPlane) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +75,7 @@ func (p *ControlPlane) Stop() {
 	p.server.Close()
 }
 
-// Server returns the server that runs, or ran last.
+// Server returns the server that runs, or ran last. Each Start makes a new one.
 func (p *ControlPlane) Server() *server.Server {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +105,8 @@ func (p *ControlPlane) Dial() *grpc.ClientConn {
 }
 
 // Run runs an agent on a connection of its own until the test ends, or stop is
-// called.
+// called. stop waits until the agent has unregistered and ended; cfg.Conn and
+// cfg.Endpoint are not used.
 func (p *ControlPlane) Run(cfg agent.Config) (member *agent.Agent, stop func()) {
 	p.t.Helper()
 	cfg.Conn = p.Dial()

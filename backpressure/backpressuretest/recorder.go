@@ -7,7 +7,8 @@ import (
 )
 
 // A Recorder is a [backpressure.FractionSetter] that remembers what it is set to.
-// The zero Recorder is ready.
+// The zero Recorder is ready. It keeps everything: a test that runs for days of
+// virtual time resets it.
 type Recorder struct {
 	mu  sync.Mutex
 	set []float64
@@ -45,7 +46,8 @@ func (r *Recorder) Reset() {
 }
 
 // Expect fails the test unless the fractions were set in this order; others
-// may lie between.
+// may lie between. Fractions are compared exactly: they are those of a [Scripted] or of
+// [backpressure.Step].
 func (r *Recorder) Expect(t testing.TB, fractions ...float64) {
 	t.Helper()
 	set := r.Fractions()

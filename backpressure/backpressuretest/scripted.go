@@ -18,8 +18,8 @@ type Coordinator interface {
 	Bind(setter backpressure.FractionSetter) (cancel func())
 }
 
-// Scripted is a [Coordinator] that decides what its script says. The zero
-// Scripted admits everything.
+// Scripted is a [Coordinator] that decides what its script says, whatever is
+// reported. The zero Scripted admits everything.
 type Scripted struct {
 	mu      sync.Mutex
 	closed  float64 // 1 - fraction, so that zero is open
@@ -30,7 +30,8 @@ type Scripted struct {
 
 type binding struct{ setter backpressure.FractionSetter }
 
-// Play sets the setters to these fractions, one after the other.
+// Play sets the setters to these fractions, one after the other. When it returns, all
+// have been set.
 func (s *Scripted) Play(fractions ...float64) {
 	for _, f := range fractions {
 		s.mu.Lock()

@@ -39,6 +39,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
+// options are what flags and environment set.
 type options struct {
 	address     string
 	interval    time.Duration
@@ -118,7 +119,9 @@ func variable(flag string) string {
 	return "SLUICE_TOP_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// parse reads the flags and, for those that are not given, the environment.
+// parse reads the flags and, for those that are not given, the environment. It
+// joins all problems, each with the name of its flag or variable: a user mends them
+// at once. [flag.ErrHelp] means that help was asked for, and printed.
 func parse(args []string, lookup func(string) (string, bool), stderr io.Writer) (options, error) {
 	var opts options
 	flags := newFlags(&opts, stderr)
@@ -186,6 +189,9 @@ var writers = map[string]func(io.Writer, *topology.Graph) error{
 	"ascii":   page.WriteASCII,
 }
 
+// dial prepares the connection; the first call makes it. A certificate or an
+// authority means TLS, without -tls beside it: a user who names one does not want to be
+// connected in the clear.
 func dial(opts options) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
 	if opts.tls || opts.ca != "" || opts.certificate != "" {
@@ -220,7 +226,9 @@ func dial(opts options) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// show prints the pipeline once, or again and again until ctx ends.
+// show prints the pipeline once, or again and again until ctx ends. A control plane
+// that cannot be reached at first is an error; one that is lost later is not: the
+// last table stays, says that it is old, and is replaced when the plane is back.
 func show(ctx context.Context, opts options, from *reader, stdout io.Writer) error {
 	graph, err := from.read(ctx)
 	if err != nil {
@@ -259,6 +267,8 @@ func show(ctx context.Context, opts options, from *reader, stdout io.Writer) err
 	}
 }
 
+// isTerminal reports whether colours and cursor movements make sense: a pipe and a
+// file get neither.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

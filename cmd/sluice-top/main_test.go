@@ -107,6 +107,23 @@ func TestStockControlPlane(t *testing.T) {
 	})
 }
 
+// TestFiguresThatCannotBe of a stock component count as zero, as on the page, and
+// its pools are edges there and here.
+func TestFiguresThatCannotBe(t *testing.T) {
+	c := &controlplane.Status{Metrics: map[string]float64{
+		"current_inflight": 1e300, "queue_depth": -3, "inflight_utilization": math.NaN(), "events_per_second": math.Inf(1),
+		"pool_total_connections:in:1": 4, "pool_healthy_connections:in:1": 2,
+	}}
+	c.ID = "sink"
+	node, edges := newReader(nil).node(c, time.Now())
+	require.GreaterOrEqual(t, node.InFlight, int64(0))
+	require.Zero(t, node.QueueDepth)
+	require.Zero(t, node.Load)
+	require.False(t, math.IsInf(node.OutRate, 0))
+	require.Len(t, edges, 1)
+	require.Equal(t, topology.StateDegraded, edges[0].State)
+}
+
 func TestLatencyIsThatOfThePath(t *testing.T) {
 	node := func(id string, ms int, upstreams ...string) topology.Node {
 		return topology.Node{
@@ -123,8 +140,9 @@ func TestLatencyIsThatOfThePath(t *testing.T) {
 	require.GreaterOrEqual(t, longest(round), 10*time.Millisecond)
 
 	r := newReader(nil)
-	r.status("sink", map[string]float64{"end_to_end_latency_ms": 700}, time.Now())
-	r.status("other", map[string]float64{"end_to_end_latency_ms": math.NaN(), "processing_latency_ms": 1e300}, time.Now())
+	for _, ms := range []float64{700, math.NaN()} {
+		r.node(&controlplane.Status{Metrics: map[string]float64{controlplane.MetricEndToEnd: ms}}, time.Now())
+	}
 	require.Equal(t, 700*time.Millisecond, r.measured)
 }
 

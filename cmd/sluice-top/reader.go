@@ -10,6 +10,7 @@ import (
 
 	"github.com/withobsrvr/sluice/backpressure/controlplane"
 	"github.com/withobsrvr/sluice/backpressure/controlplane/agent"
+	"github.com/withobsrvr/sluice/internal/rate"
 	"github.com/withobsrvr/sluice/topology"
 )
 
@@ -20,22 +21,19 @@ const callTimeout = 5 * time.Second
 // a stock one it is put together from the components' registrations and metrics.
 type reader struct {
 	conn grpc.ClientConnInterface
-	// Events counted at the last look, for the rates of components that report
-	// only totals.
-	events map[string]counted
+	// The totals of components that report no rate, over the window that all
+	// rates of Sluice share. A component that has left is forgotten.
+	totals map[string]*rate.Meter
 	// The longest latency that a component says to have measured.
 	measured time.Duration
 }
 
-type counted struct {
-	total float64
-	at    time.Time
-}
-
 func newReader(conn grpc.ClientConnInterface) *reader {
-	return &reader{conn: conn, events: map[string]counted{}}
+	return &reader{conn: conn, totals: map[string]*rate.Meter{}}
 }
 
+// read returns the graph now. A control plane that does not know the call for the
+// whole graph is a stock one; any other error is returned as it is.
 func (r *reader) read(ctx context.Context) (*topology.Graph, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -47,6 +45,8 @@ func (r *reader) read(ctx context.Context) (*topology.Graph, error) {
 }
 
 // readStock puts the graph together from a stock control plane's components.
+// Edges are their connection pools, the upstreams that they declare, and what
+// [topology.Graph.Normalize] concludes from their event types.
 func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	now := time.Now()
 	r.measured = 0
@@ -55,8 +55,14 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 		return nil, err
 	}
 	graph := &topology.Graph{Schema: topology.Schema, Time: now}
+	before := r.totals
+	r.totals = make(map[string]*rate.Meter, len(before))
 	for i := range components {
-		graph.Nodes = append(graph.Nodes, r.node(&components[i], now))
+		if meter := before[components[i].ID]; meter != nil {
+			r.totals[components[i].ID] = meter
+		}
+		node, edges := r.node(&components[i], now)
+		graph.Nodes, graph.Edges = append(graph.Nodes, node), append(graph.Edges, edges...)
 	}
 	summarize(graph)
 	graph = graph.Normalize()
@@ -68,7 +74,10 @@ func (r *reader) readStock(ctx context.Context) (*topology.Graph, error) {
 	return graph, nil
 }
 
-func (r *reader) node(c *controlplane.Status, now time.Time) topology.Node {
+// node reads a component and the connections that its heartbeat reports.
+func (r *reader) node(c *controlplane.Status, now time.Time) (topology.Node, []topology.Edge) {
+	status, edges := topology.FromMetrics(c.ID, c.Metrics)
+	r.derive(c.ID, c.Metrics, &status, now)
 	node := topology.Node{
 		ID:               c.ID,
 		Name:             c.Name,
@@ -78,33 +87,26 @@ func (r *reader) node(c *controlplane.Status, now time.Time) topology.Node {
 		InputEventTypes:  c.InputEventTypes,
 		OutputEventTypes: c.OutputEventTypes,
 		Upstreams:        c.Upstreams,
-		Status:           r.status(c.ID, c.Metrics, now),
+		Status:           status,
 	}
 	node.Health, node.LastHeartbeat = c.Health, c.LastHeartbeat
-	return node
+	return node, edges
 }
 
-// status reads what the heartbeat's metrics say.
-func (r *reader) status(id string, metrics map[string]float64, now time.Time) topology.Status {
-	s := topology.Status{
-		Load:        metrics["inflight_utilization"],
-		InFlight:    int64(metrics["current_inflight"]),
-		MaxInFlight: int64(metrics["max_inflight"]),
-		QueueDepth:  int64(metrics["queue_depth"]),
-		Fraction:    metrics["throttle_rate"],
-		OutRate:     metrics["events_per_second"],
-		Latency:     milliseconds(metrics["processing_latency_ms"]),
-		Active:      metrics["backpressure_active"] > 0,
-	}
-	r.measured = max(r.measured, milliseconds(metrics["end_to_end_latency_ms"]))
-	if total, ok := metrics["events_processed_total"]; ok {
-		last, seen := r.events[id]
-		if elapsed := now.Sub(last.at).Seconds(); seen && s.OutRate == 0 && elapsed > 0 && total >= last.total {
-			s.OutRate = (total - last.total) / elapsed
+// derive adds what one heartbeat does not say: the rate of a component that reports
+// only a total, which takes two looks.
+func (r *reader) derive(id string, metrics map[string]float64, s *topology.Status, now time.Time) {
+	r.measured = max(r.measured, milliseconds(metrics[controlplane.MetricEndToEnd]))
+	if total, ok := metrics[controlplane.MetricEvents]; ok {
+		meter := r.totals[id]
+		if meter == nil {
+			meter = &rate.Meter{}
+			r.totals[id] = meter
 		}
-		r.events[id] = counted{total: total, at: now}
+		if counted := meter.Update(now, total); s.OutRate == 0 {
+			s.OutRate = counted
+		}
 	}
-	return s
 }
 
 // summarize fills in the pipeline's figures from the nodes', as the components

@@ -13,13 +13,14 @@ import (
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// A screen prints the table.
+// A screen prints the table. Each print is one write: a terminal never shows half
+// of one.
 type screen struct {
 	to      io.Writer
 	colors  bool
 	address string
 	prefix  string
-	lost    error // why the picture is old
+	lost    error // why the graph is old
 }
 
 var columns = []struct {
@@ -93,6 +94,8 @@ func (s *screen) header(graph *topology.Graph) string {
 		short(p.Latency))
 }
 
+// row is one node's cells, in the order of columns. Every text that a component
+// chose goes through printable.
 func (s *screen) row(graph *topology.Graph, n *topology.Node) []string {
 	inFlight := strconv.FormatInt(n.InFlight, 10)
 	if n.MaxInFlight > 0 {
@@ -190,6 +193,7 @@ func colorOf(n *topology.Node) string {
 	}
 }
 
+// percent writes a share; what is no number is a dash.
 func percent(v float64) string {
 	if v != v || math.IsInf(v, 0) {
 		return "-"
@@ -211,6 +215,7 @@ func number(v float64) string {
 	}
 }
 
+// short writes a duration as a cell has room for it: 850ms, 3.5s, 4m10s.
 func short(d time.Duration) string {
 	switch {
 	case d >= time.Minute:

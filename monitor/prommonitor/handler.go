@@ -23,7 +23,7 @@ type HandlerConfig struct {
 const maxScrapes = 8
 
 // NewHandler registers a collector of m and returns a handler that serves the
-// registry in the text format, and as OpenMetrics to who asks for it. Pass it
+// registry in the text format, and as OpenMetrics to scrapers that ask for it. Pass it
 // to [monitor.Monitor.Handler].
 func NewHandler(m *monitor.Monitor, cfg HandlerConfig) (http.Handler, error) {
 	registry := cfg.Registry

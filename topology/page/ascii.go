@@ -53,6 +53,7 @@ func WriteASCII(w io.Writer, g *topology.Graph) error {
 	return err
 }
 
+// bar is a load in ten cells; a node that is gone has no load.
 func bar(n *topology.Node) string {
 	if n.Health.Gone() {
 		return "[----------]"

@@ -20,8 +20,9 @@ func thousands(v float64) string {
 
 func perSecond(v float64) string { return thousands(v) + "/s" }
 
+// bytesPerSecond writes a rate of bytes, in units of 1000.
 func bytesPerSecond(v float64) string {
-	if v == 0 { // nobody measures it, or nothing flows: the events tell which
+	if v == 0 { // not measured, or nothing flows: the rate of events tells which
 		return "–"
 	}
 	return thousands(v) + "B/s"
@@ -45,6 +46,7 @@ func span(d time.Duration) string {
 	}
 }
 
+// short writes one decimal below 10 and none above: two digits that matter.
 func short(v float64) string {
 	if v < 9.95 {
 		return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0")

@@ -31,6 +31,7 @@ func newHistory(size, room int, age time.Duration) history {
 	return history{size: size, room: room, age: age, loads: map[string]*loads{}}
 }
 
+// A moment is one sample: what the timeline draws, and the rest compressed.
 type moment struct {
 	at     time.Time
 	load   float64
@@ -38,13 +39,17 @@ type moment struct {
 	packed []byte
 }
 
-// loads are a node's, the newest last.
+// loads are a node's loads, the newest last. They are kept beside the compressed
+// moments because every frame draws them all.
 type loads struct {
 	list  []float32
 	added int // with the last one
 }
 
-// add takes a graph that was packed.
+// add appends a graph that was packed, and drops the oldest moments until number,
+// bytes and age are within bounds again. The newest always stays, however large. A
+// node that has left loses its loads at once: the past that is shown later has
+// none of it, and no list outgrows the nodes that exist.
 func (h *history) add(g *topology.Graph, packed []byte) {
 	h.moments = append(h.moments, moment{g.Time, g.Pipeline.Load, g.Pipeline.Active, packed})
 	h.bytes += len(packed)
@@ -85,7 +90,9 @@ func (h *history) find(t time.Time) int {
 	return i - 1
 }
 
-// sparks returns copies of the loads that led to a moment, for each node.
+// sparks returns copies of the loads that led to a moment, for each node: the
+// caller draws them without the lock. A node that came later than the moment has
+// none.
 func (h *history) sparks(place int) map[string][]float32 {
 	after := len(h.moments) - 1 - place
 	m := make(map[string][]float32, len(h.loads))
@@ -154,6 +161,7 @@ type packed struct {
 	Nodes, Edges int
 }
 
+// unpack reads what pack wrote. Times come back rounded, everything else as it was.
 func unpack(b []byte) (*topology.Graph, error) {
 	from := json.NewDecoder(flate.NewReader(bytes.NewReader(b)))
 	head := packed{Graph: &topology.Graph{}}

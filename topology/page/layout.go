@@ -27,6 +27,8 @@ type layout struct {
 // slot is a node's place in a layer (node >= 0) or a waypoint of an edge.
 type slot struct{ node, edge int }
 
+// sweeps is how often the layers are ordered, forward and back in turn. The order
+// is a heuristic: the least number of crossings is NP-hard to find.
 const sweeps = 4
 
 func newLayout(g *topology.Graph) *layout {
@@ -92,7 +94,8 @@ func (l *layout) bandOf(ix *adjacency.Graph, s slot) int {
 }
 
 // breakCycles marks the edges that lead back to a node on the way that led to
-// them, depth first from the sources, then from the smallest id.
+// them, depth first from the sources, then from the smallest id. It keeps its own
+// stack: a chain of ten thousand nodes would be as many nested calls.
 func (l *layout) breakCycles(g *topology.Graph, ix *adjacency.Graph) {
 	const (
 		fresh = iota
@@ -102,7 +105,7 @@ func (l *layout) breakCycles(g *topology.Graph, ix *adjacency.Graph) {
 	state := make([]uint8, len(g.Nodes))
 	type call struct{ node, next int }
 	var calls []call
-	visit := func(root int) {
+	walk := func(root int) {
 		if state[root] != fresh {
 			return
 		}
@@ -128,19 +131,23 @@ func (l *layout) breakCycles(g *topology.Graph, ix *adjacency.Graph) {
 	}
 	for n := range g.Nodes {
 		if g.Nodes[n].Kind == topology.KindSource {
-			visit(n)
+			walk(n)
 		}
 	}
 	for n := range g.Nodes {
 		if len(ix.In.Of(n)) == 0 {
-			visit(n)
+			walk(n)
 		}
 	}
 	for n := range g.Nodes {
-		visit(n)
+		walk(n)
 	}
 }
 
+// assignLayers gives each node its longest way from a node without input, in
+// topological order (A. B. Kahn, 1962) over the forward edges: each edge is looked at
+// once. Nodes without input are moved afterwards, next to what they feed, so that
+// a late joiner does not stand at the far left.
 func (l *layout) assignLayers(g *topology.Graph, ix *adjacency.Graph) {
 	waiting := make([]int, len(g.Nodes)) // forward edges in that are not done
 	for e := range g.Edges {
@@ -196,6 +203,9 @@ func (l *layout) assignLayers(g *topology.Graph, ix *adjacency.Graph) {
 	}
 }
 
+// fillLayers puts nodes and waypoints into their layers and orders them. Nodes come
+// in the order of their ids, which is where the first sweep starts from: the same
+// graph gives the same drawing.
 func (l *layout) fillLayers(g *topology.Graph, ix *adjacency.Graph) {
 	last := -1
 	for _, at := range l.layer {
@@ -236,8 +246,10 @@ func (l *layout) ends(ix *adjacency.Graph, e int) (int, int) {
 	return min(from, to), max(from, to)
 }
 
-// sortLayer orders a layer by band, and within one by the mean place of each slot's neighbours in the
-// layers before (or after) it. What has none there keeps its place.
+// sortLayer orders a layer by band, and within one by the mean place of each slot's
+// neighbours in the layer before (or after) it: the barycenter heuristic. Places count
+// as shares of their layer, for layers differ in length. A slot without a neighbour
+// there keeps its place. The sort is stable, so equal means do not swap at random.
 func (l *layout) sortLayer(ix *adjacency.Graph, at int, forward bool, keys []float64) {
 	layer := l.layers[at]
 	keys = keys[:0]
@@ -286,7 +298,8 @@ func (l *layout) sortLayer(ix *adjacency.Graph, at int, forward bool, keys []flo
 	l.number(ix, at)
 }
 
-// place returns where an edge passes through a layer.
+// place returns where an edge passes through a layer: at one of its ends or at a
+// waypoint. It reports false where it does not.
 func (l *layout) place(ix *adjacency.Graph, e, at int) (float64, bool) {
 	low, high := l.ends(ix, e)
 	switch from, to := ix.From[e], ix.To[e]; {
@@ -307,6 +320,7 @@ func (l *layout) renumber(ix *adjacency.Graph, last int) {
 	}
 }
 
+// number writes the order of a layer back to its nodes and edges.
 func (l *layout) number(ix *adjacency.Graph, at int) {
 	for i, s := range l.layers[at] {
 		if s.node >= 0 {

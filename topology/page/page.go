@@ -22,9 +22,9 @@ import (
 type Config struct {
 	// Title is the page's heading. Default: the graph's name.
 	Title string
-	// Interval is the time between two samples. Default 1 s. While nobody watches,
+	// Interval is the time between two samples. Default 1 s. While no browser watches,
 	// sampling a large graph rests until it takes a quarter of a percent of the time,
-	// and while somebody does a tenth.
+	// and while one does a tenth.
 	Interval time.Duration
 	// History is how far one can look back. Default 10 min, at most 3600 samples
 	// and 8 MiB. BenchmarkSample says what a sample costs.
@@ -38,7 +38,7 @@ type Config struct {
 // exports: topology.json, .svg, .mmd, .dot, .txt and grafana.json. All its URLs
 // are relative, so it works below any prefix (use [http.StripPrefix], with the
 // slash at the end of the pattern). It changes nothing and answers GET and HEAD
-// only; it shows whatever the graph holds to whoever asks, so put it behind
+// only; it shows all that the graph holds to every caller, so put it behind
 // what guards your other operations pages.
 //
 // It is safe for concurrent use.
@@ -48,12 +48,15 @@ type Page struct {
 	close  sync.Once
 	closed chan struct{}
 	done   chan struct{}
-	wanted chan struct{} // somebody begins to watch
-	// pausing says that the next sample is not due yet.
+	wanted chan struct{} // a stream or a request wants a sample
+	// pausing says that the next sample is not due yet. Streams read it without
+	// the lock, to say why they are silent.
 	pausing atomic.Bool
 
 	packer packer // used by the sampling alone
 
+	// The mutex guards what follows. Drawing, compressing and writing to a
+	// browser happen outside of it.
 	mu      sync.Mutex
 	history history
 	latest  *sample
@@ -65,7 +68,7 @@ type Page struct {
 // it, once for all of them.
 type sample struct {
 	graph  *topology.Graph
-	sparks map[string][]float32 // of the newest: nil until somebody looks
+	sparks map[string][]float32 // of the newest: nil until it is asked for
 	once   sync.Once
 	json   []byte
 }
@@ -93,14 +96,18 @@ func (p *Page) Close() error {
 	return nil
 }
 
-// A sample of a large graph takes long, and its frame longer. While somebody
-// watches, the page works for a tenth of the time at most, and while nobody does
+// A sample of a large graph takes long, and its frame longer. While a browser
+// watches, the page works for a tenth of the time at most, and otherwise
 // for a quarter of a percent.
 const (
 	restWatched = 10
 	rest        = 400
 )
 
+// run samples until the page is closed. A sample that took long is followed by a
+// rest in proportion, so that the page's share of a processor is bounded whatever
+// the size of the graph. The newest sample is given up when it is too old to be
+// shown: the rest may be minutes, and the graph is several megabytes.
 func (p *Page) run() {
 	defer close(p.done)
 	for !p.ended() {
@@ -141,6 +148,8 @@ func (p *Page) wait(pause time.Duration) bool {
 	return true
 }
 
+// watched reports whether a stream is open. A request for a frame or an export
+// does not count: it takes the newest sample, or asks for one.
 func (p *Page) watched() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,6 +171,8 @@ func (p *Page) sample(began time.Time) (pause time.Duration) {
 	return restWatched * time.Since(began)
 }
 
+// keep makes the graph the newest sample and wakes the callers that wait for one. A wish
+// for a sample that came while this one was taken is fulfilled by it.
 func (p *Page) keep(g *topology.Graph, packed []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -175,6 +186,8 @@ func (p *Page) keep(g *topology.Graph, packed []byte) {
 	}
 }
 
+// tell wakes the streams. It never waits for one: a stream that has not written its
+// last frame yet finds the newest when it has, and skips those between.
 func (p *Page) tell() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,6 +199,7 @@ func (p *Page) tell() {
 	}
 }
 
+// forget gives the newest sample up. The next caller that wants it waits for a new one.
 func (p *Page) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -201,7 +215,8 @@ func (p *Page) want() {
 }
 
 // now returns the newest sample. Where that is old, because the page rested, it
-// waits for a new one.
+// waits for a new one: callers that ask at once share it, so that a burst of
+// requests costs one sample. After Close it takes a sample of its own.
 func (p *Page) now() *sample {
 	s, fresh := p.newest()
 	if s != nil && time.Since(s.graph.Time) < p.young() {
@@ -231,7 +246,9 @@ func (p *Page) newest() (s *sample, fresh <-chan struct{}) {
 	return s, p.fresh
 }
 
-// then returns the sample at a time in milliseconds, the newest for "".
+// then returns the sample at a time in milliseconds since 1970, the newest for "".
+// A time between two samples is the earlier one; a time before the history begins
+// is an error. The graph is unpacked outside the lock: it takes milliseconds.
 func (p *Page) then(ms string) (*sample, error) {
 	if ms == "" {
 		return p.now(), nil
@@ -265,6 +282,8 @@ type frame struct {
 	Set    map[string]string `json:"set"`
 }
 
+// frame returns the values of the sample as JSON, made once however many streams
+// send it.
 func (s *sample) frame() []byte {
 	s.once.Do(func() {
 		g := s.graph
@@ -316,6 +335,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// export serves a graph in one form. The policy lets a browser that opens the file
+// neither run a script in it nor load anything: its texts come from other teams.
 func (p *Page) export(w http.ResponseWriter, mediaType string, write exporter) {
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
@@ -323,6 +344,8 @@ func (p *Page) export(w http.ResponseWriter, mediaType string, write exporter) {
 }
 
 // page renders the whole page, with the graph in it: it reads without a script.
+// It is rendered in full before the first byte is written, so that an error has a
+// status of its own. The nonce lets the page's one script and style run and no other.
 func (p *Page) page(w http.ResponseWriter) {
 	s, nonce := p.now(), rand.Text()
 	title := cmp.Or(p.cfg.Title, s.graph.Name, "pipeline")

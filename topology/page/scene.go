@@ -60,7 +60,10 @@ func newScene(g *topology.Graph, narrow bool) *scene {
 	return s
 }
 
-// wide places the layers as columns, each centred in its band.
+// wide places the layers as columns, each centred in its band. A band is as high as
+// its highest layer, so that pipelines that have nothing to do with each other never
+// share a row. A line stays within the gaps between columns, but for its waypoints,
+// which have a slot of their own in each column that it passes.
 func (s *scene) wide() {
 	bands := s.layout.bands
 	heights := make([]float64, len(s.layout.layers)*bands) // of each layer's part of each band
@@ -124,7 +127,7 @@ func (s *scene) wide() {
 			for i := 0; i+1 < len(points); i += 2 { // the gaps, not the ways through a column
 				p, q := points[i], points[i+1]
 				c := bezier(p, q, at)
-				if math.Abs(p.y-q.y) < labelHeight { // level: above the line, which stays in sight
+				if math.Abs(p.y-q.y) < labelHeight { // level: above the line, which stays visible
 					c.y = min(p.y, q.y) - labelHeight/2 - 8
 				}
 				s.spots[e] = append(s.spots[e], rect{c.x - w/2, c.y - labelHeight/2, w, labelHeight})
@@ -157,6 +160,8 @@ func (s *scene) port(card rect, node, edge int, side adjacency.Lists) float64 {
 	return card.y + card.h/2 + (float64(place)-float64(len(list)-1)/2)*min(30, 0.7*card.h/float64(len(list)))
 }
 
+// otherEnd is the height of the card at the edge's other end: lines leave a card
+// in the order in which they arrive.
 func (s *scene) otherEnd(edge, node int) float64 {
 	other := s.ix.From[edge]
 	if other == node {
@@ -241,14 +246,18 @@ func (s *scene) column() {
 	}
 }
 
+// direct reports whether the edge leads to the very next card of the column.
 func (s *scene) direct(e int, place []int) bool {
 	return place[s.ix.To[e]] == place[s.ix.From[e]]+1
 }
 
 const labelWidth = 170.0
 
-// placeLabels puts each label on the first of its spots that is free of cards
-// and of other labels. What finds no room is told by the table alone.
+// placeLabels puts each label on the first of its spots that is free of other
+// labels; spots lie in the gaps, where no card is. Edges come first come, first
+// served in their order, which does not depend on figures: a label does not jump
+// when another one changes. A label that finds no room is left out; the table
+// below the drawing has its figures.
 func (s *scene) placeLabels() {
 	var taken []rect
 	for e := range s.graph.Edges {

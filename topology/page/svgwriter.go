@@ -35,7 +35,9 @@ func escape(s string) string {
 	}, text.Valid(s)))
 }
 
-// open writes a start tag: pairs are attribute, value.
+// open writes a start tag: pairs are attribute, value. An attribute must stand in
+// pairs or in bounds, not in both: twice on one element it is no well-formed XML,
+// and a browser stops drawing there.
 func (w *svgWriter) open(name string, pairs []string, bounds ...bound) {
 	if w.values {
 		for _, b := range bounds {
@@ -83,7 +85,8 @@ func (w *svgWriter) text(name string, pairs []string, s string) {
 	w.end(name)
 }
 
-// slot writes an element whose text changes.
+// slot writes an element whose text changes. Everything goes through escape, keys
+// included, though they are numbers of ours.
 func (w *svgWriter) slot(name string, pairs []string, key, s string, bounds ...bound) {
 	if w.live {
 		w.set[w.prefix+key] = s

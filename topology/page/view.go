@@ -73,6 +73,8 @@ func newValues(g *topology.Graph, sparks map[string][]float32) map[string]string
 	return render(g, sparks, true).set
 }
 
+// render makes the view. With values alone it fills set and writes no markup: that
+// is what a stream sends at each interval.
 func render(g *topology.Graph, sparks map[string][]float32, values bool) *view {
 	const keys = 64 // of a node with its edge, about
 	v := &view{set: make(map[string]string, keys*len(g.Nodes))}
@@ -144,6 +146,8 @@ func latency(p *topology.Pipeline) string {
 	}
 }
 
+// figures are the row above the drawing. Each comes from the graph's pipeline, which
+// the report of package monitor reads, too: the page computes none of its own.
 func (v *view) figures(g *topology.Graph) {
 	p := &g.Pipeline
 	healthy, counted := 0, 0
@@ -177,6 +181,7 @@ func (v *view) figures(g *topology.Graph) {
 	}
 }
 
+// notes lists the alerts that were set on the graph, then what is odd about it.
 func (v *view) notes(g *topology.Graph) {
 	v.Notes = []note{}
 	for _, a := range g.Alerts {
@@ -211,6 +216,8 @@ func rateInto(n *topology.Node) string {
 	return perSecond(n.InRate)
 }
 
+// tables hold every figure of the drawing as text, for readers of screens and for
+// those who search: nothing is told by colour or place alone.
 func (v *view) tables(g *topology.Graph) {
 	v.NodeHead = []string{
 		"Component", "Kind", "Health", "Load", "In flight", "Limit", "Queue", "In", "Out", "Errors",
@@ -294,6 +301,7 @@ func connectedAgo(g *topology.Graph, e *topology.Edge) string {
 	return ago(g.Time, e.LastConnected)
 }
 
+// errorsOf is the rate of errors, or where only a share is known that.
 func errorsOf(n *topology.Node) string {
 	if n.ErrorRate > 0 {
 		return perSecond(n.ErrorRate)
@@ -313,7 +321,9 @@ func poolOf(p *topology.Pool) string {
 }
 
 // revision names what the markup of a view holds besides what is in set: a page
-// with another revision fetches the markup again.
+// with another revision fetches the markup again. What render writes outside of
+// slots and bounds must be part of it, or a page shows it stale. Texts are quoted
+// before they are hashed, so that no two lists read alike.
 func revision(g *topology.Graph) string {
 	h := fnv.New64a()
 	part := func(list ...string) {

@@ -51,6 +51,22 @@ type pipelines struct {
 	mu      sync.RWMutex // guards what follows
 	all     map[string]*pipeline
 	changed map[string]bool // settings that an operator has changed
+	ended   counters        // of those that are gone
+}
+
+// counters are what a pipeline that ends leaves behind: sums over all pipelines must
+// not fall.
+type counters struct {
+	activations, dropped uint64
+	rejected             map[backpressure.Reason]uint64
+}
+
+func (c *counters) add(one *backpressure.Snapshot) {
+	c.activations += one.Activations
+	c.dropped += one.SignalsDropped
+	for reason, n := range one.Rejected {
+		c.rejected[reason] += n
+	}
 }
 
 // Pipelines returns the ids of the pipelines that there are, in order. The first is
@@ -129,6 +145,8 @@ func (s *Server) tidy(id string) {
 	delete(s.pipelines.all, id)
 	p.end()
 	p.controller.Close()
+	last := p.controller.Overview()
+	s.pipelines.ended.add(&last)
 }
 
 // Snapshot returns the decisions for all pipelines as one: the least fraction, the
@@ -150,6 +168,13 @@ func (s *Server) Overview() backpressure.Snapshot {
 
 func (s *Server) together(read func(*backpressure.Controller) backpressure.Snapshot) backpressure.Snapshot {
 	all := read(s.controller)
+	s.pipelines.mu.RLock()
+	all.Activations += s.pipelines.ended.activations
+	all.SignalsDropped += s.pipelines.ended.dropped
+	for reason, n := range s.pipelines.ended.rejected {
+		all.Rejected[reason] += n
+	}
+	s.pipelines.mu.RUnlock()
 	for _, id := range s.Pipelines()[1:] {
 		if c := s.Pipeline(id); c != nil { // its last component may have left
 			add(&all, read(c))

@@ -147,6 +147,7 @@ func TestAComponentMayChangeItsPipeline(t *testing.T) {
 		require.Equal(t, 0.5, p.server.Pipeline("b").Fraction(), "its load has come along")
 		require.NoError(t, c.unregister("sink"))
 		require.Nil(t, p.server.Pipeline("b"))
+		require.EqualValues(t, 2, p.server.Overview().Activations, "a counter does not fall with its pipeline")
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, []string{""}, p.server.Pipelines(), "expiry ends one, too")
 	})

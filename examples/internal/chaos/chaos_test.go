@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	faults = flag.Int("faults", 30, "how many faults")
+	faults = flag.Int("faults", 36, "how many faults")
 	seed   = flag.Uint64("seed", 16, "of their sequence")
 )
 
@@ -91,12 +91,16 @@ func (p *process) running() bool {
 
 func (p *process) signal(s syscall.Signal) { _ = p.Process.Signal(s) } // it may have ended
 
-// A world is the three components on ports that stay, and the sink's folder.
+// A world is the three components on ports that stay, the links between them, and
+// the sink's folder.
 type world struct {
-	t     *testing.T
-	env   []string
-	dir   string
-	procs map[component.Role]*process
+	t      *testing.T
+	env    []string
+	dir    string
+	procs  map[component.Role]*process
+	links  []*link
+	health int // the sink's HTTP port
+	disks  int // disk faults so far
 }
 
 var roles = []component.Role{component.RoleSource, component.RoleProcessor, component.RoleSink}
@@ -111,9 +115,12 @@ func freePort(t *testing.T) int {
 func newWorld(t *testing.T, count int) *world {
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "run"), procs: map[component.Role]*process{}}
 	source, processor := freePort(t), freePort(t)
+	w.links = []*link{newLink(t, "source", source), newLink(t, "processor", processor)}
+	w.health = freePort(t)
 	w.env = append(os.Environ(),
 		fmt.Sprintf("LEDGER_COUNT=%d", count), "STAGE_MAX_BATCHES=8", "LOG_LEVEL=warn", "HEALTH_PORT=0", "OUT_DIR="+w.dir,
-		fmt.Sprintf("SOURCE_ENDPOINT=localhost:%d", source), fmt.Sprintf("PROCESSOR_ENDPOINT=localhost:%d", processor),
+		fmt.Sprintf("SOURCE_ENDPOINT=localhost:%d", w.links[0].port), fmt.Sprintf("PROCESSOR_ENDPOINT=localhost:%d", w.links[1].port),
+		"MONITORING_INTERVAL=200ms",
 		"FILE_BYTES=20000", "ROW_GROUP_BYTES=65536", "FILE_AGE=200ms", "SINK_DELAY=200ms", "STALL_TIMEOUT=2s", "EXIT_WHEN_DONE=true",
 		"CONNECTION_POOL_HEALTH_CHECK_INTERVAL=500ms",
 	)
@@ -155,7 +162,7 @@ func (w *world) start(role component.Role, env ...string) {
 		}
 	}
 	if role == component.RoleSink {
-		env = append(env, "FLIGHT_PORT=0")
+		env = append(env, "FLIGHT_PORT=0", fmt.Sprintf("HEALTH_PORT=%d", w.health))
 	}
 	w.procs[role] = w.launch(role, env...)
 }
@@ -232,7 +239,7 @@ func TestNothingIsLostWhateverDies(t *testing.T) {
 func (w *world) fault(random *rand.Rand, n int) string {
 	role := roles[random.IntN(len(roles))]
 	p := w.procs[role]
-	switch kind := n % 5; kind {
+	switch n % 9 {
 	case 0:
 		p.signal(syscall.SIGKILL)
 		w.end(p)
@@ -256,8 +263,18 @@ func (w *world) fault(random *rand.Rand, n int) string {
 		require.Equal(w.t, component.ExitFailed, second.ProcessState.ExitCode(), "%s", &second.log)
 		require.Contains(w.t, second.log.String(), fmt.Sprintf("process %d on ", w.procs[component.RoleSink].Process.Pid))
 		return "second sink"
-	default:
-		step := failpoint.Steps[n/5%len(failpoint.Steps)]
+	case 4:
+		w.links[random.IntN(2)].cut(time.Duration(random.IntN(300)) * time.Millisecond)
+		return "cut"
+	case 5:
+		w.links[random.IntN(2)].slow(500 * time.Millisecond)
+		return "slow"
+	case 6:
+		w.links[random.IntN(2)].halfOpen(w.unready)
+		return "half-open"
+	default: // two of nine: 36 faults have one at each step
+		step := failpoint.Steps[w.disks%len(failpoint.Steps)]
+		w.disks++
 		how := []string{"kill", "error"}[random.IntN(2)]
 		sinkProcess := w.procs[component.RoleSink]
 		sinkProcess.signal(syscall.SIGKILL)

@@ -52,7 +52,7 @@ type Config struct {
 	// without any progress in between; 0 is for ever, negative is never again.
 	MaxAttempts int
 	// StallTimeout is how long the sink waits for a batch before it takes the
-	// stream for broken; 0 is a minute, negative is for ever.
+	// stream for broken; 0 is 30 s, negative is for ever.
 	StallTimeout time.Duration
 	// Logger receives transitions; nil discards them.
 	Logger *slog.Logger
@@ -63,7 +63,7 @@ func (c Config) withDefaults() Config {
 	c.RowGroupBytes = cmp.Or(c.RowGroupBytes, 16<<20)
 	c.FileBytes = cmp.Or(c.FileBytes, 128<<20)
 	c.FileAge = cmp.Or(c.FileAge, time.Hour)
-	c.StallTimeout = cmp.Or(c.StallTimeout, time.Minute)
+	c.StallTimeout = cmp.Or(c.StallTimeout, 30*time.Second)
 	if c.Delay == nil {
 		c.Delay = NewDelay(0)
 	}

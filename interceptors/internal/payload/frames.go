@@ -74,11 +74,15 @@ func zstdFrame(b []byte, claim int64) (n int, window int64) {
 	if len(b) < 6 || binary.LittleEndian.Uint32(b) != 0xfd2fb528 {
 		return noFrame, 0
 	}
+	// Frame_Header_Descriptor: two bits for the size of the content's size, one each
+	// for a single segment, unused, reserved, a checksum; two for a dictionary.
 	descriptor, at := b[4], 5
 	if descriptor&(1<<3) != 0 || descriptor&3 != 0 { // reserved, or with a dictionary
 		return badFrame, 0
 	}
 	single := descriptor&(1<<5) != 0
+	// Window_Descriptor: an exponent in the upper five bits, a mantissa in the lower
+	// three. A single segment has none; its window is its content.
 	if !single {
 		base := int64(1) << (10 + b[at]>>3)
 		window = base + base/8*int64(b[at]&7)
@@ -98,7 +102,7 @@ func zstdFrame(b []byte, claim int64) (n int, window int64) {
 		copy(field[:], b[at:at+size])
 		content := binary.LittleEndian.Uint64(field[:])
 		if size == 2 {
-			content += 256
+			content += 256 // a field of two bytes starts where that of one ends
 		}
 		if content > uint64(claim) {
 			return badFrame, window
@@ -112,6 +116,7 @@ func zstdFrame(b []byte, claim int64) (n int, window int64) {
 		if at+3 > len(b) {
 			return badFrame, window
 		}
+		// Block_Header: one bit says last, two the type, the rest the size.
 		header := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
 		at += 3
 		last = header&1 != 0
@@ -145,6 +150,8 @@ func lz4Frame(b []byte, claim int64) (n int, block int64) {
 	if len(b) < 7 || binary.LittleEndian.Uint32(b) != 0x184d2204 {
 		return noFrame, 0
 	}
+	// FLG: two bits of version, then independence of blocks, their checksums, the
+	// content's size, its checksum, reserved, a dictionary. BD: the block's size.
 	flags, id, at := b[4], b[5]>>4&7, 6
 	if flags>>6 != 1 || flags&1 != 0 || id < 4 { // version, dictionary, block size
 		return badFrame, 0
@@ -161,6 +168,7 @@ func lz4Frame(b []byte, claim int64) (n int, block int64) {
 		if at+4 > len(b) {
 			return badFrame, block
 		}
+		// The highest bit says that the block is not compressed. A size of 0 is the end.
 		size := int64(binary.LittleEndian.Uint32(b[at:]) &^ (1 << 31))
 		at += 4
 		if size == 0 {

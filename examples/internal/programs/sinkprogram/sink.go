@@ -45,7 +45,7 @@ func read(e *component.Env) sinkConfig {
 	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", sink.DefaultRowGroupBytes, 1<<16, 1<<30, "size at which a Parquet row group ends")
 	c.fileBytes = e.Int("FILE_BYTES", 128<<20, 1, math.MaxInt, "size at which a file ends")
 	c.fileAge = e.Duration("FILE_AGE", time.Hour, 10*time.Millisecond, "age at which a file ends: the longest that a written ledger waits to become durable")
-	c.stall = e.Duration("STALL_TIMEOUT", time.Minute, 100*time.Millisecond, "how long nothing may come before the stream is taken up again")
+	c.stall = e.Duration("STALL_TIMEOUT", 30*time.Second, 100*time.Millisecond, "how long nothing may come before the stream is taken up again")
 	c.count = e.Ledger("LEDGER_COUNT", 0, "how many ledgers are wanted; with fewer the sink ends with status 3; unset: all that are offered")
 	c.exit = e.Bool("EXIT_WHEN_DONE", false, "end when the input does, instead of serving the totals until asked to end")
 	return c
