@@ -10,16 +10,16 @@ import (
 
 // The defaults of a Config.
 const (
-	DefaultInterval    = 5 * time.Second
-	DefaultHistory     = 10 * time.Minute
-	DefaultFreshness   = 250 * time.Millisecond
-	DefaultMaxServices = 1000
-	DefaultMaxPools    = 200
-	DefaultMaxEdges    = 1500
+	defaultInterval    = 5 * time.Second
+	defaultHistory     = 10 * time.Minute
+	defaultFreshness   = 250 * time.Millisecond
+	defaultMaxServices = 1000
+	defaultMaxPools    = 200
+	defaultMaxEdges    = 1500
 )
 
-// EnvInterval names the environment variable that [ConfigFromEnv] reads.
-const EnvInterval = "MONITORING_INTERVAL"
+// envInterval names the environment variable that [ConfigFromEnv] reads.
+const envInterval = "MONITORING_INTERVAL"
 
 // Scope says which services' figures a process exports as metrics. The report
 // and the in-process alerts always look at all of them.
@@ -67,24 +67,24 @@ type Config struct {
 // MONITORING_INTERVAL is a duration ("5s") of at least 100 ms. getenv is
 // os.Getenv or the like. A malformed value is an [Error] that names the variable.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
-	text := getenv(EnvInterval)
+	text := getenv(envInterval)
 	if text == "" {
 		return Config{}, nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 100*time.Millisecond {
-		return Config{}, &Error{Field: EnvInterval, Value: text, Want: "a duration of at least 100ms, such as 5s"}
+		return Config{}, &Error{Field: envInterval, Value: text, Want: "a duration of at least 100ms, such as 5s"}
 	}
 	return Config{Interval: d}, nil
 }
 
 func (c Config) withDefaults() Config {
-	c.Interval = cmp.Or(c.Interval, DefaultInterval)
-	c.History = cmp.Or(c.History, DefaultHistory)
-	c.Freshness = cmp.Or(c.Freshness, DefaultFreshness)
-	c.MaxServices = cmp.Or(c.MaxServices, DefaultMaxServices)
-	c.MaxPools = cmp.Or(c.MaxPools, DefaultMaxPools)
-	c.MaxEdges = cmp.Or(c.MaxEdges, DefaultMaxEdges)
+	c.Interval = cmp.Or(c.Interval, defaultInterval)
+	c.History = cmp.Or(c.History, defaultHistory)
+	c.Freshness = cmp.Or(c.Freshness, defaultFreshness)
+	c.MaxServices = cmp.Or(c.MaxServices, defaultMaxServices)
+	c.MaxPools = cmp.Or(c.MaxPools, defaultMaxPools)
+	c.MaxEdges = cmp.Or(c.MaxEdges, defaultMaxEdges)
 	return c
 }
 

@@ -119,9 +119,11 @@ func (d *Draft) Discovery(h Histogram) {
 	}
 }
 
-// Reconnections adds n reconnections of a service. Reasons outside of
-// [ReconnectReasons] count as "other"; all of the set exist from the first call
-// on, at 0 if need be, so that an increase from nothing shows.
+// Reconnections adds n reconnections of a service for one reason: closed,
+// connection_reset, connection_timed_out, forgotten, goaway, health_check,
+// refused, replaced or unreachable. Any other counts as [Other]. All of them
+// exist from the first call on, at 0 if need be, so that an increase from nothing
+// shows.
 func (d *Draft) Reconnections(service, reason string, n uint64) {
 	service = labelValue(service)
 	counts := d.reconnections[service]
@@ -166,9 +168,6 @@ const reconnectCount = 10
 var reconnectReasons = [reconnectCount]string{
 	"closed", "connection_reset", "connection_timed_out", "forgotten", "goaway", "health_check", Other, "refused", "replaced", "unreachable",
 }
-
-// ReconnectReasons returns the closed set of reasons of a reconnection.
-func ReconnectReasons() []string { return slices.Clone(reconnectReasons[:]) }
 
 // maxLabel bounds a label's value: ids come from outside.
 const maxLabel = 128

@@ -17,7 +17,8 @@ var pipelineFamilies = []*Family{
 	},
 	{
 		Name: "flowctl_pipeline_events_total", OTel: "flowctl.pipeline.events", Unit: "{event}", Kind: Counter,
-		Help: "Events that left the pipeline's sinks, as the sinks count them. Sinks that have left are included.",
+		Help: "Events that left the pipeline's sinks, as the sinks count them, up to a heartbeat ago. " +
+			"Sinks that have left are included.",
 		each: ofPipeline(func(p *Pipeline) float64 { return float64(p.Events) }),
 	},
 	{

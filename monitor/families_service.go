@@ -64,12 +64,12 @@ var serviceFamilies = []*Family{
 	{
 		Name: "flowctl_service_queue_depth", OTel: "flowctl.service.queue.depth",
 		Unit: "{item}", Kind: UpDown, Labels: []string{"service_id"},
-		Help: "What waits before the service's gate.",
+		Help: "What waits in the service: as it says itself, or else what waits before its gate.",
 		each: eachService(func(v *Service, emit func(Sample)) { emit(with(float64(v.QueueDepth), v.ID)) }),
 	},
 	{
 		Name: "flowctl_service_throughput", OTel: "flowctl.service.throughput", Kind: Gauge, Labels: []string{"service_id"},
-		Help: "Events per second that the service handles.",
+		Help: "Events per second that the service handles, over the last five seconds.",
 		each: eachService(func(v *Service, emit func(Sample)) { emit(with(v.Throughput, v.ID)) }),
 	},
 	{
@@ -133,7 +133,8 @@ var serviceFamilies = []*Family{
 	{
 		Name: "flowctl_service_events_total", OTel: "flowctl.service.events",
 		Unit: "{event}", Kind: Counter, Labels: []string{"service_id", "direction"},
-		Help: "Messages that came in and went out.",
+		Help: "Events that came in and went out: rows, or messages where there are none. " +
+			"What a service counts itself comes first: out of a sink is what it has made durable.",
 		each: localService(func(v *Service, emit func(Sample)) {
 			emit(with(float64(v.In.Events), v.ID, "in"))
 			emit(with(float64(v.Out.Events), v.ID, "out"))

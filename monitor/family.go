@@ -54,7 +54,8 @@ type Family struct {
 // MaxLabels is how many labels a family has at most.
 const MaxLabels = 3
 
-// Sample is one value of a family.
+// Sample is one value of a family. Its labels are an array, not a map: a scrape of
+// a thousand services makes tens of thousands of samples.
 type Sample struct {
 	// Labels are the values of the family's labels, in their order; those
 	// beyond are empty.
@@ -64,10 +65,12 @@ type Sample struct {
 	Histogram *Histogram
 }
 
-// Collect calls emit for each sample of the family in s.
+// Collect calls emit for each sample of the family in s, in a fixed order. A
+// histogram is shared with the snapshot: do not change it.
 func (f *Family) Collect(s *Snapshot, emit func(Sample)) { f.each(s, emit) }
 
-// Families returns the whole table, in the order in which it is documented.
+// Families returns the whole table, in the order in which it is documented. The
+// families are shared and do not change.
 func Families() []*Family { return slices.Clone(families) }
 
 // FamilyOf returns the family that a Prometheus name belongs to, also for the

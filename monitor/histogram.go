@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// DurationBounds are the upper bounds, in seconds, of the buckets of every
+// durationBounds are the upper bounds, in seconds, of the buckets of every
 // histogram of this package: 1 ms doubled nine times.
 var durationBounds = [...]float64{0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512}
 
@@ -66,6 +66,8 @@ func (h *Histogram) Quantile(q float64) float64 {
 	return h.Bounds[len(h.Bounds)-1]
 }
 
+// add adds another histogram of the same bounds. One of other bounds is left out
+// rather than spread over buckets that it was not counted in.
 func (h *Histogram) add(o *Histogram) {
 	if !o.Known() {
 		return
@@ -82,13 +84,16 @@ func (h *Histogram) add(o *Histogram) {
 	}
 }
 
-// recorder collects observations without a lock.
+// recorder collects observations without a lock. A snapshot that is taken meanwhile
+// may hold an observation in its bucket and not yet in the sum; the next one has both.
 type recorder struct {
 	counts    [len(durationBounds) + 1]atomic.Uint64
 	sum       atomic.Uint64 // bits of a float64
 	exemplars [len(durationBounds) + 1]atomic.Pointer[Exemplar]
 }
 
+// observe counts a value in seconds. What is no duration counts as 0, so that it is
+// seen and does no harm.
 func (r *recorder) observe(value float64, traceID string) {
 	if math.IsNaN(value) || value < 0 {
 		value = 0

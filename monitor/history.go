@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Point is one look of a started monitor, kept for sparklines.
+// Point is one look of a started monitor, kept for sparklines. Load is a ratio,
+// Throughput in events per second, Fraction the share that is let through.
 type Point struct {
 	Time       time.Time      `json:"time"`
 	Load       float32        `json:"load"`
@@ -25,6 +26,8 @@ type ServicePoint struct {
 	Throughput float32 `json:"throughput"`
 }
 
+// history is a ring. It begins with room for all its points, and a point's list of
+// services is made anew each time, because callers share it.
 type history struct {
 	size int
 
@@ -33,6 +36,7 @@ type history struct {
 	next   int
 }
 
+// add keeps the few figures that a sparkline needs. A history of size 0 is off.
 func (h *history) add(s *Snapshot) {
 	if h.size == 0 {
 		return

@@ -67,7 +67,9 @@ func (m *Monitor) Families() []*Family {
 	return slices.DeleteFunc(Families(), func(f *Family) bool { return f.Legacy && m.cfg.NoLegacy })
 }
 
-// Watch adds a source to every snapshot from now on, until stop is called.
+// Watch adds a source to every snapshot from now on, until stop is called. A
+// snapshot that is being built when stop is called may still ask the source once.
+// stop may be called again, and from the source itself.
 func (m *Monitor) Watch(source Source) (stop func()) {
 	w := &watched{source}
 	m.mu.Lock()
@@ -147,7 +149,9 @@ func (m *Monitor) OnTick(f func(*Snapshot)) (stop func()) {
 }
 
 // Snapshot returns the state now, or one that is at most [Config.Freshness] old.
-// Callers that come together share one.
+// Callers that come together share one: a scrape, a probe and a report at the same
+// moment ask each source once. It waits for the sources, which must not block.
+// A snapshot never changes; it may be kept.
 func (m *Monitor) Snapshot() *Snapshot {
 	if s := m.latest.Load(); m.isFresh(s) {
 		return s
@@ -198,7 +202,9 @@ func (m *Monitor) fresh() *Snapshot {
 	return m.build()
 }
 
-// build needs building.
+// build asks the sources in the order in which they came and makes a snapshot of
+// what they say. The caller holds building. A source that panics takes the panic to
+// the caller; the draft begins anew with the next snapshot.
 func (m *Monitor) build() *Snapshot {
 	m.mu.Lock()
 	sources := m.sources

@@ -5,13 +5,10 @@ import (
 	"github.com/withobsrvr/sluice/topology"
 )
 
-// Decider is what WatchController needs of a *backpressure.Controller.
-type Decider interface{ Snapshot() backpressure.Snapshot }
-
 // WatchController watches the pipeline's decision, and with it the services of
 // its snapshot. It makes this process the one that exports the pipeline's
 // families: watch a controller where the decision is made, and only there.
-func (m *Monitor) WatchController(c Decider) (stop func()) {
+func (m *Monitor) WatchController(c interface{ Snapshot() backpressure.Snapshot }) (stop func()) {
 	// A path that ends takes its count along; a counter must not fall.
 	var total, last uint64
 	return m.Watch(SourceFunc(func(d *Draft) {
@@ -65,16 +62,13 @@ func (d *Draft) addReport(r *backpressure.ServiceState) {
 	v.hasReport = true
 }
 
-// AgentStats is what WatchAgent needs of a *agent.Agent.
-type AgentStats interface {
-	Stats() backpressure.AgentStats
-}
-
 // WatchAgent watches the agent that speaks for the service of that id: the
 // fraction that it was told, and its reconnections to the control plane. It
 // also says that this process looks others up; time those calls with
 // [Monitor.ObserveDiscovery].
-func (m *Monitor) WatchAgent(serviceID string, a AgentStats) (stop func()) {
+func (m *Monitor) WatchAgent(serviceID string, a interface {
+	Stats() backpressure.AgentStats
+}) (stop func()) {
 	m.discovers.Store(true)
 	return m.Watch(SourceFunc(func(d *Draft) {
 		s := a.Stats()

@@ -7,14 +7,9 @@ import (
 	"github.com/withobsrvr/sluice/interceptors"
 )
 
-// ThrottlerStats is what WatchThrottler needs of a *flowcontrol.Throttler.
-type ThrottlerStats interface {
-	Stats() flowcontrol.Stats
-}
-
 // WatchThrottler watches the gate of the service of that id. A service may have
 // several: amounts add up, and the fullest makes the load.
-func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func()) {
+func (m *Monitor) WatchThrottler(serviceID string, t interface{ Stats() flowcontrol.Stats }) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) {
 		s := t.Stats()
 		v := d.Service(serviceID)
@@ -44,13 +39,12 @@ func (m *Monitor) WatchThrottler(serviceID string, t ThrottlerStats) (stop func(
 	}))
 }
 
-// CallStats is what WatchServer and WatchClient need of an *interceptors.Server
-// and an *interceptors.Client.
-type CallStats interface{ Stats() interceptors.Stats }
+// callStats is an *interceptors.Server or an *interceptors.Client.
+type callStats interface{ Stats() interceptors.Stats }
 
 // WatchServer watches the interceptors of the servers of the service of that id:
 // its traffic, open streams and failures.
-func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) {
+func (m *Monitor) WatchServer(serviceID string, server callStats) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) {
 		s := server.Stats()
 		v := d.Service(serviceID)
@@ -78,7 +72,7 @@ func (m *Monitor) WatchServer(serviceID string, server CallStats) (stop func()) 
 // WatchClient watches the interceptors of the clients with which the service of
 // that id reads from, or writes to, the service upstreamID. It makes the edge
 // between the two. An upstreamID of "" makes none.
-func (m *Monitor) WatchClient(serviceID, upstreamID string, client CallStats) (stop func()) {
+func (m *Monitor) WatchClient(serviceID, upstreamID string, client callStats) (stop func()) {
 	// A call's times are read while they change, and may come out a little less
 	// than before. To Prometheus a counter that falls has begun anew.
 	var blocked time.Duration

@@ -7,19 +7,13 @@ import (
 	"github.com/withobsrvr/sluice/connpool"
 )
 
-// PoolStats is what WatchPool needs of a *connpool.Pool.
-type PoolStats interface{ Stats() connpool.Stats }
-
 // WatchPool watches a connection pool that the service of that id uses.
-func (m *Monitor) WatchPool(serviceID string, p PoolStats) (stop func()) {
+func (m *Monitor) WatchPool(serviceID string, p interface{ Stats() connpool.Stats }) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) { d.addPool(serviceID, p.Stats()) }))
 }
 
-// ManagerStats is what WatchPools needs of a *connpool.Manager.
-type ManagerStats interface{ Stats() []connpool.Stats }
-
 // WatchPools watches all pools of a manager, those included that it makes later.
-func (m *Monitor) WatchPools(serviceID string, p ManagerStats) (stop func()) {
+func (m *Monitor) WatchPools(serviceID string, p interface{ Stats() []connpool.Stats }) (stop func()) {
 	return m.Watch(SourceFunc(func(d *Draft) {
 		for _, stats := range p.Stats() {
 			d.addPool(serviceID, stats)

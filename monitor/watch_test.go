@@ -226,8 +226,8 @@ func TestTicketsAreNoEvents(t *testing.T) {
 			{Class: interceptors.ClassPut, Sent: traffic(0), Received: traffic(3)},
 		}
 		server.stats.Classes = []interceptors.ClassStats{
-				{Class: interceptors.ClassGet, Received: traffic(1), Sent: traffic(n)},
-			}
+			{Class: interceptors.ClassGet, Received: traffic(1), Sent: traffic(n)},
+		}
 		s := m.Snapshot()
 		events, bytes := uint64(n), uint64(10*n)
 		require.Equal(t, monitor.Traffic{Events: events, Bytes: bytes}, s.Service("sink").In)

@@ -7,10 +7,10 @@ import (
 
 // Limits of what one registration may cost.
 const (
-	// MaxIDLength bounds an id, a name and an endpoint, in bytes.
-	MaxIDLength = 512
-	// MaxListLength bounds event types, upstreams and metadata entries.
-	MaxListLength = 256
+	// maxIDLength bounds an id, a name and an endpoint, in bytes.
+	maxIDLength = 512
+	// maxListLength bounds event types, upstreams and metadata entries.
+	maxListLength = 256
 )
 
 // ErrInvalid matches every [*Error].

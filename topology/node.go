@@ -41,7 +41,7 @@ func (h Health) Gone() bool { return h == HealthDown || h == HealthUnknown || h 
 
 // Node is one component: who it is, and how it is (its [Status]).
 type Node struct {
-	// ID is the service id. Required, at most [MaxIDLength] bytes.
+	// ID is the service id. Required, at most 512 bytes.
 	ID   string `json:"id"`
 	Kind Kind   `json:"kind"`
 	// Name is shown instead of the id where it is set.

@@ -10,11 +10,11 @@ import (
 	"github.com/withobsrvr/sluice/topology/internal/text"
 )
 
-// DefaultActivate and DefaultRecover are the thresholds shown where a graph
+// defaultActivate and defaultRecover are the thresholds shown where a graph
 // names none.
 const (
-	DefaultActivate = 0.80
-	DefaultRecover  = 0.60
+	defaultActivate = 0.80
+	defaultRecover  = 0.60
 )
 
 // Normalize returns a complete copy of a graph that a caller may have put
@@ -37,8 +37,8 @@ func (g *Graph) Complete() *Graph {
 	p := &g.Pipeline
 	clean(&p.Throughput, &p.Load, &p.Fraction, &p.Activate, &p.Recover)
 	p.Latency = max(p.Latency, 0)
-	p.Activate = cmp.Or(p.Activate, DefaultActivate)
-	p.Recover = cmp.Or(p.Recover, DefaultRecover)
+	p.Activate = cmp.Or(p.Activate, defaultActivate)
+	p.Recover = cmp.Or(p.Recover, defaultRecover)
 
 	for i := range g.Nodes {
 		g.Nodes[i].normalize()

@@ -167,16 +167,6 @@ func (t *Tracker) Observe(e Edge) error {
 	return nil
 }
 
-// Unobserve forgets what was observed between two nodes.
-func (t *Tracker) Unobserve(from, to string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if k := (observedKey{from: from, to: to}); t.observed[k] != nil {
-		delete(t.observed, k)
-		t.changedLocked()
-	}
-}
-
 // Remove forgets a node and every observation of it. It reports whether the
 // node was known.
 func (t *Tracker) Remove(id string) bool {
@@ -195,7 +185,9 @@ func (t *Tracker) Remove(id string) bool {
 	return true
 }
 
-// SetPipeline replaces the figures of the whole.
+// SetPipeline replaces the figures of the whole: a tracker derives none of them. Give
+// it what decides for the pipeline, at each decision. Figures that cannot be count as
+// zero; equal ones wake no subscriber.
 func (t *Tracker) SetPipeline(p Pipeline) {
 	clean(&p.Throughput, &p.Load, &p.Fraction, &p.Activate, &p.Recover)
 	t.mu.Lock()
@@ -206,7 +198,8 @@ func (t *Tracker) SetPipeline(p Pipeline) {
 	}
 }
 
-// SetAlerts replaces the firing alerts.
+// SetAlerts replaces the alerts that the page lists. The list is copied; an equal one
+// wakes no subscriber.
 func (t *Tracker) SetAlerts(alerts []Alert) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -18,7 +18,7 @@ func edgesOf(g *topology.Graph) (list []string) {
 	return list
 }
 
-func TestEventTypesMatchOnlyWhatNothingSurerExplains(t *testing.T) {
+func TestEventTypesMatchOnlyWhatNothingMoreReliableExplains(t *testing.T) {
 	tr := topology.NewTracker(topology.TrackerConfig{})
 	for _, n := range []topology.Node{
 		{ID: "source-a", Kind: topology.KindSource, OutputEventTypes: []string{"ledger"}, Endpoint: "0.0.0.0:8815"},
@@ -108,7 +108,7 @@ func TestReconnectsAreCounted(t *testing.T) {
 	})
 }
 
-func TestARefusedCallChangesNothing(t *testing.T) {
+func TestARejectedCallChangesNothing(t *testing.T) {
 	tr := topology.NewTracker(topology.TrackerConfig{MaxNodes: 1})
 	require.NoError(t, tr.Register(topology.Node{ID: "a"}))
 	before := tr.Topology()
@@ -175,4 +175,26 @@ func TestFromMetrics(t *testing.T) {
 		To: "proc", Endpoint: "src:8815", Origin: topology.OriginObserved, State: topology.StateDegraded,
 		Pool: &topology.Pool{Total: 4, Healthy: 3, Idle: 1},
 	}}, edges)
+}
+
+// TestThePipelineAndItsAlerts are shown as they were given, wake a subscriber when
+// they change, and only then.
+func TestThePipelineAndItsAlerts(t *testing.T) {
+	tr := topology.NewTracker(topology.TrackerConfig{})
+	before := tr.Topology().Version
+	alerts := []topology.Alert{{Name: "ServiceHighLoad", Severity: "warning"}}
+	tr.SetPipeline(topology.Pipeline{Throughput: 12, Load: math.NaN(), Fraction: 0.5})
+	tr.SetAlerts(alerts)
+	g := tr.Topology()
+	require.Equal(t, before+2, g.Version)
+	require.Equal(t, 12.0, g.Pipeline.Throughput)
+	require.Zero(t, g.Pipeline.Load)
+	require.Equal(t, 0.5, g.Pipeline.Fraction)
+	require.Equal(t, alerts, g.Alerts)
+
+	tr.SetPipeline(topology.Pipeline{Throughput: 12, Fraction: 0.5})
+	tr.SetAlerts([]topology.Alert{{Name: "ServiceHighLoad", Severity: "warning"}})
+	require.Equal(t, g.Version, tr.Topology().Version)
+	alerts[0].Name = "another"
+	require.Equal(t, "ServiceHighLoad", tr.Topology().Alerts[0].Name)
 }

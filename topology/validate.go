@@ -10,11 +10,11 @@ func (n *Node) validate() error {
 	switch {
 	case n.ID == "":
 		return &Error{Field: "ID", Text: "is empty"}
-	case len(n.ID) > MaxIDLength:
+	case len(n.ID) > maxIDLength:
 		return tooLong(n.ID, "ID", len(n.ID))
-	case len(n.Name) > MaxIDLength:
+	case len(n.Name) > maxIDLength:
 		return tooLong(n.ID, "Name", len(n.Name))
-	case len(n.Endpoint) > MaxIDLength:
+	case len(n.Endpoint) > maxIDLength:
 		return tooLong(n.ID, "Endpoint", len(n.Endpoint))
 	}
 	for _, f := range []struct {
@@ -26,13 +26,13 @@ func (n *Node) validate() error {
 		{"Upstreams", len(n.Upstreams)},
 		{"Metadata", len(n.Metadata)},
 	} {
-		if f.length > MaxListLength {
+		if f.length > maxListLength {
 			return &Error{ID: n.ID, Field: f.name, Text: fmt.Sprintf("has %d entries, at most %d are allowed", f.length,
-				MaxListLength)}
+				maxListLength)}
 		}
 	}
 	for _, up := range n.Upstreams {
-		if up == "" || len(up) > MaxIDLength {
+		if up == "" || len(up) > maxIDLength {
 			return &Error{ID: n.ID, Field: "Upstreams", Text: "has an id that is empty or too long"}
 		}
 	}
@@ -46,18 +46,18 @@ func (e *Edge) validate() error {
 		return &Error{ID: id, Field: "To", Text: "is empty"}
 	case e.From == "" && e.Endpoint == "":
 		return &Error{ID: id, Field: "From", Text: "is empty, and so is Endpoint"}
-	case len(e.From) > MaxIDLength || len(e.To) > MaxIDLength || len(e.Endpoint) > MaxIDLength:
-		return &Error{ID: "edge", Field: "From, To, Endpoint", Text: fmt.Sprintf("are longer than %d bytes", MaxIDLength)}
-	case len(e.EventTypes) > MaxListLength:
+	case len(e.From) > maxIDLength || len(e.To) > maxIDLength || len(e.Endpoint) > maxIDLength:
+		return &Error{ID: "edge", Field: "From, To, Endpoint", Text: fmt.Sprintf("are longer than %d bytes", maxIDLength)}
+	case len(e.EventTypes) > maxListLength:
 		return &Error{ID: id, Field: "EventTypes", Text: fmt.Sprintf("has %d entries, at most %d are allowed",
-			len(e.EventTypes), MaxListLength)}
+			len(e.EventTypes), maxListLength)}
 	}
 	return nil
 }
 
 func tooLong(id, field string, length int) error {
 	return &Error{ID: id[:min(len(id), 32)], Field: field, Text: fmt.Sprintf("has %d bytes, at most %d are allowed",
-		length, MaxIDLength)}
+		length, maxIDLength)}
 }
 
 // Endpoint returns the one form of a gRPC target by which endpoints are

@@ -271,7 +271,7 @@ func (r *compiled) heldOver(a *active, group [monitor.MaxLabels]string, anyNumbe
 	case NoDataFire: // the group without labels stands for "no number at all"
 		return !anyNumber || len(r.by) == 0 || group != [monitor.MaxLabels]string{}
 	case NoDataKeep:
-		return now.Sub(a.lastHeld) < NoDataPatience
+		return now.Sub(a.lastHeld) < noDataPatience
 	default:
 		return false
 	}

@@ -68,6 +68,7 @@ func (r *compiled) gather(groups groups, now time.Time, read reader, p *past) {
 	}
 }
 
+// group is the values of the By labels, in their order.
 func (r *compiled) group(labels [monitor.MaxLabels]string) (group [monitor.MaxLabels]string) {
 	for i, position := range r.by {
 		group[i] = labels[position]
@@ -75,6 +76,9 @@ func (r *compiled) group(labels [monitor.MaxLabels]string) (group [monitor.MaxLa
 	return group
 }
 
+// matches reports whether all labels of Match have the wanted value. Prometheus'
+// equality matcher takes a label that is missing for the empty string; families
+// have all their labels, so the difference cannot show.
 func (r *compiled) matches(labels [monitor.MaxLabels]string) bool {
 	for _, m := range r.match {
 		if labels[m.position] != m.value {

@@ -46,6 +46,10 @@ var stale = math.Float64frombits(0x7ff0000000000002)
 func (s step) is(value float64) bool { return math.Float64bits(s.value) == math.Float64bits(value) }
 func (s step) absent() bool          { return s.is(stale) }
 
+// record takes one evaluation's values. What no window reaches any more is dropped,
+// but for the step that was in force when the window began. A series without a
+// value is marked as stale, as Prometheus marks one that a scrape misses, and is
+// forgotten when nothing else is left of it.
 func (p *past) record(now time.Time, read reader) {
 	if len(p.series) == 0 {
 		return

@@ -14,8 +14,8 @@ import (
 	"github.com/withobsrvr/sluice/monitor"
 )
 
-// DefaultRunbook is the page whose headings are the names of [DefaultRules].
-const DefaultRunbook = "https://github.com/withobsrvr/sluice/blob/main/docs/runbook.md"
+// defaultRunbook is the page whose headings are the names of [DefaultRules].
+const defaultRunbook = "https://github.com/withobsrvr/sluice/blob/main/docs/runbook.md"
 
 // Func is how a condition gets its number from a family's samples. It is a
 // closed set, so that the in-process engine and Prometheus can be proven equal.
@@ -114,16 +114,16 @@ const (
 	// NoDataResolve takes a missing number for a condition that does not hold,
 	// as Prometheus does. A service that left takes its alerts along.
 	NoDataResolve NoData = iota
-	// NoDataKeep leaves the alert as it is for up to [NoDataPatience]: a gap
-	// is not a recovery.
+	// NoDataKeep leaves the alert as it is for up to five minutes, as long as
+	// Prometheus looks back for a sample: a gap is not a recovery.
 	NoDataKeep
 	// NoDataFire takes it for a condition that holds.
 	NoDataFire
 )
 
-// NoDataPatience is how long [NoDataKeep] keeps: as long as Prometheus looks
+// noDataPatience is how long [NoDataKeep] keeps: as long as Prometheus looks
 // back for a sample.
-const NoDataPatience = 5 * time.Minute
+const noDataPatience = 5 * time.Minute
 
 // Rule is one alert: a condition that must hold for a time.
 type Rule struct {
@@ -142,8 +142,8 @@ type Rule struct {
 	// set: {{ $labels.NAME }}, {{ $value }} and
 	// {{ $value | humanize }}, humanizePercentage or humanizeDuration.
 	Summary, Description string
-	// Runbook is where it says what to do. Default: the heading Name in
-	// [DefaultRunbook].
+	// Runbook is the URL of what to do. Default: the heading Name of this
+	// repository's runbook.
 	Runbook string
 	NoData  NoData
 	// Inhibits names rules whose alerts say nothing new while one of this rule
@@ -303,5 +303,5 @@ func promDuration(d time.Duration) string {
 
 // RunbookURL returns where it says what to do about the rule.
 func (r *Rule) RunbookURL() string {
-	return cmp.Or(r.Runbook, DefaultRunbook+"#"+strings.ToLower(r.Name))
+	return cmp.Or(r.Runbook, defaultRunbook+"#"+strings.ToLower(r.Name))
 }

@@ -7,7 +7,8 @@ import (
 )
 
 // Document is the body of /health, after the Internet draft
-// draft-inadarei-api-health-check-06.
+// draft-inadarei-api-health-check-06. Keys of Checks are "subject:measurement", as
+// there: pipeline:latency, service:load, pool:connections, ready:NAME.
 type Document struct {
 	Status      string             `json:"status"` // pass, warn or fail
 	Version     string             `json:"version,omitempty"`
@@ -17,7 +18,8 @@ type Document struct {
 	Checks      map[string][]Check `json:"checks"`
 }
 
-// Check is one observation in a [Document].
+// Check is one observation in a [Document]. ObservedUnit is bool (0 or 1), ratio, s or
+// connection; Status is that of this observation alone.
 type Check struct {
 	ComponentID   string    `json:"componentId"`
 	ComponentType string    `json:"componentType"`
@@ -55,6 +57,8 @@ func (h *Health) health(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, "application/health+json", code, doc)
 }
 
+// document is everything but the checks of readiness, which need the request's
+// context. Snapshot and report are taken once, so that no two checks disagree.
 func (h *Health) document() Document {
 	s := h.monitor.Snapshot()
 	r := h.report(s)

@@ -59,6 +59,7 @@ func (h *Health) Handler(metrics http.Handler) http.Handler {
 	})
 }
 
+// notNil makes an empty list of none: clients iterate over [], and stumble over null.
 func notNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -66,6 +67,7 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
+// writeJSON marshals before it writes, so that a failure has a status of its own.
 func writeJSON(w http.ResponseWriter, _ *http.Request, mediaType string, code int, body any) {
 	text, err := json.MarshalIndent(body, "", "  ")
 	if err != nil {
@@ -89,6 +91,9 @@ func (h *Health) livez(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprint(w, "ok")
 }
 
+// readyz asks the checks in the request's own goroutine. It names the checks that
+// failed and never says why: errors may hold addresses and credentials, and go to
+// the log.
 func (h *Health) readyz(w http.ResponseWriter, r *http.Request, only string) {
 	query := r.URL.Query()
 	excluded := query["exclude"]

@@ -49,6 +49,8 @@ type Thresholds struct {
 	PoolHealth float64
 }
 
+// withDefaults fills in zero fields. A threshold cannot be 0: it would be exceeded by
+// anything.
 func (t Thresholds) withDefaults() Thresholds {
 	t.Load = cmp.Or(t.Load, 0.80)
 	t.ErrorRatio = cmp.Or(t.ErrorRatio, 0.05)
@@ -149,6 +151,9 @@ type checkResult struct {
 	err  error
 }
 
+// ask runs the checks that are wanted, one after the other, outside the lock: a
+// check may add another one, and takes up to two seconds. A check that ignores its
+// context holds up its caller.
 func (h *Health) ask(ctx context.Context, wanted func(string) bool) (results []checkResult) {
 	h.mu.Lock()
 	checks := h.checks

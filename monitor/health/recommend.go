@@ -13,23 +13,27 @@ import (
 
 // The codes of recommendations. The set is closed.
 const (
-	CodeBackpressure  = "backpressure_active"
-	CodeHighLoad      = "service_high_load"
-	CodeHighErrors    = "service_high_errors"
-	CodeHighLatency   = "pipeline_high_latency"
-	CodeServiceDown   = "service_down"
-	CodePoolUnhealthy = "pool_unhealthy"
-	CodePoolSaturated = "pool_saturated"
-	CodeShedding      = "service_shedding"
+	codeBackpressure  = "backpressure_active"
+	codeHighLoad      = "service_high_load"
+	codeHighErrors    = "service_high_errors"
+	codeHighLatency   = "pipeline_high_latency"
+	codeServiceDown   = "service_down"
+	codePoolUnhealthy = "pool_unhealthy"
+	codePoolSaturated = "pool_saturated"
+	codeShedding      = "service_shedding"
 	// The scaling triggers: a started monitor has seen these for their whole time.
-	CodeScaleLoad         = "scale_load"
-	CodeScaleBackpressure = "scale_backpressure"
-	CodeScaleLatency      = "scale_latency"
-	CodeScaleErrors       = "scale_errors"
+	codeScaleLoad         = "scale_load"
+	codeScaleBackpressure = "scale_backpressure"
+	codeScaleLatency      = "scale_latency"
+	codeScaleErrors       = "scale_errors"
 )
 
 // Recommendation is one thing to do, for people and as data.
 type Recommendation struct {
+	// Code is one of a closed set: backpressure_active, service_high_load,
+	// service_high_errors, service_shedding, service_down, pipeline_high_latency,
+	// pool_unhealthy, pool_saturated and, seen for their whole time by a started
+	// monitor, scale_load, scale_backpressure, scale_latency and scale_errors.
 	Code     string         `json:"code"`
 	Severity alert.Severity `json:"severity"`
 	// Service is what it is about, "" for the pipeline as a whole.
@@ -88,13 +92,13 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 				text = fmt.Sprintf("Backpressure is active. Consider scaling up downstream services: %s is the bottleneck.", root)
 			}
 			add(Recommendation{
-				Code: CodeBackpressure, Severity: alert.Warning, Text: text, Cause: root,
+				Code: codeBackpressure, Severity: alert.Warning, Text: text, Cause: root,
 				Evidence: Evidence{Metric: "flowctl_pipeline_load_ratio", Value: p.Load, Threshold: p.ActivateAt},
 			})
 		}
 		if p.Latency > t.Latency {
 			add(Recommendation{
-				Code: CodeHighLatency, Severity: alert.Warning, Cause: root,
+				Code: codeHighLatency, Severity: alert.Warning, Cause: root,
 				Text: "End-to-end latency is high. Check for bottlenecks in the pipeline.",
 				Evidence: Evidence{
 					Metric: "flowctl_pipeline_latency_seconds", Value: p.Latency.Seconds(),
@@ -108,20 +112,20 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		if !v.Working() {
 			text := fmt.Sprintf("Service %s is not working. Check that it runs and can reach the control plane.", v.ID)
 			add(Recommendation{
-				Code: CodeServiceDown, Severity: alert.Critical, Service: v.ID, Text: text,
+				Code: codeServiceDown, Severity: alert.Critical, Service: v.ID, Text: text,
 				Evidence: Evidence{Metric: "flowctl_service_health", Value: 0, Threshold: 1},
 			})
 		}
 		if v.Load > t.Load && s.HeldUpBy(v.ID) == "" {
 			add(Recommendation{
-				Code: CodeHighLoad, Severity: alert.Warning, Service: v.ID, Cause: v.ID,
+				Code: codeHighLoad, Severity: alert.Warning, Service: v.ID, Cause: v.ID,
 				Text:     fmt.Sprintf("Service %s is at %.1f%% capacity, consider scaling.", v.ID, v.Load*100),
 				Evidence: Evidence{Metric: "flowctl_service_load_ratio", Value: v.Load, Threshold: t.Load},
 			})
 		}
 		if v.RejectedRatio > t.RejectedRatio {
 			add(Recommendation{
-				Code: CodeShedding, Severity: alert.Warning, Service: v.ID, Cause: cmp.Or(s.HeldUpBy(v.ID), v.ID),
+				Code: codeShedding, Severity: alert.Warning, Service: v.ID, Cause: cmp.Or(s.HeldUpBy(v.ID), v.ID),
 				Text: fmt.Sprintf("Service %s rejects %.1f%% of what it is asked for. Raise its limits or scale it out.",
 					v.ID, v.RejectedRatio*100),
 				Evidence: Evidence{Metric: "flowctl_service_rejected_ratio", Value: v.RejectedRatio, Threshold: t.RejectedRatio},
@@ -129,7 +133,7 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		}
 		if v.ErrorRatio > t.ErrorRatio {
 			add(Recommendation{
-				Code: CodeHighErrors, Severity: alert.Critical, Service: v.ID, Cause: v.ID,
+				Code: codeHighErrors, Severity: alert.Critical, Service: v.ID, Cause: v.ID,
 				Text:     fmt.Sprintf("Service %s has elevated error rate (%.1f%%). Investigate logs.", v.ID, v.ErrorRatio*100),
 				Evidence: Evidence{Metric: "flowctl_service_error_ratio", Value: v.ErrorRatio, Threshold: t.ErrorRatio},
 			})
@@ -140,7 +144,7 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 		switch {
 		case below(p, t.PoolHealth):
 			add(Recommendation{
-				Code: CodePoolUnhealthy, Severity: alert.Warning, Endpoint: p.Endpoint,
+				Code: codePoolUnhealthy, Severity: alert.Warning, Endpoint: p.Endpoint,
 				Text: fmt.Sprintf("Connection pool %s has %d of %d connections working. Check the network and the server.",
 					p.Endpoint, p.Healthy, p.Wanted),
 				Evidence: Evidence{
@@ -150,7 +154,7 @@ func (r *Report) recommend(s *monitor.Snapshot, t Thresholds, scaling []alert.Al
 			})
 		case p.Waiters > 0 && p.Limit > 0 && p.Total >= p.Limit:
 			add(Recommendation{
-				Code: CodePoolSaturated, Severity: alert.Warning, Endpoint: p.Endpoint,
+				Code: codePoolSaturated, Severity: alert.Warning, Endpoint: p.Endpoint,
 				Text: fmt.Sprintf("Connection pool %s has no room, %d calls wait. Consider raising its limit.",
 					p.Endpoint, p.Waiters),
 				Evidence: Evidence{Metric: "flowctl_pool_waiters", Value: float64(p.Waiters)},
@@ -187,16 +191,16 @@ func scale(a *alert.Alert, root string) Recommendation {
 	target := cmp.Or(root, "the most loaded service")
 	switch a.Rule {
 	case "ScaleLoad":
-		rec.Code = CodeScaleLoad
+		rec.Code = codeScaleLoad
 		rec.Text = fmt.Sprintf("Service %s has been above 80%% of its limit for 5 minutes: scale it out.", service)
 	case "ScaleBackpressure":
-		rec.Code = CodeScaleBackpressure
+		rec.Code = codeScaleBackpressure
 		rec.Text = fmt.Sprintf("Backpressure has been active for 2 minutes: scale out %s.", target)
 	case "ScaleLatency":
-		rec.Code = CodeScaleLatency
+		rec.Code = codeScaleLatency
 		rec.Text = fmt.Sprintf("End-to-end latency is above 10 seconds: scale out %s.", target)
 	default:
-		rec.Code = CodeScaleErrors
+		rec.Code = codeScaleErrors
 		rec.Text = fmt.Sprintf("More than 10%% of service %s's work has failed for 1 minute: "+
 			"find out why before scaling out.", service)
 	}

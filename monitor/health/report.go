@@ -101,7 +101,9 @@ type PoolState struct {
 	Waiters int64  `json:"waiters"`
 }
 
-// Report returns the health report of the state now.
+// Report returns the health report of the state now: of the monitor's snapshot, at
+// most [monitor.Config.Freshness] old, and of the alerts at the monitor's last
+// interval. It never fails and calls no remote service. The caller owns it.
 func (h *Health) Report() Report { return h.report(h.monitor.Snapshot()) }
 
 func (h *Health) report(s *monitor.Snapshot) Report {
@@ -114,7 +116,10 @@ func urgent(a *alert.Alert) bool {
 	return a.State == alert.Firing && a.Severity != alert.Info && !a.Silenced
 }
 
-// report needs nothing but what it is given.
+// report needs nothing but what it is given. The whole is as bad as the worst of
+// availability, performance and flow control. A pool that does not work, an alert
+// that fires or a recommendation makes it degraded at most: they say what to look
+// at, and the dimensions whether it hurts.
 func report(s *monitor.Snapshot, t Thresholds, scaling, alerts []alert.Alert) Report {
 	r := Report{
 		Time: s.Time, Services: make(map[string]ServiceState, len(s.Services)),
@@ -167,6 +172,9 @@ func report(s *monitor.Snapshot, t Thresholds, scaling, alerts []alert.Alert) Re
 	return r
 }
 
+// pipeline judges the services. A service is degraded when it says so, or when its
+// load, errors or rejections are above their thresholds. The pipeline is degraded
+// while at least half of its services work, and otherwise unhealthy.
 func (r *Report) pipeline(s *monitor.Snapshot, t Thresholds) {
 	for i := range s.Services {
 		v := &s.Services[i]
@@ -208,6 +216,8 @@ func (r *Report) pipeline(s *monitor.Snapshot, t Thresholds) {
 	}
 }
 
+// flowControl copies the decision. Without one, in a process that does not decide,
+// the dimension is unknown and its figures are 0.
 func (r *Report) flowControl(s *monitor.Snapshot) {
 	f := &r.FlowControl
 	f.ThrottleRate = 1
@@ -228,6 +238,9 @@ func (r *Report) flowControl(s *monitor.Snapshot) {
 	}
 }
 
+// performance judges latency, errors and rejections. Errors above twice their
+// threshold are unhealthy. Rejections are degraded at most: a service that rejects
+// what it cannot take does its work.
 func (r *Report) performance(s *monitor.Snapshot, t Thresholds) {
 	f := &r.Performance
 	if len(s.Services) == 0 && s.Pipeline == nil {
@@ -256,7 +269,9 @@ func (r *Report) performance(s *monitor.Snapshot, t Thresholds) {
 	}
 }
 
-// summarize says the worst in one sentence.
+// summarize says the worst in one sentence: a cause before its victims, what is down
+// before what is slow, and "normal parameters" only where nothing else is said in
+// the report.
 func (r *Report) summarize() {
 	worst := slices.IndexFunc(r.Alerts, func(a alert.Alert) bool { return urgent(&a) })
 	switch {

@@ -9,7 +9,8 @@ import (
 // A larger one is worse.
 type Status uint8
 
-// The verdicts.
+// The verdicts. Unknown is better than Healthy in their order, so that what is not
+// known never hides what is.
 const (
 	Unknown Status = iota
 	Healthy
@@ -36,7 +37,8 @@ func (s *Status) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// statusOf is the verdict on what a service says of itself, or others of it.
+// statusOf is the verdict on what a service says of itself, or others of it. A
+// service that starts or stops is degraded: it takes no full load yet, or no more.
 func statusOf(v *monitor.Service) Status {
 	switch {
 	case !v.Working():

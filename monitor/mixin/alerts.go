@@ -14,7 +14,9 @@ import (
 
 const generated = "# Generated from the rule table of package monitor. Do not edit: change the table.\n"
 
-// Alerts returns rules as a rules file for Prometheus 2.42 or newer.
+// Alerts returns rules as a rules file for Prometheus 2.42 or newer, which is the
+// first with keep_firing_for. Disabled rules are left out. Texts are quoted as Go
+// does it, which YAML's double quotes accept.
 func Alerts(rules []alert.Rule) []byte {
 	var b bytes.Buffer
 	b.WriteString(generated + "groups:\n  - name: flowctl\n    rules:\n")
@@ -43,7 +45,8 @@ func Alerts(rules []alert.Rule) []byte {
 }
 
 // Inhibitions returns the inhibit_rules of Alertmanager's configuration: they
-// keep an alert back while one that says the same and more fires.
+// keep an alert back while one that says the same and more fires. In process the
+// engine does the same, see [alert.Alert.Inhibited].
 func Inhibitions(rules []alert.Rule) []byte {
 	var b bytes.Buffer
 	b.WriteString(generated + "inhibit_rules:\n")
@@ -61,7 +64,7 @@ func Inhibitions(rules []alert.Rule) []byte {
 	return b.Bytes()
 }
 
-// duration writes d as Prometheus reads it.
+// duration writes d as Prometheus reads it: 90s is 1m30s, and 2m0s is 2m.
 func duration(d time.Duration) string {
 	if d%time.Second != 0 {
 		return fmt.Sprintf("%dms", d.Milliseconds())

@@ -10,7 +10,8 @@ import (
 	"github.com/withobsrvr/sluice/monitor"
 )
 
-// Dashboards returns the Grafana dashboards by file name.
+// Dashboards returns the Grafana dashboards by file name. Each asks for its data
+// source when it is imported.
 func Dashboards() map[string][]byte {
 	files := map[string][]byte{}
 	for _, d := range []dashboard{overview(), service(), pool(), edges()} {
@@ -24,7 +25,9 @@ func Dashboards() map[string][]byte {
 	return files
 }
 
-// Queries returns every query of every dashboard, in order, once.
+// Queries returns every query of every dashboard, sorted, once: for tests that ask a
+// Prometheus whether it understands them. They hold Grafana's variables, such as
+// $__rate_interval.
 func Queries() []string {
 	seen := map[string]bool{}
 	for _, d := range []dashboard{overview(), service(), pool(), edges()} {
@@ -37,7 +40,8 @@ func Queries() []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// help is the description of a family, so that a panel says what its metric does.
+// help is the description of a family, so that a panel says what its metric does. A
+// name that is no family is a mistake in this file, and stops its tests.
 func help(metric string) string { return monitor.FamilyOf(metric).Help }
 
 // show draws families of one kind: a gauge as it is, a counter as its rate, a

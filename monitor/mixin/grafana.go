@@ -1,6 +1,9 @@
 package mixin
 
-// The parts of Grafana's dashboard model that are used, as they stand in JSON.
+// The parts of Grafana's dashboard model that are used, as they stand in JSON, in
+// the order of Grafana's own exports: a dashboard that was imported, saved and
+// exported again shows few differences. Newer versions of Grafana migrate the
+// schema when they load it.
 
 type dashboard struct {
 	UID           string     `json:"uid"`
@@ -129,8 +132,12 @@ type view struct {
 	steps                          []step
 }
 
+// A query is PromQL and the name of its lines, with {{label}} for a label's value.
 type query struct{ expr, legend string }
 
+// newDashboard lays the panels out from left to right, in rows of 24 columns. Panels
+// are numbered in their order and have no ids of their own, so that the same tables
+// give the same file.
 func newDashboard(uid, title, description string, variables []variable, views []view) dashboard {
 	d := dashboard{
 		UID: uid, Title: title, Description: description, Tags: []string{"flowctl", "sluice"},
@@ -163,6 +170,8 @@ func newDashboard(uid, title, description string, variables []variable, views []
 	return d
 }
 
+// panel is the view as Grafana has it. The axis starts at 0: a gauge that moves
+// between 0.79 and 0.81 would otherwise look like an alarm.
 func (v view) panel(id int, pos gridPos) panel {
 	p := panel{ID: id, Type: v.kind, Title: v.title, Description: v.description, Datasource: source, GridPos: pos}
 	for i, q := range v.queries {
@@ -205,7 +214,9 @@ func (v view) panel(id int, pos gridPos) panel {
 	return p
 }
 
-// choice is a variable with the values of a label.
+// choice is a variable with the values of a label. It allows several values, and
+// all of them are ".*", not a list: with a thousand services each query would hold
+// a thousand names.
 func choice(name, label, metric string) variable {
 	q := "label_values(" + metric + ", " + name + ")"
 	return variable{
@@ -215,6 +226,8 @@ func choice(name, label, metric string) variable {
 	}
 }
 
+// colours makes steps out of pairs of a colour and the value from which it holds;
+// nil is the first step, which has no value.
 func colours(pairs ...any) []step {
 	var steps []step
 	for i := 0; i < len(pairs); i += 2 {
@@ -227,6 +240,7 @@ func colours(pairs ...any) []step {
 	return steps
 }
 
+// words names the two values of a state, the second one in red.
 func words(zero, one string) []any {
 	return []any{map[string]any{"type": "value", "options": map[string]any{
 		"0": map[string]any{"text": zero, "color": "green", "index": 0},

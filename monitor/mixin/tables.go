@@ -10,7 +10,8 @@ import (
 	"github.com/withobsrvr/sluice/monitor/alert"
 )
 
-// FamilyTable returns the monitor's families as a table in Markdown.
+// FamilyTable returns the monitor's families as a table in Markdown, for
+// docs/monitoring.md. A family without a name in OpenTelemetry is in Prometheus alone.
 func FamilyTable() []byte {
 	var b bytes.Buffer
 	b.WriteString("| Prometheus | OpenTelemetry | unit | kind | labels | what |\n|---|---|---|---|---|---|\n")
@@ -34,7 +35,8 @@ func FamilyTable() []byte {
 	return b.Bytes()
 }
 
-// RuleTable returns rules as a table in Markdown.
+// RuleTable returns rules as a table in Markdown, for docs/monitoring.md: each links
+// its heading in the runbook, which a test looks up.
 func RuleTable(rules []alert.Rule) []byte {
 	var b bytes.Buffer
 	b.WriteString("| alert | holds | for |\n|---|---|---|\n")
