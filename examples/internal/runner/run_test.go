@@ -363,7 +363,8 @@ func TestFiguresAgree(t *testing.T) {
 	}
 	tr.full(t)
 	tr.until(t, "all say how much waits in the sink", func() bool {
-		return series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`) == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
+		inMetrics := series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`)
+		return inMetrics == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
 	})
 
 	right := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer right-to-change")
