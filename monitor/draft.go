@@ -212,7 +212,14 @@ type admitted map[string]struct{}
 // fold keeps at most maximum of items, which are in order of their ids: those
 // that had a place before, then the first new ones. The rest is merged into one
 // item made by other.
-func fold[T any](items []*T, id func(*T) string, places *admitted, maximum int, other func() *T, merge func(into, from *T)) (kept []*T, dropped uint64) {
+func fold[T any](
+	items []*T,
+	id func(*T) string,
+	places *admitted,
+	maximum int,
+	other func() *T,
+	merge func(into, from *T),
+) (kept []*T, dropped uint64) {
 	if len(items) <= maximum {
 		if *places == nil {
 			*places = make(admitted, len(items))
