@@ -58,8 +58,11 @@ func New(cfg Config) (*Server, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		controller: controller,
-		pipelines:  pipelines{all: map[string]*pipeline{}, changed: map[string]bool{}, ended: counters{rejected: map[backpressure.Reason]uint64{}}},
-		registry:   newRegistry(cfg.Limits),
+		pipelines: pipelines{
+			all: map[string]*pipeline{}, changed: map[string]bool{},
+			ended: counters{rejected: map[backpressure.Reason]uint64{}},
+		},
+		registry: newRegistry(cfg.Limits),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.restore(); err != nil {

@@ -55,7 +55,8 @@ func (c *Component) startAgent(ctx context.Context, s Service, running *sync.Wai
 		Endpoint:    c.FlowctlEndpoint,
 		DialOptions: c.Security.DialOptions(), // in place of the agent's own, so that certificates can change
 		Component: controlplane.Component{
-			ID: c.ID, Name: string(c.Role), Version: Version(), Kind: kinds[c.Role], Endpoint: at.Flight, HealthEndpoint: c.Security.Scheme() + "://" + at.HTTP + "/health",
+			ID: c.ID, Name: string(c.Role), Version: Version(), Kind: kinds[c.Role], Endpoint: at.Flight,
+			HealthEndpoint:  c.Security.Scheme() + "://" + at.HTTP + "/health",
 			InputEventTypes: s.Inputs, OutputEventTypes: s.Outputs, Upstreams: s.Upstreams, MaxInFlight: c.MaxMessages,
 		},
 		HeartbeatInterval: c.HeartbeatInterval,
@@ -113,7 +114,9 @@ func (c *Component) watchReport(s Service, report func() backpressure.Report) {
 
 // decideAlone is the decision of a component that nobody coordinates: its own
 // load against its own thresholds.
-func (c *Component) decideAlone(ctx context.Context, s Service, cfg backpressure.Config, report func() backpressure.Report, targets []backpressure.FractionSetter, running *sync.WaitGroup) error {
+func (c *Component) decideAlone(ctx context.Context, s Service, cfg backpressure.Config,
+	report func() backpressure.Report, targets []backpressure.FractionSetter, running *sync.WaitGroup,
+) error {
 	controller, err := backpressure.New(cfg)
 	if err != nil {
 		return err
@@ -152,7 +155,9 @@ func (s Service) figures() Figures {
 // Upstream returns whom to read: the configured endpoint, or else what the
 // control plane knows, waiting until it knows one. It returns nothing, and no
 // error, when the component is asked to end first.
-func (c *Component) Upstream(ctx context.Context, variable, configured string, role Role, eventType string) (endpoint, id string, err error) {
+func (c *Component) Upstream(ctx context.Context, variable, configured string, role Role, eventType string) (endpoint,
+	id string, err error,
+) {
 	if configured != "" {
 		c.setUpstream(configured, "") // whose it is, the control plane finds out by the endpoint
 		return configured, "", nil
@@ -165,7 +170,8 @@ func (c *Component) Upstream(ctx context.Context, variable, configured string, r
 		return "", "", err
 	}
 	defer conn.Close()
-	c.Log.Info("asking the control plane for an upstream", "control_plane", c.FlowctlEndpoint, "role", role, "events", eventType)
+	c.Log.Info("asking the control plane for an upstream", "control_plane", c.FlowctlEndpoint, "role", role, "events",
+		eventType)
 	filter := controlplane.Filter{Kind: kinds[role], EventTypes: []string{eventType}}
 	for poll := time.NewTicker(discoveryInterval); ; {
 		began := time.Now()
