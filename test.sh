@@ -7,6 +7,8 @@
 #   ./test.sh              all of it
 #   ./test.sh MODULE...    only these modules, for example: ./test.sh . examples
 #   ./test.sh -lint [MODULE...]   all but the tests
+#
+# With FUZZTIME set, for example to 30s, each fuzz target then runs for that long.
 set -euo pipefail
 cd "$(dirname "$0")"
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
@@ -54,6 +56,17 @@ fixed() { # go fix proposes nothing
   [ -z "$diff" ] || { echo "$diff"; return 1; }
 }
 
+fuzz() { # each target of a module, one after the other
+  local file name
+  (cd "$1" && git ls-files --cached --others --exclude-standard '*_test.go') | while read -r file; do
+    # A nested module's files belong to that module.
+    [ "$1" != . ] || case "$file" in examples/*|internal/*) continue ;; esac
+    { grep -oE '^func Fuzz[A-Za-z0-9]+' "$1/$file" || true; } | while read -r _ name; do
+      in_module "$1" go test -run '^$' -fuzz "^$name\$" -fuzztime "$FUZZTIME" "./$(dirname "$file")" </dev/null
+    done
+  done
+}
+
 step "build the lint tools" build_tools
 step "gofumpt" formatted
 for module in "${modules[@]}"; do
@@ -63,7 +76,10 @@ for module in "${modules[@]}"; do
   step "$module: staticcheck" in_module "$module" "$tools/staticcheck" ./...
   ! $tests || step "$module: go test -race" in_module "$module" go test -race -timeout 20m ./...
   if [ "$module" = . ]; then # what the race detector would make ten times slower
-    step "simulations" in_module . go test -timeout 20m ./flowcontrol
+    ! $tests || step "simulations" in_module . go test -timeout 20m ./flowcontrol
   fi
 done
+if $tests && [ -n "${FUZZTIME:-}" ]; then
+  for module in . examples; do step "$module: fuzz, $FUZZTIME each" fuzz "$module"; done
+fi
 echo "all checks passed in $SECONDS s"

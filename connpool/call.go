@@ -16,6 +16,15 @@ import (
 
 // The phases of a call on its slot. Only a call in phaseBegun can be taken
 // back: nothing of it has left the process.
+//
+//	new ---> begun ---> sent          gRPC's stats handler reports
+//	           |
+//	           v takeBack
+//	         moved ---> tooLate       its header went out before gRPC saw the cancel
+//
+// A moved call goes to another connection. One that is too late goes there too if
+// it is a stream, of which the server has seen a header and no message; a unary
+// call is rejected as moved, because its request may have gone with the header.
 const (
 	phaseNew     = uint32(iota) // gRPC has not seen it: an interceptor may still reject it
 	phaseBegun                  // it waits for the transport or for a stream

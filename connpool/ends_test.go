@@ -148,7 +148,7 @@ func TestEveryEndReleasesOnce(t *testing.T) {
 				require.ErrorIs(e, err, errMine)
 			},
 		},
-		"interceptor refuses": {
+		"interceptor rejects": {
 			change: interceptor(func(
 				context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption,
 			) (grpc.ClientStream, error) {
@@ -270,9 +270,9 @@ func (s failing) RecvMsg(any) error { return s.err }
 // tells of the end of the first try, which is not the call's.
 func TestInterceptorTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refusals := 0
+		rejections := 0
 		once := func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			if refusals++; refusals == 1 {
+			if rejections++; rejections == 1 {
 				return status.Error(codes.Unavailable, "not yet")
 			}
 			return handler(srv, s)

@@ -174,7 +174,7 @@ func TestManager(t *testing.T) {
 	require.ErrorContains(t, err, `"a": ConnectionTimeout is -1`, "not only when it is first used")
 }
 
-// A long stream that probes says so with its first message, and a refusal of the
+// A long stream that probes says so with its first message, and a rejection of the
 // pool's own is no outcome at all.
 func TestBreakerProbedByAStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

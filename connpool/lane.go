@@ -167,6 +167,11 @@ func (l *lane) pickAffine(key string) *slot {
 // call that comes later never overtakes one that waits: where anything waits,
 // every call goes through the queue, even when a place is free. A failed acquire
 // leaves nothing behind.
+//
+// Why a call that comes later must queue even where a place is free: a place that
+// is given back and taken by a newcomer in the same moment would let a steady
+// stream of newcomers starve the queue. The price is one hand-over per call while
+// anything waits, which is when the pool is full anyway.
 func (l *lane) acquire(ctx context.Context, key string, patient bool) (*slot, error) {
 	if l.waiting.Load() == 0 {
 		var s *slot

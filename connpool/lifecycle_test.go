@@ -397,7 +397,7 @@ func TestSilentEndpointIsUnavailable(t *testing.T) {
 	})
 }
 
-// Why a connection could not be opened long ago is no reason to refuse the calls
+// Why a connection could not be opened long ago is no reason to reject the calls
 // of today: those that come while a connection is being replaced wait for it.
 func TestOldFailureIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -36,7 +36,16 @@ const (
 	acquireChange = oneUse + 1
 )
 
-// A slot is one connection of a lane.
+// A slot is one connection of a lane, from its successful dial to its close:
+//
+//	          down, ejected                 last call leaves
+//	ready <-----------------> no new calls  draining -----------> closed
+//	  |                          |             ^                  (final)
+//	  +--------------------------+-------------+
+//	     idle, low load, age, lost, shutdown      undrain: back, unless closed
+//
+// Calls enter and leave; the watcher sets and clears down, health checks ejected;
+// the worker alone drains, takes back and closes.
 type slot struct {
 	word  atomic.Uint64
 	limit atomic.Uint32 // calls that it may carry now

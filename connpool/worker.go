@@ -91,7 +91,11 @@ func (p *Pool) takeResults() []func() {
 	return results
 }
 
-// pass does what is due and returns when something is due next.
+// pass does what is due and returns when something is due next; zero is never.
+// The order matters: what is gone leaves the list first, so that no step counts
+// it; lost connections drain before the lane grows, so that growing sees the room
+// that they leave; and shrinking comes before growing, which may take back what
+// was just drained, but never the other way round.
 func (p *Pool) pass(now time.Time) (next time.Time) {
 	soonest := func(t time.Time) {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {

@@ -26,8 +26,9 @@ type Component struct {
 	Upstreams []string
 	// MaxInFlight is how many messages it takes at once. 0: not said.
 	MaxInFlight int64
-	// PipelineID is the pipeline that it belongs to. It is registered as metadata
-	// under [PipelineKey]; see [PipelineDialOptions] for its calls.
+	// PipelineID is the pipeline that it belongs to, which is decided apart from all
+	// others; "" is one, too. It is registered as metadata under [PipelineKey]; see
+	// [PipelineDialOptions] for its calls.
 	PipelineID string
 	Metadata   map[string]string
 }

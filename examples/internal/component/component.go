@@ -60,7 +60,10 @@ type Component struct {
 // Open listens on both ports and serves /livez at once. Close frees everything,
 // also after an error of Serve.
 func Open(cfg Config, p Process) (*Component, error) {
-	c := &Component{Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux(), series: prometheus.NewRegistry()}
+	c := &Component{
+		Config: cfg, Log: cfg.NewLogger(p.Log), process: p, mux: http.NewServeMux(),
+		series: prometheus.NewRegistry(),
+	}
 	if err := c.open(); err != nil {
 		c.Close()
 		return nil, err

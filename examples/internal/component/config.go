@@ -78,28 +78,34 @@ type PoolConfig struct {
 }
 
 // ReadConfig reads the variables that every program of the role knows. What it
-// refuses is in e.Err. The control plane has neither a stage, nor pools, nor a
+// rejects is in e.Err. The control plane has neither a stage, nor pools, nor a
 // control plane above it.
 func ReadConfig(e *Env, role Role) Config {
 	grpcPort, httpPort := role.DefaultPorts()
 	c := Config{
-		Role:                  role,
-		ID:                    string(role),
-		BackpressureThreshold: e.Share("FLOW_CONTROL_BACKPRESSURE_THRESHOLD", 0.8, "load at which backpressure starts; with a control plane, its own counts"),
-		RecoveryThreshold:     e.Share("FLOW_CONTROL_RECOVERY_THRESHOLD", 0.6, "load at which it ends"),
-		MonitoringInterval:    e.Duration("MONITORING_INTERVAL", 5*time.Second, 10*time.Millisecond, "how often figures are collected"),
-		Host:                  e.String("LISTEN_HOST", "localhost", "address to listen on; 0.0.0.0 for every interface"),
-		FlightPort:            e.Port("FLIGHT_PORT", grpcPort, "port of the Flight server, or of the control plane's services"),
-		HealthPort:            e.Port("HEALTH_PORT", httpPort, "port of /metrics, /livez, /readyz, /health, /status"),
-		DrainGrace:            e.Duration("DRAIN_GRACE", 10*time.Second, 0, "how long open streams may go on after SIGTERM, before they are cut off"),
-		LogLevel:              e.OneOf("LOG_LEVEL", "info", "least level that is logged", "debug", "info", "warn", "error"),
-		LogFormat:             e.OneOf("LOG_FORMAT", "text", "how log lines are written", "text", "json"),
-		Secrets:               e.Redactor(),
+		Role: role,
+		ID:   string(role),
+		BackpressureThreshold: e.Share("FLOW_CONTROL_BACKPRESSURE_THRESHOLD", 0.8,
+			"load at which backpressure starts; with a control plane, its own counts"),
+		RecoveryThreshold: e.Share("FLOW_CONTROL_RECOVERY_THRESHOLD", 0.6, "load at which it ends"),
+		MonitoringInterval: e.Duration("MONITORING_INTERVAL", 5*time.Second, 10*time.Millisecond,
+			"how often figures are collected"),
+		Host: e.String("LISTEN_HOST", "localhost", "address to listen on; 0.0.0.0 for every interface"),
+		FlightPort: e.Port("FLIGHT_PORT", grpcPort,
+			"port of the Flight server, or of the control plane's services"),
+		HealthPort: e.Port("HEALTH_PORT", httpPort, "port of /metrics, /livez, /readyz, /health, /status"),
+		DrainGrace: e.Duration("DRAIN_GRACE", 10*time.Second, 0,
+			"how long open streams may go on after SIGTERM, before they are cut off"),
+		LogLevel:  e.OneOf("LOG_LEVEL", "info", "least level that is logged", "debug", "info", "warn", "error"),
+		LogFormat: e.OneOf("LOG_FORMAT", "text", "how log lines are written", "text", "json"),
+		Secrets:   e.Redactor(),
 	}
 	c.Security = ReadSecurity(e, c.Host)
-	c.Advertise = e.String("ADVERTISE_HOST", advertised(c.Host), "host that other components are told to dial; unset: LISTEN_HOST, or this machine's name")
+	c.Advertise = e.String("ADVERTISE_HOST", advertised(c.Host),
+		"host that other components are told to dial; unset: LISTEN_HOST, or this machine's name")
 	if c.RecoveryThreshold >= c.BackpressureThreshold {
-		e.Reject("FLOW_CONTROL_RECOVERY_THRESHOLD", fmt.Sprint(c.RecoveryThreshold), fmt.Sprintf("less than FLOW_CONTROL_BACKPRESSURE_THRESHOLD, which is %v", c.BackpressureThreshold))
+		e.Reject("FLOW_CONTROL_RECOVERY_THRESHOLD", fmt.Sprint(c.RecoveryThreshold),
+			fmt.Sprintf("less than FLOW_CONTROL_BACKPRESSURE_THRESHOLD, which is %v", c.BackpressureThreshold))
 	}
 	if role != RoleControlPlane {
 		c.readComponent(e)
@@ -108,16 +114,20 @@ func ReadConfig(e *Env, role Role) Config {
 }
 
 func (c *Config) readComponent(e *Env) {
-	c.ID = e.String("FLOWCTL_COMPONENT_ID", c.ID, "id under which this component registers and reports; with mutual TLS a name in its certificate")
+	c.ID = e.String("FLOWCTL_COMPONENT_ID", c.ID,
+		"id under which this component registers and reports; with mutual TLS a name in its certificate")
 	c.Flowctl = e.Bool("ENABLE_FLOWCTL", false, "register with the control plane and follow its signals")
 	c.FlowctlEndpoint = e.Endpoint("FLOWCTL_ENDPOINT", "localhost:8080", "the control plane")
-	c.HeartbeatInterval = e.Duration("FLOWCTL_HEARTBEAT_INTERVAL", 10*time.Second, 100*time.Millisecond, "liveness towards the control plane; load is sent as it moves")
+	c.HeartbeatInterval = e.Duration("FLOWCTL_HEARTBEAT_INTERVAL", 10*time.Second, 100*time.Millisecond,
+		"liveness towards the control plane; load is sent as it moves")
 	c.Pool = PoolConfig{
-		Max:                 e.Int("CONNECTION_POOL_MAX_CONNECTIONS", 10, 1, 1000, "most connections to one endpoint"),
-		Min:                 e.Int("CONNECTION_POOL_MIN_CONNECTIONS", 2, 1, 1000, "connections kept to one endpoint"),
-		IdleTimeout:         e.Duration("CONNECTION_POOL_IDLE_TIMEOUT", 5*time.Minute, time.Second, "close idle connections above the minimum after this"),
-		HealthCheckInterval: e.Duration("CONNECTION_POOL_HEALTH_CHECK_INTERVAL", 30*time.Second, 100*time.Millisecond, "check connections this often"),
-		LoadBalancing:       e.Bool("CONNECTION_POOL_LOAD_BALANCING", true, "spread calls over healthy connections"),
+		Max: e.Int("CONNECTION_POOL_MAX_CONNECTIONS", 10, 1, 1000, "most connections to one endpoint"),
+		Min: e.Int("CONNECTION_POOL_MIN_CONNECTIONS", 2, 1, 1000, "connections kept to one endpoint"),
+		IdleTimeout: e.Duration("CONNECTION_POOL_IDLE_TIMEOUT", 5*time.Minute, time.Second,
+			"close idle connections above the minimum after this"),
+		HealthCheckInterval: e.Duration("CONNECTION_POOL_HEALTH_CHECK_INTERVAL", 30*time.Second, 100*time.Millisecond,
+			"check connections this often"),
+		LoadBalancing: e.Bool("CONNECTION_POOL_LOAD_BALANCING", true, "spread calls over healthy connections"),
 	}
 	c.MaxMessages = int64(e.Int("STAGE_MAX_BATCHES", 64, 2, 1<<20, "batches read and not yet handed on"))
 	c.MaxBytes = int64(e.Int("STAGE_MAX_BYTES", 64<<20, 1<<20, math.MaxInt, "bytes read and not yet handed on"))
@@ -125,7 +135,8 @@ func (c *Config) readComponent(e *Env) {
 		e.permits(c.Security, "FLOWCTL_ENDPOINT", c.FlowctlEndpoint)
 	}
 	if c.Pool.Min > c.Pool.Max {
-		e.Reject("CONNECTION_POOL_MIN_CONNECTIONS", strconv.Itoa(c.Pool.Min), fmt.Sprintf("at most CONNECTION_POOL_MAX_CONNECTIONS, which is %d", c.Pool.Max))
+		e.Reject("CONNECTION_POOL_MIN_CONNECTIONS", strconv.Itoa(c.Pool.Min),
+			fmt.Sprintf("at most CONNECTION_POOL_MAX_CONNECTIONS, which is %d", c.Pool.Max))
 	}
 }
 

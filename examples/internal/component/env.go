@@ -14,7 +14,7 @@ import (
 )
 
 // Env reads a component's settings from environment variables and remembers
-// everything that it refused, so that the user sees all mistakes at once.
+// everything that it rejected, so that the user sees all mistakes at once.
 // A variable that is set but empty counts as unset. Every read also documents
 // its variable, so that -h and the reader cannot disagree.
 //
@@ -26,7 +26,7 @@ type Env struct {
 	hidden Redactor
 }
 
-// An EnvError is one variable that was refused.
+// An EnvError is one variable that was rejected.
 type EnvError struct {
 	Name, Value string
 	Accepted    string // what would have been accepted, in words
@@ -54,7 +54,7 @@ func (e *Env) Redactor() *Redactor { return &e.hidden }
 // NewEnv returns a reader over lookup, which is os.LookupEnv in a program.
 func NewEnv(lookup func(string) (string, bool)) *Env { return &Env{lookup: lookup} }
 
-// Err returns everything refused so far, joined, or nil.
+// Err returns everything rejected so far, joined, or nil.
 func (e *Env) Err() error { return errors.Join(e.errs...) }
 
 // Usage is Err as the usage error with which a program ends, or nil.
@@ -65,8 +65,8 @@ func (e *Env) Usage() error {
 	return nil
 }
 
-// Refused lists what Err joins.
-func (e *Env) Refused() []error { return e.errs }
+// Rejected lists what Err joins.
+func (e *Env) Rejected() []error { return e.errs }
 
 // Reject records that a variable's value cannot be used, for checks across
 // several variables.
@@ -134,18 +134,20 @@ func (e *Env) Int(name string, fallback, low, high int, help string) int {
 
 // Port reads a TCP port; 0 asks for any free one.
 func (e *Env) Port(name string, fallback int, help string) int {
-	return read(e, name, strconv.Itoa(fallback), "a port from 0 to 65535, 0 for any free one", help, fallback, func(s string) (int, bool) {
-		n, err := strconv.ParseUint(s, 10, 16)
-		return int(n), err == nil
-	})
+	return read(e, name, strconv.Itoa(fallback), "a port from 0 to 65535, 0 for any free one", help, fallback,
+		func(s string) (int, bool) {
+			n, err := strconv.ParseUint(s, 10, 16)
+			return int(n), err == nil
+		})
 }
 
 // Ledger reads a ledger sequence; unset is 0.
 func (e *Env) Ledger(name string, fallback uint32, help string) uint32 {
-	return read(e, name, strconv.FormatUint(uint64(fallback), 10), "a ledger sequence, 0 for unset", help, fallback, func(s string) (uint32, bool) {
-		n, err := strconv.ParseUint(s, 10, 32)
-		return uint32(n), err == nil
-	})
+	return read(e, name, strconv.FormatUint(uint64(fallback), 10), "a ledger sequence, 0 for unset", help, fallback,
+		func(s string) (uint32, bool) {
+			n, err := strconv.ParseUint(s, 10, 32)
+			return uint32(n), err == nil
+		})
 }
 
 // Duration reads a duration of at least low in Go's notation.
@@ -159,10 +161,11 @@ func (e *Env) Duration(name string, fallback, low time.Duration, help string) ti
 
 // Share reads a share above 0 and at most 1.
 func (e *Env) Share(name string, fallback float64, help string) float64 {
-	return read(e, name, strconv.FormatFloat(fallback, 'g', -1, 64), "a number above 0 and at most 1, such as 0.8", help, fallback, func(s string) (float64, bool) {
-		f, err := strconv.ParseFloat(s, 64)
-		return f, err == nil && f > 0 && f <= 1
-	})
+	return read(e, name, strconv.FormatFloat(fallback, 'g', -1, 64), "a number above 0 and at most 1, such as 0.8", help,
+		fallback, func(s string) (float64, bool) {
+			f, err := strconv.ParseFloat(s, 64)
+			return f, err == nil && f > 0 && f <= 1
+		})
 }
 
 // permits rejects an endpoint that may not be dialled.
@@ -197,7 +200,8 @@ func (e *Env) Endpoint(name, fallback, help string) string {
 // Upstream reads the endpoint of a server that is read: without a control plane
 // to ask, its default is the role's documented port on this machine.
 func (e *Env) Upstream(name string, role Role, c Config) string {
-	endpoint := e.Endpoint(name, "", "Flight server to read; unset: found through the control plane, or on its usual port here")
+	endpoint := e.Endpoint(name, "",
+		"Flight server to read; unset: found through the control plane, or on its usual port here")
 	if endpoint == "" && !c.Flowctl {
 		port, _ := role.DefaultPorts()
 		endpoint = HostPort("localhost", port)
@@ -208,7 +212,8 @@ func (e *Env) Upstream(name string, role Role, c Config) string {
 
 // DeadLetters reads where ledgers go that cannot be used.
 func DeadLetters(e *Env) string {
-	return e.String("DEAD_LETTER_DIR", "", "folder for ledgers that cannot be read or extracted, which are left out then; unset: the first one ends the run")
+	return e.String("DEAD_LETTER_DIR", "",
+		"folder for ledgers that cannot be read or extracted, which are left out then; unset: the first one ends the run")
 }
 
 // HostPort joins a host and a port.

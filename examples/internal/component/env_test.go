@@ -27,7 +27,10 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, component.Config{
 		Role: component.RoleProcessor, ID: "ttp-arrow-processor",
 		FlowctlEndpoint: "localhost:8080", HeartbeatInterval: 10 * time.Second,
-		Pool:                  component.PoolConfig{Max: 10, Min: 2, IdleTimeout: 5 * time.Minute, HealthCheckInterval: 30 * time.Second, LoadBalancing: true},
+		Pool: component.PoolConfig{
+			Max: 10, Min: 2, IdleTimeout: 5 * time.Minute,
+			HealthCheckInterval: 30 * time.Second, LoadBalancing: true,
+		},
 		BackpressureThreshold: 0.8, RecoveryThreshold: 0.6, MonitoringInterval: 5 * time.Second,
 		Host: "localhost", Advertise: "localhost", FlightPort: 8816, HealthPort: 8089,
 		MaxMessages: 64, MaxBytes: 64 << 20, DrainGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
@@ -36,11 +39,14 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigReadsTheHandoffsVariables(t *testing.T) {
 	env := environment(map[string]string{
-		"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "flowctl.example.com:9000", "FLOWCTL_HEARTBEAT_INTERVAL": "15s", "FLOWCTL_COMPONENT_ID": "sink-7",
-		"CONNECTION_POOL_MAX_CONNECTIONS": "20", "CONNECTION_POOL_MIN_CONNECTIONS": "5", "CONNECTION_POOL_IDLE_TIMEOUT": "10m",
+		"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "flowctl.example.com:9000", "FLOWCTL_HEARTBEAT_INTERVAL": "15s",
+		"FLOWCTL_COMPONENT_ID":            "sink-7",
+		"CONNECTION_POOL_MAX_CONNECTIONS": "20", "CONNECTION_POOL_MIN_CONNECTIONS": "5",
+		"CONNECTION_POOL_IDLE_TIMEOUT":          "10m",
 		"CONNECTION_POOL_HEALTH_CHECK_INTERVAL": "60s", "CONNECTION_POOL_LOAD_BALANCING": "false",
 		"FLOW_CONTROL_BACKPRESSURE_THRESHOLD": "0.75", "FLOW_CONTROL_RECOVERY_THRESHOLD": "0.5", "MONITORING_INTERVAL": "3s",
-		"ALLOW_PLAINTEXT": "true", "FLIGHT_PORT": "9817", "HEALTH_PORT": "9090", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": " json ", "LISTEN_HOST": "",
+		"ALLOW_PLAINTEXT": "true", "FLIGHT_PORT": "9817", "HEALTH_PORT": "9090", "LOG_LEVEL": "DEBUG",
+		"LOG_FORMAT": " json ", "LISTEN_HOST": "",
 	})
 	c := component.ReadConfig(env, component.RoleSink)
 	require.NoError(t, env.Err())
@@ -48,7 +54,10 @@ func TestConfigReadsTheHandoffsVariables(t *testing.T) {
 	require.Equal(t, "flowctl.example.com:9000", c.FlowctlEndpoint)
 	require.Equal(t, 15*time.Second, c.HeartbeatInterval)
 	require.Equal(t, "sink-7", c.ID)
-	require.Equal(t, component.PoolConfig{Max: 20, Min: 5, IdleTimeout: 10 * time.Minute, HealthCheckInterval: time.Minute}, c.Pool)
+	require.Equal(t, component.PoolConfig{
+		Max: 20, Min: 5, IdleTimeout: 10 * time.Minute,
+		HealthCheckInterval: time.Minute,
+	}, c.Pool)
 	require.Equal(t, 0.75, c.BackpressureThreshold)
 	require.Equal(t, 0.5, c.RecoveryThreshold)
 	require.Equal(t, 3*time.Second, c.MonitoringInterval)
@@ -101,8 +110,11 @@ func TestConfigChecksAcrossVariables(t *testing.T) {
 		"FLOW_CONTROL_BACKPRESSURE_THRESHOLD": "0.5", "FLOW_CONTROL_RECOVERY_THRESHOLD": "0.5",
 	})
 	component.ReadConfig(env, component.RoleSource)
-	require.ErrorContains(t, env.Err(), `CONNECTION_POOL_MIN_CONNECTIONS="5" is not accepted: want at most CONNECTION_POOL_MAX_CONNECTIONS, which is 3`)
-	require.ErrorContains(t, env.Err(), `FLOW_CONTROL_RECOVERY_THRESHOLD="0.5" is not accepted: want less than FLOW_CONTROL_BACKPRESSURE_THRESHOLD, which is 0.5`)
+	require.ErrorContains(t, env.Err(),
+		`CONNECTION_POOL_MIN_CONNECTIONS="5" is not accepted: want at most CONNECTION_POOL_MAX_CONNECTIONS, which is 3`)
+	require.ErrorContains(t, env.Err(),
+		`FLOW_CONTROL_RECOVERY_THRESHOLD="0.5" is not accepted: `+
+			`want less than FLOW_CONTROL_BACKPRESSURE_THRESHOLD, which is 0.5`)
 }
 
 // What -h lists is what is read: a variable cannot be one without the other.

@@ -15,7 +15,10 @@ import (
 // Whatever the environment holds, every value is used or rejected under its name,
 // and an error is bounded.
 func FuzzEnv(f *testing.F) {
-	for _, text := range []string{"", "7", "-1", "1h", "true", "localhost:7", "NaN", "1e400", "::", "https://u:p@h/x?y=z", strings.Repeat("9", 500)} {
+	for _, text := range []string{
+		"", "7", "-1", "1h", "true", "localhost:7", "NaN", "1e400", "::", "https://u:p@h/x?y=z",
+		strings.Repeat("9", 500),
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -23,7 +26,7 @@ func FuzzEnv(f *testing.F) {
 		c := component.ReadConfig(env, component.RoleSink)
 		env.URL("RPC_URL", "")
 		env.Ledger("START_LEDGER", 0, "")
-		for _, err := range env.Refused() {
+		for _, err := range env.Rejected() {
 			refused, ok := errors.AsType[*component.EnvError](err)
 			require.True(t, ok)
 			require.NotEmpty(t, refused.Name)
@@ -36,7 +39,8 @@ func FuzzEnv(f *testing.F) {
 
 // What a URL says behind its host appears in no text, however it is written.
 func FuzzRedactor(f *testing.F) {
-	f.Add("https://user:password@host/key-0123456789abcdef?token=abcdef", "GET https://user:password@host/key-0123456789abcdef?token=abcdef: EOF")
+	f.Add("https://user:password@host/key-0123456789abcdef?token=abcdef",
+		"GET https://user:password@host/key-0123456789abcdef?token=abcdef: EOF")
 	f.Add("https://host/?a=%41%42%43%44&b=AB", "ABCD")
 	f.Fuzz(func(t *testing.T, url, text string) {
 		var r component.Redactor
@@ -49,7 +53,9 @@ func FuzzRedactor(f *testing.F) {
 
 // Secrets appear in no log line, error or status, and a line is bounded.
 func TestRedactorTakesSecretsOut(t *testing.T) {
-	env := environment(map[string]string{"RPC_URL": "https://user:pass-word@rpc.example.com/v1/0123456789abcdef0123/?token=t0k3n&x=ab%2Fcd"})
+	env := environment(map[string]string{
+		"RPC_URL": "https://user:pass-word@rpc.example.com/v1/0123456789abcdef0123/?token=t0k3n&x=ab%2Fcd",
+	})
 	env.URL("RPC_URL", "")
 	c := component.ReadConfig(env, component.RoleSource)
 	secrets := []string{"pass-word", "user:pass-word", "0123456789abcdef0123", "t0k3n", "ab/cd", "ab%2Fcd"}
@@ -65,7 +71,8 @@ func TestRedactorTakesSecretsOut(t *testing.T) {
 		c.LogFormat, c.LogLevel = format, "debug"
 		log := c.NewLogger(&out)
 		log.Error("failed at "+secrets[0], "url", "https://"+secrets[1], "error", errors.New(secrets[2]),
-			slog.Group("request", "query", secrets[3]), "any", map[string]string{"k": secrets[4]}, "long", strings.Repeat("x", 1<<20))
+			slog.Group("request", "query", secrets[3]), "any", map[string]string{"k": secrets[4]}, "long", strings.Repeat("x",
+				1<<20))
 		for _, secret := range secrets {
 			require.NotContains(t, out.String(), secret)
 		}

@@ -25,7 +25,8 @@ func (c *Component) serveHTTP() error {
 	if c.monitor, err = monitor.New(monitor.Config{Interval: c.MonitoringInterval}); err != nil {
 		return err
 	}
-	if c.health, err = health.New(c.monitor, health.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Logger: c.Log}); err != nil {
+	about := health.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Logger: c.Log}
+	if c.health, err = health.New(c.monitor, about); err != nil {
 		return err
 	}
 	c.health.AddCheck("serving", func(context.Context) error {
@@ -45,7 +46,8 @@ func (c *Component) serveHTTP() error {
 	c.mux.Handle("/", c.health.Handler(metrics))
 	c.web = &http.Server{
 		Handler: c.Security.Guard(c.mux), ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute,
+		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: maxHeaderBytes,
 	}
 	c.background.Go(func() {
@@ -77,9 +79,10 @@ func (c *Component) DeadLetters(dir string) (*deadletter.Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Counter("stellar_ledgers_set_aside_total", "Ledgers that could not be used and went to the dead-letter folder.", func() float64 {
-		return float64(folder.Count())
-	})
+	c.Counter("stellar_ledgers_set_aside_total", "Ledgers that could not be used and went to the dead-letter folder.",
+		func() float64 {
+			return float64(folder.Count())
+		})
 	return folder, nil
 }
 
@@ -101,7 +104,8 @@ func (c *Component) status(s Service) Status {
 	c.peak.note(c.Stage.Load())
 	st := Status{
 		ID: c.ID, Role: c.Role,
-		InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.Stage.Limit().Messages, Load: c.Stage.Load(), PeakLoad: c.peak.load(),
+		InFlight: c.Stage.InFlight().Messages, MaxInFlight: c.Stage.Limit().Messages, Load: c.Stage.Load(),
+		PeakLoad: c.peak.load(),
 		Fraction: fraction, ThrottledSeconds: throttled.Seconds(), PacedSeconds: c.Gate.Stats().WaitTotal.Seconds(),
 	}
 	if agent := c.agent.Load(); agent != nil {

@@ -125,7 +125,9 @@ type clientCredentials struct{ keys *keyring }
 
 var _ credentials.TransportCredentials = clientCredentials{}
 
-func (c clientCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (c clientCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn,
+	credentials.AuthInfo, error,
+) {
 	return credentials.NewTLS(c.keys.config()).ClientHandshake(ctx, authority, raw)
 }
 

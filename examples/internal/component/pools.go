@@ -30,8 +30,9 @@ func (c *Component) openPools() error {
 		picker = connpool.FirstHealthy
 	}
 	manager, err := connpool.NewManager(connpool.Config{
-		MaxConnections: c.Pool.Max, MinConnections: c.Pool.Min, IdleTimeout: c.Pool.IdleTimeout, HealthCheckInterval: c.Pool.HealthCheckInterval,
-		Picker: picker, Credentials: c.Security.credentials(), Keepalive: keepaliveInterval,
+		MaxConnections: c.Pool.Max, MinConnections: c.Pool.Min, IdleTimeout: c.Pool.IdleTimeout,
+		HealthCheckInterval: c.Pool.HealthCheckInterval,
+		Picker:              picker, Credentials: c.Security.credentials(), Keepalive: keepaliveInterval,
 		DialOptions: slices.Concat(client.DialOptions(), c.Security.perCall(), []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBatchBytes)),
 			// Windows of a fixed size: see guards.

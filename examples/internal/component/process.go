@@ -99,7 +99,10 @@ func Main(name, about string, run Run, describe func(*Env) any) int {
 		<-signals
 		stop()
 	}()
-	return Exit(name, os.Stderr, env.Redactor().Error(run(ctx, Process{Lookup: os.LookupEnv, Log: os.Stderr, Drain: drain})))
+	return Exit(name, os.Stderr, env.Redactor().Error(run(ctx, Process{
+		Lookup: os.LookupEnv, Log: os.Stderr,
+		Drain: drain,
+	})))
 }
 
 // Warn writes sentences that do not keep the program from running.

@@ -41,12 +41,15 @@ type Security struct {
 
 // ReadSecurity reads who may talk to a program that listens on host.
 func ReadSecurity(e *Env, host string) Security {
-	certificate := e.String("TLS_CERTIFICATE", "", "PEM file of the certificate; switches TLS on, on every port and connection")
+	certificate := e.String("TLS_CERTIFICATE", "",
+		"PEM file of the certificate; switches TLS on, on every port and connection")
 	key := e.String("TLS_KEY", "", "PEM file of its key")
-	authorities := e.String("TLS_CA", "", "PEM file of the authorities of others; switches mutual TLS on; unset: the system's, and clients need no certificate")
+	authorities := e.String("TLS_CA", "",
+		"PEM file of the authorities of others; switches mutual TLS on; unset: the system's, and clients need no certificate")
 	s := Security{
-		Token:          e.SecretFile("AUTH_TOKEN_FILE", "file with the bearer token of every call and request, in and out"),
-		AdminToken:     e.SecretFile("AUTH_ADMIN_TOKEN_FILE", "file with the bearer token of changes; unset: that of AUTH_TOKEN_FILE"),
+		Token: e.SecretFile("AUTH_TOKEN_FILE", "file with the bearer token of every call and request, in and out"),
+		AdminToken: e.SecretFile("AUTH_ADMIN_TOKEN_FILE",
+			"file with the bearer token of changes; unset: that of AUTH_TOKEN_FILE"),
 		Admins:         e.List("AUTH_ADMINS", "names in client certificates that may make changes"),
 		AllowPlaintext: e.Bool("ALLOW_PLAINTEXT", false, "permit plaintext beyond loopback"),
 	}
@@ -104,7 +107,8 @@ func (s Security) Warn(log *slog.Logger, host string) {
 	case s.keys != nil:
 		s.keys.logTo(log)
 	case !isLoopback(host):
-		log.Warn("gRPC and HTTP are plaintext beyond loopback, as ALLOW_PLAINTEXT permits: anybody on the network can read it", "host", host)
+		log.Warn("gRPC and HTTP are plaintext beyond loopback, as ALLOW_PLAINTEXT permits: "+
+			"anybody on the network can read it", "host", host)
 	}
 }
 
@@ -187,7 +191,8 @@ func (s Security) Permits(endpoint string) error {
 	if err != nil || s.keys != nil || s.AllowPlaintext || isLoopback(host) {
 		return nil // a text that is no endpoint fails elsewhere
 	}
-	return fmt.Errorf("%s is beyond loopback, and the connection would be plaintext: set TLS_CERTIFICATE and TLS_KEY, or ALLOW_PLAINTEXT=true", endpoint)
+	return fmt.Errorf("%s is beyond loopback, and the connection would be plaintext: "+
+		"set TLS_CERTIFICATE and TLS_KEY, or ALLOW_PLAINTEXT=true", endpoint)
 }
 
 // PermitsURL is [Security.Permits] for a URL.
@@ -251,7 +256,8 @@ func (s Security) MayChange(ctx context.Context) error {
 	if is(tokenOf(ctx), token) || s.isAdmin(ctx) {
 		return nil
 	}
-	return status.Error(codes.PermissionDenied, "changes need the token of AUTH_ADMIN_TOKEN_FILE, or a certificate of one of AUTH_ADMINS")
+	return status.Error(codes.PermissionDenied,
+		"changes need the token of AUTH_ADMIN_TOKEN_FILE, or a certificate of one of AUTH_ADMINS")
 }
 
 func (s Security) isAdmin(ctx context.Context) bool {

@@ -55,7 +55,10 @@ func (c *Component) guards() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: idleTimeout, Time: keepaliveInterval, Timeout: keepaliveInterval,
 		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveInterval / 2, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime:             keepaliveInterval / 2,
+			PermitWithoutStream: true,
+		}),
 		// Windows of a fixed size: gRPC's own estimate grows to 16 MiB a stream,
 		// which would be a queue of batches that nobody counts. Both have to be
 		// set, or the connection keeps the default of 64 KiB.
@@ -71,14 +74,18 @@ func (c *Component) guards() []grpc.ServerOption {
 			}
 			return ctx, nil
 		}),
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo,
+			handler grpc.UnaryHandler,
+		) (any, error) {
 			if err := check(ctx, info.FullMethod); err != nil {
 				return nil, err
 			}
 			answer, err := handler(ctx, req)
 			return answer, c.Secrets.status(err)
 		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+			handler grpc.StreamHandler,
+		) error {
 			if err := check(stream.Context(), info.FullMethod); err != nil {
 				return err
 			}

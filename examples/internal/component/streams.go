@@ -82,7 +82,9 @@ var (
 // intercept runs the handler until it returns, or until its stream has to end: a
 // message that its reader does not take ends only with the stream, so the handler
 // returns after this did.
-func (s *streams) intercept(srv any, inner grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *streams) intercept(srv any, inner grpc.ServerStream, info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler,
+) error {
 	if strings.HasPrefix(info.FullMethod, "/grpc.health.v1.Health/") {
 		return handler(srv, inner)
 	}

@@ -31,7 +31,8 @@ var feedDesc = grpc.StreamDesc{StreamName: "Get", ServerStreams: true}
 func serveFeed(t *testing.T, s *streams) *feed {
 	t.Helper()
 	f := &feed{listener: bufconn.Listen(1 << 16)}
-	f.server = grpc.NewServer(grpc.ChainStreamInterceptor(s.intercept), grpc.StaticStreamWindowSize(1<<16), grpc.StaticConnWindowSize(1<<20))
+	f.server = grpc.NewServer(grpc.ChainStreamInterceptor(s.intercept), grpc.StaticStreamWindowSize(1<<16),
+		grpc.StaticConnWindowSize(1<<20))
 	desc := feedDesc
 	desc.Handler = func(_ any, stream grpc.ServerStream) error {
 		f.handlers.Add(1)
@@ -47,7 +48,10 @@ func serveFeed(t *testing.T, s *streams) *feed {
 		}
 		return nil
 	}
-	f.server.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Feed", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{desc}}, struct{}{})
+	f.server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "test.Feed", HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{desc},
+	}, struct{}{})
 	go func() { _ = f.server.Serve(f.listener) }()
 	return f
 }
@@ -107,7 +111,8 @@ func TestIdleStreamsLeaveTheServiceUp(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, f.handlers.Load(), int64(idle/2+maxStreamsOfAPeer), "those that said nothing, and as many as may be open")
+		require.LessOrEqual(t, f.handlers.Load(), int64(idle/2+maxStreamsOfAPeer),
+			"those that said nothing, and as many as may be open")
 
 		conn := f.dial(t)
 		defer conn.Close()

@@ -29,12 +29,17 @@ type UpstreamConn struct {
 // DialUpstream waits until the upstream is known, as [Component.Upstream] does. Its
 // id is empty where that is not known, and conn is nil when the component is asked
 // to end first.
-func (c *Component) DialUpstream(ctx context.Context, variable, configured string, role Role, flight string) (conn *UpstreamConn, id string, err error) {
+func (c *Component) DialUpstream(ctx context.Context, variable, configured string, role Role,
+	flight string,
+) (conn *UpstreamConn, id string, err error) {
 	endpoint, id, err := c.Upstream(ctx, variable, configured, role, flight)
 	if err != nil || endpoint == "" {
 		return nil, "", err
 	}
-	return &UpstreamConn{c: c, variable: variable, configured: configured, role: role, flight: flight, endpoint: endpoint}, id, nil
+	return &UpstreamConn{
+		c: c, variable: variable, configured: configured, role: role, flight: flight,
+		endpoint: endpoint,
+	}, id, nil
 }
 
 func (u *UpstreamConn) conn(ctx context.Context) (grpc.ClientConnInterface, error) {
@@ -67,7 +72,9 @@ func (u *UpstreamConn) Invoke(ctx context.Context, method string, args, reply an
 }
 
 // NewStream opens a stream to the upstream where it is now.
-func (u *UpstreamConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (u *UpstreamConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	conn, err := u.conn(ctx)
 	if err != nil {
 		return nil, err

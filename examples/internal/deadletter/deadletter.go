@@ -124,7 +124,8 @@ func (s Source) Ledgers(ctx context.Context, r ledgers.Range) iter.Seq2[ledgers.
 			if bad == 0 {
 				return
 			}
-			if err = s.SetAside(bad, nil, err); !yield(ledgers.Ledger{Sequence: bad, SetAside: true}, err) || err != nil || bad == r.Last {
+			if err = s.SetAside(bad, nil, err); !yield(ledgers.Ledger{Sequence: bad, SetAside: true}, err) || err != nil ||
+				bad == r.Last {
 				return
 			}
 			rest.First = bad + 1
@@ -133,9 +134,12 @@ func (s Source) Ledgers(ctx context.Context, r ledgers.Range) iter.Seq2[ledgers.
 }
 
 // until yields ledgers up to a corrupt one, which it returns, or to the end.
-func (s Source) until(ctx context.Context, r ledgers.Range, yield func(ledgers.Ledger, error) bool) (bad uint32, cause error) {
+func (s Source) until(ctx context.Context, r ledgers.Range, yield func(ledgers.Ledger, error) bool) (bad uint32,
+	cause error,
+) {
 	for l, err := range s.Source.Ledgers(ctx, r) {
-		if e, ok := errors.AsType[*ledgers.Error](err); ok && errors.Is(err, ledgers.ErrCorrupt) && r.Contains(ledgers.Range{First: e.Sequence, Last: e.Sequence}) {
+		if e, ok := errors.AsType[*ledgers.Error](err); ok && errors.Is(err, ledgers.ErrCorrupt) &&
+			r.Contains(ledgers.Range{First: e.Sequence, Last: e.Sequence}) {
 			return e.Sequence, err
 		}
 		if !yield(l, err) || err != nil {

@@ -61,7 +61,10 @@ func TestCorruptLedgersAreSetAside(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "letters")
 	folder, err := deadletter.Open(dir, nil)
 	require.NoError(t, err)
-	src := deadletter.Source{Source: damaged{1: ledgers.ErrCorrupt, 3: ledgers.ErrCorrupt, 4: ledgers.ErrCorrupt, 6: ledgers.ErrCorrupt, 8: ledgers.ErrNotFound}, Folder: folder}
+	src := deadletter.Source{Source: damaged{
+		1: ledgers.ErrCorrupt, 3: ledgers.ErrCorrupt, 4: ledgers.ErrCorrupt,
+		6: ledgers.ErrCorrupt, 8: ledgers.ErrNotFound,
+	}, Folder: folder}
 	got, err := read(t, src, ledgers.Range{First: 1, Last: 6})
 	require.NoError(t, err)
 	require.Equal(t, "-x--x-", got)

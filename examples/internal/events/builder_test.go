@@ -127,7 +127,8 @@ func TestDecodeRefusesAnotherSchema(t *testing.T) {
 
 	fields := events.Schema.Fields()
 	fields[3].Type = arrow.PrimitiveTypes.Int8
-	require.ErrorContains(t, events.CheckSchema(arrow.NewSchema(fields, nil)), "column 3 is tx_hash int8, want tx_hash utf8")
+	require.ErrorContains(t, events.CheckSchema(arrow.NewSchema(fields, nil)),
+		"column 3 is tx_hash int8, want tx_hash utf8")
 }
 
 func TestBatchInfo(t *testing.T) {

@@ -26,7 +26,7 @@ type Event struct {
 	AssetIssuer    string    `json:"asset_issuer,omitempty"`
 	From           string    `json:"from_address,omitempty"` // absent for mint
 	To             string    `json:"to_address,omitempty"`   // absent for burn, clawback and fee
-	Amount         string    `json:"amount"`                 // whole number of the asset's smallest unit; negative: a fee refund
+	Amount         string    `json:"amount"`                 // of the asset's smallest unit; negative: a fee refund
 	ToMuxedType    string    `json:"to_muxed_type,omitempty"`
 	ToMuxed        string    `json:"to_muxed,omitempty"` // written as ToMuxedType says
 }

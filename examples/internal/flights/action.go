@@ -17,7 +17,9 @@ func ListStatusAction(stream flight.FlightService_ListActionsServer) error {
 }
 
 // DoStatusAction is a DoAction of such a server: it sends what get returns.
-func DoStatusAction[T any](action *flight.Action, stream flight.FlightService_DoActionServer, get func(context.Context) (T, error)) error {
+func DoStatusAction[T any](action *flight.Action, stream flight.FlightService_DoActionServer,
+	get func(context.Context) (T, error),
+) error {
 	if action.GetType() != ActionStatus {
 		return Status(fmt.Errorf("%w: action %.100q, want %q", ErrBadRequest, action.GetType(), ActionStatus))
 	}

@@ -42,7 +42,8 @@ func Resolve(desc *flight.FlightDescriptor, name string, bounds ledgers.Range) (
 	case flight.DescriptorCMD:
 		return ResolveTicket(desc.GetCmd(), name, bounds)
 	default:
-		return ledgers.Range{}, fmt.Errorf("%w: descriptor of type %v, want a path or a command", ErrBadRequest, desc.GetType())
+		return ledgers.Range{}, fmt.Errorf("%w: descriptor of type %v, want a path or a command", ErrBadRequest,
+			desc.GetType())
 	}
 }
 
@@ -109,7 +110,9 @@ func (l Layout) Split(r ledgers.Range) []ledgers.Range {
 // Info describes the range r of the Flight name. Its endpoints have no
 // locations, which means the server that was asked. They can be read in
 // parallel; read in their order they are the range in order.
-func Info(name string, schema *arrow.Schema, desc *flight.FlightDescriptor, r ledgers.Range, layout Layout) *flight.FlightInfo {
+func Info(name string, schema *arrow.Schema, desc *flight.FlightDescriptor, r ledgers.Range,
+	layout Layout,
+) *flight.FlightInfo {
 	meta, err := json.Marshal(Bounds{r.First, r.Last})
 	if err != nil {
 		panic("flights: " + err.Error()) // two numbers: cannot fail

@@ -71,14 +71,20 @@ func TestResolve(t *testing.T) {
 		desc *flight.FlightDescriptor
 		want codes.Code
 	}{
-		"nothing":        {nil, codes.InvalidArgument},
-		"another path":   {flights.Descriptor("other"), codes.NotFound},
-		"a longer path":  {&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"ledgers", "x"}}, codes.NotFound},
+		"nothing":      {nil, codes.InvalidArgument},
+		"another path": {flights.Descriptor("other"), codes.NotFound},
+		"a longer path": {
+			&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"ledgers", "x"}},
+			codes.NotFound,
+		},
 		"an empty path":  {&flight.FlightDescriptor{Type: flight.DescriptorPATH}, codes.NotFound},
 		"no ticket":      {&flight.FlightDescriptor{Type: flight.DescriptorCMD}, codes.InvalidArgument},
 		"another flight": {flights.RangeDescriptor(ledgers.Ticket{Flight: "x", Range: want}), codes.InvalidArgument},
 		"absent ledger": {
-			flights.RangeDescriptor(ledgers.Ticket{Flight: "ledgers", Range: ledgers.Range{First: 150, Last: 200}}), codes.NotFound,
+			flights.RangeDescriptor(ledgers.Ticket{Flight: "ledgers", Range: ledgers.Range{
+				First: 150,
+				Last:  200,
+			}}), codes.NotFound,
 		},
 	} {
 		_, err := flights.Resolve(tc.desc, "ledgers", bounds)

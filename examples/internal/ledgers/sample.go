@@ -68,7 +68,8 @@ func (s *Sample) Info() Info {
 	return Info{
 		Kind:       "sample",
 		Passphrase: network.PublicNetworkPassphrase,
-		Note: fmt.Sprintf("replaying the public network's ledgers 53312000 and 58752000 in turn, with sequences and the chain of hashes rewritten to %v",
+		Note: fmt.Sprintf("replaying the public network's ledgers 53312000 and 58752000 in turn, "+
+			"with sequences and the chain of hashes rewritten to %v",
 			s.bounds),
 	}
 }

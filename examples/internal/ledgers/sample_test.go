@@ -54,7 +54,8 @@ func TestSampleReplaysBothLedgersInTurn(t *testing.T) {
 
 // The shipped bytes are the SDK's test data and nothing else.
 func TestSampleIsWhatTheSDKCarries(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/stellar/go-stellar-sdk").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/stellar/go-stellar-sdk").Output()
 	require.NoError(t, err)
 	sdk := strings.TrimSpace(string(out))
 

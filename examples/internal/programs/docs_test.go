@@ -62,6 +62,7 @@ func TestAlertsNameSeriesThatExist(t *testing.T) {
 	}
 	require.Len(t, named, 4)
 	promtool := testenv.Require(t, "promtool", "prometheus")
-	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal", "../../alerts.yaml").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=all", "--lint-fatal",
+		"../../alerts.yaml").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }

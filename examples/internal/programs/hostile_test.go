@@ -90,12 +90,14 @@ func TestSecretsStayInside(t *testing.T) {
 		}
 		_ = json.NewDecoder(r.Body).Decode(&question)
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32000,"message":"no such key: %s %s"}}`, question.ID, r.URL.Path, r.URL.RawQuery)
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32000,"message":"no such key: %s %s"}}`, question.ID,
+			r.URL.Path, r.URL.RawQuery)
 	}))
 	defer broken.Close()
 	drain, ready, log := make(chan struct{}), make(chan component.Addresses, 1), new(logs)
 	p := process(map[string]string{
-		"LEDGER_SOURCE": "rpc", "RPC_URL": broken.URL + "/" + key + "?token=" + key, "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "LOG_LEVEL": "debug",
+		"LEDGER_SOURCE": "rpc", "RPC_URL": broken.URL + "/" + key + "?token=" + key, "FLIGHT_PORT": "0", "HEALTH_PORT": "0",
+		"LOG_LEVEL": "debug",
 	})
 	p.Drain, p.Log, p.Ready = drain, log, func(a component.Addresses) { ready <- a }
 	ended := make(chan error, 1)
@@ -112,7 +114,10 @@ func TestSecretsStayInside(t *testing.T) {
 	require.Error(t, err)
 	require.Contains(t, err.Error(), "no such key", "the rest of the answer is there")
 	require.NotContains(t, err.Error(), key)
-	stream, err := client.DoGet(t.Context(), &flight.Ticket{Ticket: ledgers.Ticket{Flight: ledgers.FlightName, Range: ledgers.Range{First: 3, Last: 4}}.Marshal()})
+	stream, err := client.DoGet(t.Context(), &flight.Ticket{Ticket: ledgers.Ticket{
+		Flight: ledgers.FlightName,
+		Range:  ledgers.Range{First: 3, Last: 4},
+	}.Marshal()})
 	require.NoError(t, err)
 	_, err = stream.Recv()
 	require.Error(t, err)

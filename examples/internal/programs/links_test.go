@@ -16,7 +16,10 @@ func TestComponentsLinkWhatTheyUse(t *testing.T) {
 	for binary, foreign := range map[string][]string{
 		"stellar-arrow-source": {"parquet-go", "internal/processor", "internal/sink"},
 		"ttp-arrow-processor":  {"ledgers/backends", "parquet-go", "internal/sink"},
-		"arrow-analytics-sink": {"ledgers/backends", "stellar-sdk/ingest", "support/datastore", "clients/rpcclient", "aws-sdk-go", "cloud.google.com", "internal/processor"},
+		"arrow-analytics-sink": {
+			"ledgers/backends", "stellar-sdk/ingest", "support/datastore", "clients/rpcclient",
+			"aws-sdk-go", "cloud.google.com", "internal/processor",
+		},
 	} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", examples+binary).Output()
 		require.NoError(t, err)

@@ -10,7 +10,7 @@
 // # Errors
 //
 // A mistake in the environment is a *component.UsageError that names every
-// variable that was refused.
+// variable that was rejected.
 //
 // # Testing
 //

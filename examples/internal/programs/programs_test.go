@@ -35,20 +35,34 @@ func TestProgramsRefuseTheirEnvironment(t *testing.T) {
 		"source": {
 			sourceprogram.Run,
 			map[string]string{"LEDGER_SOURCE": "kafka", "START_LEDGER": "9", "END_LEDGER": "8"},
-			[]string{`LEDGER_SOURCE="kafka" is not accepted: want one of sample, datalake, rpc`, `END_LEDGER="8" is not accepted: want at least START_LEDGER, which is 9`},
+			[]string{
+				`LEDGER_SOURCE="kafka" is not accepted: want one of sample, datalake, rpc`,
+				`END_LEDGER="8" is not accepted: want at least START_LEDGER, which is 9`,
+			},
 		},
 		"source, sample": {
 			sourceprogram.Run,
 			map[string]string{"START_LEDGER": "58000000"},
 			[]string{`START_LEDGER="58000000" is not accepted: want unset with LEDGER_SOURCE=sample`},
 		},
-		"source, data lake": {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "datalake", "DATALAKE_TYPE": "S3"}, []string{"DATALAKE_PATH="}},
-		"source, rpc":       {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "rpc"}, []string{"RPC_URL="}},
-		"source, rpc URL":   {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "rpc", "RPC_URL": "localhost"}, []string{"http"}},
+		"source, data lake": {
+			sourceprogram.Run,
+			map[string]string{"LEDGER_SOURCE": "datalake", "DATALAKE_TYPE": "S3"},
+			[]string{"DATALAKE_PATH="},
+		},
+		"source, rpc": {sourceprogram.Run, map[string]string{"LEDGER_SOURCE": "rpc"}, []string{"RPC_URL="}},
+		"source, rpc URL": {
+			sourceprogram.Run,
+			map[string]string{"LEDGER_SOURCE": "rpc", "RPC_URL": "localhost"},
+			[]string{"http"},
+		},
 		"source, ledgers": {
 			programs.All()[component.RoleSource],
 			map[string]string{"LEDGER_SOURCE": "datalake", "START_LEDGER": "abc", "DATALAKE_PATH": "s3://bucket/prefix"},
-			[]string{`START_LEDGER="abc" is not accepted: want a ledger sequence`, `DATALAKE_PATH="s3://bucket/prefix" is not accepted`},
+			[]string{
+				`START_LEDGER="abc" is not accepted: want a ledger sequence`,
+				`DATALAKE_PATH="s3://bucket/prefix" is not accepted`,
+			},
 		},
 		"processor": {
 			processorprogram.Run,
@@ -57,8 +71,14 @@ func TestProgramsRefuseTheirEnvironment(t *testing.T) {
 		},
 		"sink": {
 			sinkprogram.Run,
-			map[string]string{"PROCESSOR_ENDPOINT": "host:0", "OUT_FORMAT": "xml", "SINK_DELAY": "-1s", "EXIT_WHEN_DONE": "maybe"},
-			[]string{`PROCESSOR_ENDPOINT="host:0"`, `OUT_FORMAT="xml" is not accepted: want one of parquet, jsonl, csv`, `SINK_DELAY="-1s"`, `EXIT_WHEN_DONE="maybe"`},
+			map[string]string{
+				"PROCESSOR_ENDPOINT": "host:0", "OUT_FORMAT": "xml", "SINK_DELAY": "-1s",
+				"EXIT_WHEN_DONE": "maybe",
+			},
+			[]string{
+				`PROCESSOR_ENDPOINT="host:0"`, `OUT_FORMAT="xml" is not accepted: want one of parquet, jsonl, csv`,
+				`SINK_DELAY="-1s"`, `EXIT_WHEN_DONE="maybe"`,
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +126,10 @@ func TestDrainedBeforeItsUpstreamIsThere(t *testing.T) {
 func TestStoppedBeforeItsUpstreamIsThere(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	p := process(map[string]string{"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0", "HEALTH_PORT": "0"})
+	p := process(map[string]string{
+		"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "localhost:1", "FLIGHT_PORT": "0",
+		"HEALTH_PORT": "0",
+	})
 	require.ErrorIs(t, processorprogram.Run(ctx, p), context.Canceled)
 }
 
@@ -134,7 +157,8 @@ func TestHelpNamesTheHandoffsVariables(t *testing.T) {
 		"ENABLE_FLOWCTL", "FLOWCTL_ENDPOINT", "FLOWCTL_HEARTBEAT_INTERVAL", "FLOWCTL_COMPONENT_ID",
 		"CONNECTION_POOL_MAX_CONNECTIONS", "CONNECTION_POOL_MIN_CONNECTIONS", "CONNECTION_POOL_IDLE_TIMEOUT",
 		"CONNECTION_POOL_HEALTH_CHECK_INTERVAL", "CONNECTION_POOL_LOAD_BALANCING",
-		"FLOW_CONTROL_BACKPRESSURE_THRESHOLD", "FLOW_CONTROL_RECOVERY_THRESHOLD", "MONITORING_INTERVAL", "FLIGHT_PORT", "HEALTH_PORT",
+		"FLOW_CONTROL_BACKPRESSURE_THRESHOLD", "FLOW_CONTROL_RECOVERY_THRESHOLD", "MONITORING_INTERVAL", "FLIGHT_PORT",
+		"HEALTH_PORT",
 	}
 	for name, tc := range map[string]struct {
 		describe func(*component.Env) any

@@ -48,7 +48,8 @@ func deploy(t *testing.T, env map[string]string) *deployment {
 	for _, role := range component.Roles {
 		own := map[string]string{
 			"ENABLE_FLOWCTL": "true", "FLIGHT_PORT": "0", "HEALTH_PORT": "0", "LEDGER_COUNT": "4", "OUT_DIR": out,
-			"FLOWCTL_ENDPOINT": d.at[component.RoleControlPlane].Flight, "FLOWCTL_COMPONENT_ID": string(role), "LOG_LEVEL": "debug",
+			"FLOWCTL_ENDPOINT": d.at[component.RoleControlPlane].Flight, "FLOWCTL_COMPONENT_ID": string(role),
+			"LOG_LEVEL": "debug",
 		}
 		maps.Copy(own, env)
 		p := process(own)
@@ -104,7 +105,10 @@ func as(ctx context.Context, token string) context.Context {
 }
 
 func setDelay(ctx context.Context, conn *grpc.ClientConn) error {
-	stream, err := flight.NewClientFromConn(conn, nil).DoAction(ctx, &flight.Action{Type: sink.ActionSetDelay, Body: []byte("0s")})
+	stream, err := flight.NewClientFromConn(conn, nil).DoAction(ctx, &flight.Action{
+		Type: sink.ActionSetDelay,
+		Body: []byte("0s"),
+	})
 	if err == nil {
 		_, err = stream.Recv()
 	}
@@ -142,7 +146,8 @@ func TestMutualTLSAndTokenOnEveryPort(t *testing.T) {
 					ctx = as(ctx, token)
 				}
 				if role == component.RoleControlPlane { // any of its methods: authentication comes first
-					err := conn.Invoke(ctx, "/flowctl.ControlPlane/ListServices", &grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})
+					err := conn.Invoke(ctx, "/flowctl.ControlPlane/ListServices", &grpc_health_v1.HealthCheckRequest{},
+						&grpc_health_v1.HealthCheckResponse{})
 					if status.Code(err) == codes.Unimplemented {
 						return nil
 					}
@@ -159,15 +164,18 @@ func TestMutualTLSAndTokenOnEveryPort(t *testing.T) {
 			require.Equal(t, codes.Unauthenticated, status.Code(call(credentials.NewTLS(mine), "")))
 			require.Equal(t, codes.Unauthenticated, status.Code(call(credentials.NewTLS(mine), "guess")))
 			require.Equal(t, codes.Unavailable, status.Code(call(insecure.NewCredentials(), "may-read-0123456789")), "plaintext")
-			require.Equal(t, codes.Unavailable, status.Code(call(credentials.NewTLS(trusting(t, files)), "may-read-0123456789")), "no certificate")
+			require.Equal(t, codes.Unavailable, status.Code(call(credentials.NewTLS(trusting(t, files)),
+				"may-read-0123456789")), "no certificate")
 			stranger := identity(t, componenttest.NewAuthority(t).Issue(t, t.TempDir(), "stranger"))
 			stranger.RootCAs = mine.RootCAs
-			require.Equal(t, codes.Unavailable, status.Code(call(credentials.NewTLS(stranger), "may-read-0123456789")), "of another authority")
+			require.Equal(t, codes.Unavailable, status.Code(call(credentials.NewTLS(stranger), "may-read-0123456789")),
+				"of another authority")
 			old := mine.Clone()
 			old.MaxVersion = tls.VersionTLS12
 			require.Equal(t, codes.Unavailable, status.Code(call(credentials.NewTLS(old), "may-read-0123456789")), "TLS 1.2")
 
-			health, err := grpc_health_v1.NewHealthClient(d.dial(t, role, credentials.NewTLS(mine))).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+			health, err := grpc_health_v1.NewHealthClient(d.dial(t, role, credentials.NewTLS(mine))).Check(t.Context(),
+				&grpc_health_v1.HealthCheckRequest{})
 			require.NoError(t, err, "health needs no token")
 			require.Equal(t, grpc_health_v1.HealthCheckResponse_SERVING, health.Status)
 
@@ -271,8 +279,12 @@ func TestPlaintextBeyondLoopback(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		"control plane": {component.RoleControlPlane, map[string]string{"LISTEN_HOST": "0.0.0.0"}, `LISTEN_HOST="0.0.0.0" is not accepted: want a loopback address`},
-		"source":        {component.RoleSource, map[string]string{"LISTEN_HOST": "192.0.2.1"}, `LISTEN_HOST="192.0.2.1"`},
+		"control plane": {
+			component.RoleControlPlane,
+			map[string]string{"LISTEN_HOST": "0.0.0.0"},
+			`LISTEN_HOST="0.0.0.0" is not accepted: want a loopback address`,
+		},
+		"source": {component.RoleSource, map[string]string{"LISTEN_HOST": "192.0.2.1"}, `LISTEN_HOST="192.0.2.1"`},
 		"its control plane": {
 			component.RoleSource,
 			map[string]string{"ENABLE_FLOWCTL": "true", "FLOWCTL_ENDPOINT": "control:8080"},
@@ -283,8 +295,16 @@ func TestPlaintextBeyondLoopback(t *testing.T) {
 			map[string]string{"LEDGER_SOURCE": "rpc", "RPC_URL": "http://rpc.example.com/key-0123456789abcdef"},
 			`RPC_URL="http://rpc.example.com[secret]" is not accepted: want https://`,
 		},
-		"processor": {component.RoleProcessor, map[string]string{"SOURCE_ENDPOINT": "source:8815"}, `SOURCE_ENDPOINT="source:8815"`},
-		"sink":      {component.RoleSink, map[string]string{"PROCESSOR_ENDPOINT": "192.0.2.1:8816"}, `PROCESSOR_ENDPOINT="192.0.2.1:8816"`},
+		"processor": {
+			component.RoleProcessor,
+			map[string]string{"SOURCE_ENDPOINT": "source:8815"},
+			`SOURCE_ENDPOINT="source:8815"`,
+		},
+		"sink": {
+			component.RoleSink,
+			map[string]string{"PROCESSOR_ENDPOINT": "192.0.2.1:8816"},
+			`PROCESSOR_ENDPOINT="192.0.2.1:8816"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := programs.All()[tc.role](t.Context(), process(tc.env))
@@ -343,7 +363,10 @@ func TestTheGraceBoundsTheEnd(t *testing.T) {
 	go func() { ended <- programs.All()[component.RoleSource](t.Context(), p) }()
 	d := &deployment{at: map[component.Role]component.Addresses{component.RoleSource: <-ready}}
 	client := flight.NewClientFromConn(d.dial(t, component.RoleSource, insecure.NewCredentials()), nil)
-	all := ledgers.Ticket{Flight: ledgers.FlightName, Range: ledgers.Range{First: ledgers.SampleFirst, Last: ledgers.SampleFirst + 199}}
+	all := ledgers.Ticket{Flight: ledgers.FlightName, Range: ledgers.Range{
+		First: ledgers.SampleFirst,
+		Last:  ledgers.SampleFirst + 199,
+	}}
 	stream, err := client.DoGet(t.Context(), &flight.Ticket{Ticket: all.Marshal()})
 	require.NoError(t, err)
 	_, err = stream.Recv() // and then no more

@@ -51,7 +51,8 @@ func settings() (all []*setting) {
 }
 
 var shortNames = map[component.Role]string{
-	component.RoleControlPlane: "control plane", component.RoleSource: "source", component.RoleProcessor: "processor", component.RoleSink: "sink",
+	component.RoleControlPlane: "control plane", component.RoleSource: "source", component.RoleProcessor: "processor",
+	component.RoleSink: "sink",
 }
 
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
@@ -81,7 +82,8 @@ values are named at once.
 `)
 	runner.VisitFlags(func(f *flag.Flag, variable string) {
 		name, help := flag.UnquoteUsage(f)
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(strings.TrimSpace("-"+f.Name+" "+name)), code(variable), code(f.DefValue), cell(help))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(strings.TrimSpace("-"+f.Name+" "+name)), code(variable),
+			code(f.DefValue), cell(help))
 	})
 	b.WriteString("\n## The programs\n\n| variable | read by | default | accepted | |\n|---|---|---|---|---|\n")
 	for _, s := range settings() {
@@ -93,7 +95,8 @@ values are named at once.
 		for _, d := range s.defaults {
 			defaults = append(defaults, code(d))
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.Name, readers, strings.Join(defaults, ", "), cell(s.Accepted), cell(s.Help))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.Name, readers, strings.Join(defaults, ", "), cell(s.Accepted),
+			cell(s.Help))
 	}
 	if *update {
 		require.NoError(t, os.WriteFile(page, []byte(b.String()), 0o644))
@@ -108,16 +111,25 @@ func other(t *testing.T) map[string]string {
 	files := componenttest.NewAuthority(t).Issue(t, t.TempDir(), "x")
 	token := secretFile(t, "token-0123456789")
 	return map[string]string{
-		"ADVERTISE_HOST": "source.example.com", "ALLOW_PLAINTEXT": "true", "AUTH_ADMINS": "operations,security", "AUTH_ADMIN_TOKEN_FILE": token,
-		"AUTH_TOKEN_FILE": token, "CONNECTION_POOL_HEALTH_CHECK_INTERVAL": "7s", "CONNECTION_POOL_IDLE_TIMEOUT": "7s",
-		"CONNECTION_POOL_LOAD_BALANCING": "false", "CONNECTION_POOL_MAX_CONNECTIONS": "7", "CONNECTION_POOL_MIN_CONNECTIONS": "7",
-		"DEAD_LETTER_DIR": "x", "DATALAKE_ENDPOINT_URL": "https://s3.example.com", "DATALAKE_FILES_PER_PARTITION": "7", "DATALAKE_LEDGERS_PER_FILE": "7",
-		"DATALAKE_PATH": "lake", "DATALAKE_REGION": "us-east-2", "DATALAKE_TYPE": "s3", "ENABLE_FLOWCTL": "1", "DRAIN_GRACE": "7s", "END_LEDGER": "7", "EXIT_WHEN_DONE": "true",
-		"FILE_AGE": "7s", "FILE_BYTES": "7", "FLIGHT_PORT": "7", "FLOWCTL_COMPONENT_ID": "x", "FLOWCTL_ENDPOINT": "127.0.0.1:7",
-		"FLOWCTL_HEARTBEAT_INTERVAL": "7s", "FLOW_CONTROL_BACKPRESSURE_THRESHOLD": "0.7", "FLOW_CONTROL_RECOVERY_THRESHOLD": "0.7", "HEALTH_PORT": "7",
-		"LEDGER_COUNT": "7", "LEDGER_SOURCE": "datalake", "LISTEN_HOST": "127.0.0.1", "LOG_FORMAT": "json", "LOG_LEVEL": "warn", "MONITORING_INTERVAL": "7s",
-		"NETWORK_PASSPHRASE": "Test SDF Network ; September 2015", "OUT_DIR": "x", "OUT_FORMAT": "csv", "PROCESSOR_ENDPOINT": "localhost:7", "PROCESSOR_WORKERS": "7",
-		"ROW_GROUP_BYTES": "70000", "RPC_URL": "https://rpc.example.com", "SINK_DELAY": "7s", "SINK_DELAY_FILE": "x", "SOURCE_ENDPOINT": "localhost:7",
+		"ADVERTISE_HOST": "source.example.com", "ALLOW_PLAINTEXT": "true", "AUTH_ADMINS": "operations,security",
+		"AUTH_ADMIN_TOKEN_FILE": token,
+		"AUTH_TOKEN_FILE":       token, "CONNECTION_POOL_HEALTH_CHECK_INTERVAL": "7s", "CONNECTION_POOL_IDLE_TIMEOUT": "7s",
+		"CONNECTION_POOL_LOAD_BALANCING": "false", "CONNECTION_POOL_MAX_CONNECTIONS": "7",
+		"CONNECTION_POOL_MIN_CONNECTIONS": "7",
+		"DEAD_LETTER_DIR":                 "x", "DATALAKE_ENDPOINT_URL": "https://s3.example.com", "DATALAKE_FILES_PER_PARTITION": "7",
+		"DATALAKE_LEDGERS_PER_FILE": "7",
+		"DATALAKE_PATH":             "lake", "DATALAKE_REGION": "us-east-2", "DATALAKE_TYPE": "s3", "ENABLE_FLOWCTL": "1",
+		"DRAIN_GRACE": "7s", "END_LEDGER": "7", "EXIT_WHEN_DONE": "true",
+		"FILE_AGE": "7s", "FILE_BYTES": "7", "FLIGHT_PORT": "7", "FLOWCTL_COMPONENT_ID": "x",
+		"FLOWCTL_ENDPOINT":           "127.0.0.1:7",
+		"FLOWCTL_HEARTBEAT_INTERVAL": "7s", "FLOW_CONTROL_BACKPRESSURE_THRESHOLD": "0.7",
+		"FLOW_CONTROL_RECOVERY_THRESHOLD": "0.7", "HEALTH_PORT": "7",
+		"LEDGER_COUNT": "7", "LEDGER_SOURCE": "datalake", "LISTEN_HOST": "127.0.0.1", "LOG_FORMAT": "json",
+		"LOG_LEVEL": "warn", "MONITORING_INTERVAL": "7s",
+		"NETWORK_PASSPHRASE": "Test SDF Network ; September 2015", "OUT_DIR": "x", "OUT_FORMAT": "csv",
+		"PROCESSOR_ENDPOINT": "localhost:7", "PROCESSOR_WORKERS": "7",
+		"ROW_GROUP_BYTES": "70000", "RPC_URL": "https://rpc.example.com", "SINK_DELAY": "7s", "SINK_DELAY_FILE": "x",
+		"SOURCE_ENDPOINT":   "localhost:7",
 		"STAGE_MAX_BATCHES": "7", "STAGE_MAX_BYTES": "7000000", "STALL_TIMEOUT": "7s", "START_LEDGER": "7",
 		"TLS_CA": files.CA, "TLS_CERTIFICATE": files.Certificate, "TLS_KEY": files.Key,
 	}

@@ -24,7 +24,7 @@ func childOf(t *testing.T, role component.Role) int {
 	require.NoError(t, err)
 	for _, list := range lists {
 		text, _ := os.ReadFile(list) // a thread may have ended
-		for _, pid := range strings.Fields(string(text)) {
+		for pid := range strings.FieldsSeq(string(text)) {
 			environment, _ := os.ReadFile("/proc/" + pid + "/environ")
 			if bytes.Contains(environment, []byte(runner.RoleVariable+"="+string(role)+"\x00")) {
 				n, err := strconv.Atoi(pid)

@@ -216,7 +216,7 @@ func (p *pipeline) checkEnvironment() error {
 	for _, role := range component.Roles {
 		env := component.NewEnv(lookupIn(p.environmentOf(role)))
 		p.cfg.Descriptions[role](env)
-		for _, err := range env.Refused() {
+		for _, err := range env.Rejected() {
 			if !said[err.Error()] {
 				said[err.Error()] = true
 				refused = append(refused, err)

@@ -289,14 +289,16 @@ func TestEveryComponentServesItsEndpoints(t *testing.T) {
 		_, body := get(t, control+"/state")
 		return json.Unmarshal([]byte(body), &state) == nil && state.Measured && state.Ms > 0
 	}, 3*time.Minute, 10*time.Millisecond, "the latency is measured, from the source to the sink")
-	var report struct {
-		Performance struct {
-			LatencyMeasured bool `json:"latency_measured"`
-		} `json:"performance"`
-	}
-	_, body := get(t, control+"/report")
-	require.NoError(t, json.Unmarshal([]byte(body), &report))
-	require.True(t, report.Performance.LatencyMeasured, "to the monitor, too: %s", body)
+	tr.until(t, "the monitor knows it, too, at its next look", func() bool {
+		var report struct {
+			Performance struct {
+				LatencyMeasured bool `json:"latency_measured"`
+			} `json:"performance"`
+		}
+		_, body := get(t, control+"/report")
+		require.NoError(t, json.Unmarshal([]byte(body), &report))
+		return report.Performance.LatencyMeasured
+	})
 	totals := tr.flight(t, "arrow-analytics-sink")
 	tr.until(t, "the totals are served", func() bool { // what is on disk is shown a moment later
 		stream, err := totals.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(sink.TotalsFlight)})
@@ -361,7 +363,8 @@ func TestFiguresAgree(t *testing.T) {
 	}
 	tr.full(t)
 	tr.until(t, "all say how much waits in the sink", func() bool {
-		return series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`) == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
+		inMetrics := series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`)
+		return inMetrics == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
 	})
 
 	right := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer right-to-change")

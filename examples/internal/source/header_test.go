@@ -13,7 +13,10 @@ import (
 // Bytes from outside never end the process, and an error names the ledger.
 func FuzzHeader(f *testing.F) {
 	var raw []byte
-	for l, err := range ledgerstest.Sample(f, 1).Ledgers(f.Context(), ledgers.Range{First: ledgers.SampleFirst, Last: ledgers.SampleFirst}) {
+	for l, err := range ledgerstest.Sample(f, 1).Ledgers(f.Context(), ledgers.Range{
+		First: ledgers.SampleFirst,
+		Last:  ledgers.SampleFirst,
+	}) {
 		require.NoError(f, err)
 		raw = bytes.Clone(l.Raw)
 	}

@@ -95,7 +95,10 @@ func read(t testing.TB, client flight.Client, ticket []byte, opts ...grpc.CallOp
 				last.xdr = append(last.xdr, data...)
 				continue
 			}
-			out.rows = append(out.rows, row{rec.Column(0).(*array.Uint32).Value(i), rec.Column(10).(*array.Uint32).Value(i), data})
+			out.rows = append(out.rows, row{
+				rec.Column(0).(*array.Uint32).Value(i), rec.Column(10).(*array.Uint32).Value(i),
+				data,
+			})
 		}
 		out.batchRows = append(out.batchRows, rec.NumRows())
 		out.batchBytes = append(out.batchBytes, size)

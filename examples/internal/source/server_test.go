@@ -212,14 +212,23 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 		text   string
 		rows   int
 	}{
-		"no ticket":      {sample, nil, codes.InvalidArgument, "ticket", 0},
-		"garbage":        {sample, []byte("\xff\x00"), codes.InvalidArgument, "ticket", 0},
-		"another flight": {sample, []byte(`{"flight":"ttp_events","start":53312000,"end":53312000}`), codes.InvalidArgument, "ttp_events", 0},
-		"empty range":    {sample, ticket(53312001, 53312000), codes.InvalidArgument, "empty range", 0},
-		"absent":         {sample, ticket(53312000, 53312005), codes.NotFound, "ledger 53312005", 0},
-		"far away":       {sample, ticket(7, 8), codes.NotFound, "ledger 7", 0},
-		"cut off":        {ledgerstest.CutAt(sample, 53312002, 1000), ticket(53312000, 53312004), codes.DataLoss, "ledger 53312002", 2},
-		"mislabelled":    {ledgerstest.MislabelledAt(sample, 53312000), ticket(53312000, 53312004), codes.DataLoss, "ledger 53312001", 0},
+		"no ticket": {sample, nil, codes.InvalidArgument, "ticket", 0},
+		"garbage":   {sample, []byte("\xff\x00"), codes.InvalidArgument, "ticket", 0},
+		"another flight": {
+			sample, []byte(`{"flight":"ttp_events","start":53312000,"end":53312000}`), codes.InvalidArgument,
+			"ttp_events", 0,
+		},
+		"empty range": {sample, ticket(53312001, 53312000), codes.InvalidArgument, "empty range", 0},
+		"absent":      {sample, ticket(53312000, 53312005), codes.NotFound, "ledger 53312005", 0},
+		"far away":    {sample, ticket(7, 8), codes.NotFound, "ledger 7", 0},
+		"cut off": {
+			ledgerstest.CutAt(sample, 53312002, 1000), ticket(53312000, 53312004), codes.DataLoss,
+			"ledger 53312002", 2,
+		},
+		"mislabelled": {
+			ledgerstest.MislabelledAt(sample, 53312000), ticket(53312000, 53312004), codes.DataLoss,
+			"ledger 53312001", 0,
+		},
 		"backend": {
 			ledgerstest.FailsAt(sample, 53312002, backend), ticket(53312000, 53312004),
 			codes.Unavailable, "ledger 53312002: ledger backend failed: connection refused", 2,

@@ -56,7 +56,10 @@ func (a *Authority) Issue(t testing.TB, dir string, names ...string) Files {
 		SerialNumber: serial(t), Subject: pkix.Name{CommonName: names[0]}, DNSNames: append(names, "localhost"),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{
+			x509.ExtKeyUsageServerAuth,
+			x509.ExtKeyUsageClientAuth,
+		},
 	}, a.certificate, key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +70,10 @@ func (a *Authority) Issue(t testing.TB, dir string, names ...string) Files {
 	}
 	f := Files{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")}
 	for name, block := range map[string]*pem.Block{
-		f.Certificate: {Type: "CERTIFICATE", Bytes: der}, f.Key: {Type: "PRIVATE KEY", Bytes: secret}, f.CA: {Type: "CERTIFICATE", Bytes: a.der},
+		f.Certificate: {Type: "CERTIFICATE", Bytes: der}, f.Key: {
+			Type:  "PRIVATE KEY",
+			Bytes: secret,
+		}, f.CA: {Type: "CERTIFICATE", Bytes: a.der},
 	} {
 		// A new file in place of the old one, as renewals do it.
 		if err := os.WriteFile(name+".new", pem.EncodeToMemory(block), 0o600); err != nil {

@@ -16,7 +16,10 @@ func BenchmarkExtract(b *testing.B) {
 	src, err := ledgers.NewSample(2)
 	require.NoError(b, err)
 	x := extract.New(src.Info().Passphrase)
-	for l, err := range src.Ledgers(b.Context(), ledgers.Range{First: ledgers.SampleFirst, Last: ledgers.SampleFirst + 1}) {
+	for l, err := range src.Ledgers(b.Context(), ledgers.Range{
+		First: ledgers.SampleFirst,
+		Last:  ledgers.SampleFirst + 1,
+	}) {
 		require.NoError(b, err)
 		raw := bytes.Clone(l.Raw)
 		b.Run(fmt.Sprintf("bytes=%d", len(raw)), func(b *testing.B) {

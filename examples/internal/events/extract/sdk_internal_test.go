@@ -42,8 +42,14 @@ func TestMuxedFields(t *testing.T) {
 }
 
 func TestEveryKindOfEvent(t *testing.T) {
-	issued := &asset.Asset{AssetType: &asset.Asset_IssuedAsset{IssuedAsset: &asset.IssuedAsset{AssetCode: "LONGER", Issuer: "GI"}}}
-	meta := &token_transfer.EventMeta{LedgerSequence: 9, TransactionIndex: 2, OperationIndex: new(uint32(3)), ContractAddress: "C"}
+	issued := &asset.Asset{AssetType: &asset.Asset_IssuedAsset{IssuedAsset: &asset.IssuedAsset{
+		AssetCode: "LONGER",
+		Issuer:    "GI",
+	}}}
+	meta := &token_transfer.EventMeta{
+		LedgerSequence: 9, TransactionIndex: 2, OperationIndex: new(uint32(3)),
+		ContractAddress: "C",
+	}
 	for want, in := range map[events.Event]*token_transfer.TokenTransferEvent{
 		{Type: "transfer", From: "f", To: "t", Amount: "5"}: token_transfer.NewTransferEvent(meta, "f", "t", "5", issued),
 		{Type: "mint", To: "t", Amount: "5"}:                token_transfer.NewMintEvent(meta, "t", "5", issued),

@@ -92,7 +92,10 @@ func fakeGCS(t *testing.T, all []object) map[string]string {
 	t.Helper()
 	var initial []fakestorage.Object
 	for _, o := range all {
-		initial = append(initial, fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "lake", Name: o.key}, Content: o.content})
+		initial = append(initial, fakestorage.Object{
+			ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "lake", Name: o.key},
+			Content:     o.content,
+		})
 	}
 	server := httptest.NewUnstartedServer(nil)
 	fake, err := fakestorage.NewServerWithOptions(fakestorage.Options{
@@ -129,7 +132,8 @@ func TestDataLakeInABucket(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, all, bounds)
 			sameAsSample(t, src, all)
-			require.ErrorIs(t, drain(src.Ledgers(t.Context(), ledgers.Range{First: first, Last: first + 3})), ledgers.ErrNotFound)
+			require.ErrorIs(t, drain(src.Ledgers(t.Context(), ledgers.Range{First: first, Last: first + 3})),
+				ledgers.ErrNotFound)
 
 			_, err = openBucket(t, kind, "lake/pubnte", params).Bounds(t.Context())
 			require.ErrorContains(t, err, `there are no ledger files at "lake/pubnte"`)

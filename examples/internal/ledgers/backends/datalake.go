@@ -138,7 +138,10 @@ func NewDataLake(cfg DataLakeConfig) (*DataLake, error) {
 		Type:              cfg.Type,
 		Params:            cfg.Params,
 		NetworkPassphrase: cfg.Passphrase,
-		Schema:            datastore.DataStoreSchema{LedgersPerFile: cfg.LedgersPerFile, FilesPerPartition: cfg.FilesPerPartition},
+		Schema: datastore.DataStoreSchema{
+			LedgersPerFile:    cfg.LedgersPerFile,
+			FilesPerPartition: cfg.FilesPerPartition,
+		},
 	}}, nil
 }
 
@@ -236,7 +239,8 @@ func (d *DataLake) tip(ctx context.Context, open lake) (latest uint32, err error
 func (d *DataLake) retry(ctx context.Context, f func() error) error {
 	for attempt := uint32(0); ; attempt++ {
 		err := f()
-		if err == nil || attempt == d.cfg.Retries || errors.Is(err, os.ErrNotExist) || errors.Is(err, datastore.ErrNoValidLedgerFiles) {
+		if err == nil || attempt == d.cfg.Retries || errors.Is(err, os.ErrNotExist) || errors.Is(err,
+			datastore.ErrNoValidLedgerFiles) {
 			return err
 		}
 		select {

@@ -150,10 +150,19 @@ func TestDataLakeDamage(t *testing.T) {
 		kind   error
 		want   string
 	}{
-		"a file is missing": {func(t *testing.T, file string) { require.NoError(t, os.Remove(file)) }, ledgers.ErrNotFound, "file does not exist"},
-		"a file is empty":   {func(t *testing.T, file string) { write(t, file, nil) }, ledgers.ErrCorrupt, ""},
-		"a file is no zstd": {func(t *testing.T, file string) { write(t, file, []byte("hello world")) }, ledgers.ErrCorrupt, "magic number mismatch"},
-		"a file is cut off": {func(t *testing.T, file string) { require.NoError(t, os.Truncate(file, 1000)) }, ledgers.ErrCorrupt, "unpacking"},
+		"a file is missing": {
+			func(t *testing.T, file string) { require.NoError(t, os.Remove(file)) }, ledgers.ErrNotFound,
+			"file does not exist",
+		},
+		"a file is empty": {func(t *testing.T, file string) { write(t, file, nil) }, ledgers.ErrCorrupt, ""},
+		"a file is no zstd": {
+			func(t *testing.T, file string) { write(t, file, []byte("hello world")) }, ledgers.ErrCorrupt,
+			"magic number mismatch",
+		},
+		"a file is cut off": {
+			func(t *testing.T, file string) { require.NoError(t, os.Truncate(file, 1000)) },
+			ledgers.ErrCorrupt, "unpacking",
+		},
 		"a bit is flipped": {func(t *testing.T, file string) {
 			b, err := os.ReadFile(file)
 			require.NoError(t, err)
@@ -161,7 +170,8 @@ func TestDataLakeDamage(t *testing.T) {
 			write(t, file, b)
 		}, ledgers.ErrCorrupt, "unpacking"},
 		"a file is another's": {func(t *testing.T, file string) {
-			b, err := os.ReadFile(filepath.Join(filepath.Dir(file), filepath.Base(schema.GetObjectKeyFromSequenceNumber(first+1))))
+			b, err := os.ReadFile(filepath.Join(filepath.Dir(file),
+				filepath.Base(schema.GetObjectKeyFromSequenceNumber(first+1))))
 			require.NoError(t, err)
 			write(t, file, b)
 		}, ledgers.ErrCorrupt, "53312001 to 53312001: another file's content"},
@@ -187,14 +197,18 @@ func TestDataLakeDamage(t *testing.T) {
 			require.NoError(t, w.Close())
 			write(t, file, bomb.Bytes())
 		}, ledgers.ErrCorrupt, "exceeds"},
-		"it is too big packed": {func(t *testing.T, file string) { write(t, file, make([]byte, 65<<20)) }, ledgers.ErrCorrupt, "more than 67108864 bytes"},
+		"it is too big packed": {
+			func(t *testing.T, file string) { write(t, file, make([]byte, 65<<20)) },
+			ledgers.ErrCorrupt, "more than 67108864 bytes",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "lake")
 			require.NoError(t, os.CopyFS(dir, os.DirFS(good)))
 			tc.damage(t, filepath.Join(dir, schema.GetObjectKeyFromSequenceNumber(first+2)))
 			src, err := backends.NewDataLake(backends.DataLakeConfig{
-				Type: "Filesystem", Params: map[string]string{"destination_path": dir}, Start: first, End: first + 3, RetryWait: time.Hour,
+				Type: "Filesystem", Params: map[string]string{"destination_path": dir}, Start: first, End: first + 3,
+				RetryWait: time.Hour,
 			})
 			require.NoError(t, err)
 			seen := uint32(0)
@@ -239,7 +253,10 @@ func FuzzDataLakeFile(f *testing.F) {
 
 // What is configured and not there is said, and a path with nothing below it.
 func TestDataLakeBounds(t *testing.T) {
-	dir := writeLake(t, ledgers.Range{First: first, Last: first + 3}, datastore.DataStoreSchema{LedgersPerFile: 1, FilesPerPartition: 10}, true)
+	dir := writeLake(t, ledgers.Range{First: first, Last: first + 3}, datastore.DataStoreSchema{
+		LedgersPerFile:    1,
+		FilesPerPartition: 10,
+	}, true)
 	for want, cfg := range map[string]backends.DataLakeConfig{
 		"start lies after the latest ledger that is there, 53312003": {Start: first + 4},
 		"end lies before the oldest ledger that is there, 53312000":  {End: first - 1},
@@ -296,7 +313,10 @@ func TestDataLakeFollowsTheTip(t *testing.T) {
 }
 
 func TestDataLakeOfAnotherNetwork(t *testing.T) {
-	dir := writeLake(t, ledgers.Range{First: first, Last: first}, datastore.DataStoreSchema{LedgersPerFile: 1, FilesPerPartition: 10}, true)
+	dir := writeLake(t, ledgers.Range{First: first, Last: first}, datastore.DataStoreSchema{
+		LedgersPerFile:    1,
+		FilesPerPartition: 10,
+	}, true)
 	src, err := backends.NewDataLake(backends.DataLakeConfig{
 		Type: "Filesystem", Params: map[string]string{"destination_path": dir}, Passphrase: network.TestNetworkPassphrase,
 	})

@@ -119,7 +119,10 @@ func (s *RPC) Close() error { return s.client.Close() }
 
 // Info names the server, without what may be secret in its URL.
 func (s *RPC) Info() ledgers.Info {
-	return ledgers.Info{Kind: "rpc", Passphrase: s.cfg.Passphrase, Note: "reading the Stellar RPC server " + redacted(s.cfg.URL)}
+	return ledgers.Info{
+		Kind: "rpc", Passphrase: s.cfg.Passphrase,
+		Note: "reading the Stellar RPC server " + redacted(s.cfg.URL),
+	}
 }
 
 // redacted drops what may be secret in a URL: providers put keys there.
@@ -226,7 +229,8 @@ func (s *RPC) page(ctx context.Context, seq uint32, n uint64) ([]protocol.Ledger
 		})
 		if err == nil {
 			if len(answer.Ledgers) == 0 {
-				return nil, notFound(seq, "the server answered without a ledger, and has %d to %d", answer.OldestLedger, answer.LatestLedger)
+				return nil, notFound(seq, "the server answered without a ledger, and has %d to %d", answer.OldestLedger,
+					answer.LatestLedger)
 			}
 			return answer.Ledgers, nil
 		}

@@ -86,7 +86,10 @@ func (s *rpcServer) serve(w http.ResponseWriter, r *http.Request) {
 
 func (s *rpcServer) ledgers(ctx context.Context, req protocol.GetLedgersRequest) (protocol.GetLedgersResponse, error) {
 	out := protocol.GetLedgersResponse{LatestLedger: s.has.Last, OldestLedger: s.has.First}
-	if err := req.Validate(uint(s.most), protocol.LedgerSeqRange{FirstLedger: s.has.First, LastLedger: s.has.Last}); err != nil {
+	if err := req.Validate(uint(s.most), protocol.LedgerSeqRange{
+		FirstLedger: s.has.First,
+		LastLedger:  s.has.Last,
+	}); err != nil {
 		return out, err
 	}
 	sample, err := ledgers.NewSample(s.has.Last - first + 1)
@@ -179,7 +182,8 @@ func TestRPCRetention(t *testing.T) {
 	src := openRPC(t, backends.RPCConfig{URL: server.URL, BufferLedgers: 2})
 	err := drain(src.Ledgers(t.Context(), ledgers.Range{First: first, Last: first + 6}))
 	require.ErrorIs(t, err, ledgers.ErrNotFound)
-	require.ErrorContains(t, err, "ledger 53312002: ledger not found: the server keeps it no longer: it has 53312005-53312006")
+	require.ErrorContains(t, err,
+		"ledger 53312002: ledger not found: the server keeps it no longer: it has 53312005-53312006")
 }
 
 // A server that is busy is asked again, as late as it says.
@@ -310,7 +314,8 @@ func FuzzRPCAnswer(f *testing.F) {
 			_ = json.NewDecoder(r.Body).Decode(&question)
 			answer := bytes.Replace(content, []byte("$ID"), question.ID, 1)
 			if question.Method == "getHealth" {
-				answer = fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"status":"healthy","oldestLedger":%d,"latestLedger":%d}}`, question.ID, first, first)
+				answer = fmt.Appendf(nil,
+					`{"jsonrpc":"2.0","id":%s,"result":{"status":"healthy","oldestLedger":%d,"latestLedger":%d}}`, question.ID, first, first)
 			}
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(answer)

@@ -49,7 +49,8 @@ func clamp(start, end uint32, has ledgers.Range, follow bool) (ledgers.Range, er
 	case end != 0 && end < has.First:
 		return ledgers.Range{}, notFound(end, "the configured end lies before the oldest ledger that is there, %d", has.First)
 	case start > has.Last && !follow:
-		return ledgers.Range{}, notFound(start, "the configured start lies after the latest ledger that is there, %d", has.Last)
+		return ledgers.Range{}, notFound(start, "the configured start lies after the latest ledger that is there, %d",
+			has.Last)
 	case end == 0:
 		end = NoEnd
 	}
@@ -62,7 +63,9 @@ func clamp(start, end uint32, has ledgers.Range, follow bool) (ledgers.Range, er
 
 // follow yields the ledgers of r as far as they are there, and waits at the tip
 // for the next ones. read yields ledgers that are there.
-func follow(ctx context.Context, r ledgers.Range, poll time.Duration, tip func(context.Context) (uint32, error), read func(context.Context, ledgers.Range) stream) stream {
+func follow(ctx context.Context, r ledgers.Range, poll time.Duration, tip func(context.Context) (uint32, error),
+	read func(context.Context, ledgers.Range) stream,
+) stream {
 	return func(yield func(ledgers.Ledger, error) bool) {
 		// Wide arithmetic: the range may end at the largest sequence.
 		for next := uint64(r.First); next <= uint64(r.Last); {
@@ -107,7 +110,8 @@ func chained(first uint32, in stream) stream {
 				own, previous, err = identify(l.Raw, uint32(next))
 			}
 			if err == nil && next > uint64(first) && previous != parent {
-				err = corrupt(uint32(next), "broken chain of hashes: its parent is %x…, and ledger %d is %x…", previous[:8], next-1, parent[:8])
+				err = corrupt(uint32(next), "broken chain of hashes: its parent is %x…, and ledger %d is %x…", previous[:8],
+					next-1, parent[:8])
 			}
 			if err != nil {
 				yield(ledgers.Ledger{}, err)

@@ -38,15 +38,20 @@ type sinkConfig struct {
 func read(e *component.Env) sinkConfig {
 	c := sinkConfig{Config: component.ReadConfig(e, component.RoleSink)}
 	c.processor = e.Upstream("PROCESSOR_ENDPOINT", component.RoleProcessor, c.Config)
-	c.dir = e.String("OUT_DIR", "./sluice-out/arrow-analytics-sink", "folder of the run; a folder that holds an unfinished run is continued")
+	c.dir = e.String("OUT_DIR", "./sluice-out/arrow-analytics-sink",
+		"folder of the run; a folder that holds an unfinished run is continued")
 	c.format = e.OneOf("OUT_FORMAT", sink.Parquet, "form of the files", sink.Formats...)
 	c.delay = e.Duration("SINK_DELAY", 0, 0, "wait this long for every batch, to see backpressure")
 	c.delayFile = e.String("SINK_DELAY_FILE", "", "file with a duration that changes the delay while the sink runs")
-	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", sink.DefaultRowGroupBytes, 1<<16, 1<<30, "size at which a Parquet row group ends")
+	c.rowGroupBytes = e.Int("ROW_GROUP_BYTES", sink.DefaultRowGroupBytes, 1<<16, 1<<30,
+		"size at which a Parquet row group ends")
 	c.fileBytes = e.Int("FILE_BYTES", 128<<20, 1, math.MaxInt, "size at which a file ends")
-	c.fileAge = e.Duration("FILE_AGE", time.Hour, 10*time.Millisecond, "age at which a file ends: the longest that a written ledger waits to become durable")
-	c.stall = e.Duration("STALL_TIMEOUT", 30*time.Second, 100*time.Millisecond, "how long nothing may come before the stream is taken up again")
-	c.count = e.Ledger("LEDGER_COUNT", 0, "how many ledgers are wanted; with fewer the sink ends with status 3; unset: all that are offered")
+	c.fileAge = e.Duration("FILE_AGE", time.Hour, 10*time.Millisecond,
+		"age at which a file ends: the longest that a written ledger waits to become durable")
+	c.stall = e.Duration("STALL_TIMEOUT", 30*time.Second, 100*time.Millisecond,
+		"how long nothing may come before the stream is taken up again")
+	c.count = e.Ledger("LEDGER_COUNT", 0,
+		"how many ledgers are wanted; with fewer the sink ends with status 3; unset: all that are offered")
 	c.exit = e.Bool("EXIT_WHEN_DONE", false, "end when the input does, instead of serving the totals until asked to end")
 	return c
 }
@@ -85,8 +90,9 @@ func Run(ctx context.Context, p component.Process) error {
 	delay := sink.NewDelay(cfg.delay)
 	s, err := sink.New(sink.Config{
 		Client: client, Range: asked, Origin: from, Dir: cfg.dir, Format: cfg.format, Throttler: c.Stage, Delay: delay,
-		RowGroupBytes: int64(cfg.rowGroupBytes), FileBytes: int64(cfg.fileBytes), FileAge: cfg.fileAge, StallTimeout: cfg.stall,
-		Logger: c.Log,
+		RowGroupBytes: int64(cfg.rowGroupBytes), FileBytes: int64(cfg.fileBytes), FileAge: cfg.fileAge,
+		StallTimeout: cfg.stall,
+		Logger:       c.Log,
 	})
 	if err != nil {
 		return err
@@ -105,14 +111,18 @@ func Run(ctx context.Context, p component.Process) error {
 		Work:        func() any { return s.Status() },
 		Figures: func() component.Figures {
 			st := s.Status()
-			return component.Figures{Events: st.Events, Errors: st.Retries, Queued: c.Stage.InFlight().Messages, Latency: s.Latency(), EndToEnd: s.EndToEnd()}
+			return component.Figures{
+				Events: st.Events, Errors: st.Retries, Queued: c.Stage.InFlight().Messages,
+				Latency: s.Latency(), EndToEnd: s.EndToEnd(),
+			}
 		},
 		Run: func(ctx context.Context, drain <-chan struct{}) error {
 			if err := s.Run(ctx, drain); err != nil {
 				return err
 			}
 			st := s.Status()
-			c.Log.Info("the input is on disk", "ledgers", st.Ledgers, "events", st.Events, "files", st.Files, "dir", cfg.dir, "complete", st.Done)
+			c.Log.Info("the input is on disk", "ledgers", st.Ledgers, "events", st.Events, "files", st.Files, "dir", cfg.dir,
+				"complete", st.Done)
 			return nil
 		},
 	})
@@ -122,23 +132,34 @@ func Run(ctx context.Context, p component.Process) error {
 	return judge(s.Status(), cfg.count)
 }
 
-var errEndedEarly = &component.StatusError{Status: component.ExitIncomplete, Err: errors.New("asked to end before the processor was there; nothing was written")}
+var errEndedEarly = &component.StatusError{
+	Status: component.ExitIncomplete,
+	Err:    errors.New("asked to end before the processor was there; nothing was written"),
+}
 
 // judge says how far a sink that ended without an error came.
 func judge(st sink.Status, asked uint32) error {
 	have := st.Range.Len()
 	switch {
 	case !st.Done:
-		return &component.StatusError{Status: component.ExitIncomplete, Err: fmt.Errorf("asked to end with %d of %d ledgers on disk; the next start continues", st.Ledgers, have)}
+		return &component.StatusError{
+			Status: component.ExitIncomplete,
+			Err:    fmt.Errorf("asked to end with %d of %d ledgers on disk; the next start continues", st.Ledgers, have),
+		}
 	case have < uint64(asked):
-		return &component.StatusError{Status: component.ExitShort, Err: fmt.Errorf("%d ledgers were asked for and %d are there: all of them are on disk", asked, have)}
+		return &component.StatusError{
+			Status: component.ExitShort,
+			Err:    fmt.Errorf("%d ledgers were asked for and %d are there: all of them are on disk", asked, have),
+		}
 	}
 	return nil
 }
 
 // askRange asks the processor which ledgers there are, and of what origin,
 // until it answers or the sink is asked to end.
-func askRange(ctx context.Context, c *component.Component, client flight.Client) (r ledgers.Range, from events.Origin, err error) {
+func askRange(ctx context.Context, c *component.Component, client flight.Client) (r ledgers.Range, from events.Origin,
+	err error,
+) {
 	for poll := time.NewTicker(200 * time.Millisecond); ; {
 		info, err := client.GetFlightInfo(ctx, flights.Descriptor(events.FlightName))
 		if err == nil {

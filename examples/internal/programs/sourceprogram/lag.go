@@ -22,7 +22,8 @@ func watchLag(c *component.Component, src ledgers.Source, server *source.Server)
 	if !ok {
 		return
 	}
-	c.Gauge("stellar_ledgers_latest", "The latest ledger that the source has.", func() float64 { return float64(growing.Latest()) })
+	c.Gauge("stellar_ledgers_latest", "The latest ledger that the source has.",
+		func() float64 { return float64(growing.Latest()) })
 	c.Gauge("stellar_ledgers_lag", "Ledgers between the last one that was served and the latest.", func() float64 {
 		return lagInLedgers(server.Counters(), growing.Latest())
 	})

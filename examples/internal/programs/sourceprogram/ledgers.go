@@ -33,18 +33,26 @@ type ledgerConfig struct {
 
 func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig {
 	c := ledgerConfig{
-		kind:              e.OneOf("LEDGER_SOURCE", "sample", "where ledgers come from", "sample", "datalake", "rpc"),
-		count:             e.Ledger("LEDGER_COUNT", 0, "how many ledgers to offer or to want; a sink that gets fewer ends with status 3; unset: 200 of the sample, else no limit"),
-		start:             e.Ledger("START_LEDGER", 0, "first ledger, of a data lake or RPC server; unset: its oldest"),
-		end:               e.Ledger("END_LEDGER", 0, "last ledger, waited for if need be; unset: as LEDGER_COUNT says, or none: the network is followed; with LEDGER_COUNT what comes first ends it"),
-		passphrase:        e.String("NETWORK_PASSPHRASE", network.PublicNetworkPassphrase, "passphrase of the network that the ledgers belong to"),
-		lakeType:          e.OneOf("DATALAKE_TYPE", "Filesystem", "store of the data lake", "Filesystem", "S3", "GCS"),
-		lakePath:          e.String("DATALAKE_PATH", "", "folder of the data lake, or bucket and prefix, with or without s3:// or gs://"),
-		lakeRegion:        e.String("DATALAKE_REGION", "", "region of an S3 bucket"),
-		lakeEndpoint:      e.URL("DATALAKE_ENDPOINT_URL", "S3 server that is not Amazon's"),
-		ledgersPerFile:    e.Int("DATALAKE_LEDGERS_PER_FILE", 0, 0, 1<<20, "layout of a data lake; 0: what the lake's manifest says"),
-		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24, "layout of a data lake; 0: what the lake's manifest says"),
-		rpcURL:            e.URL("RPC_URL", "URL of the Stellar RPC server, with LEDGER_SOURCE=rpc"),
+		kind: e.OneOf("LEDGER_SOURCE", "sample", "where ledgers come from", "sample", "datalake", "rpc"),
+		count: e.Ledger("LEDGER_COUNT", 0,
+			"how many ledgers to offer or to want; a sink that gets fewer ends with status 3; "+
+				"unset: 200 of the sample, else no limit"),
+		start: e.Ledger("START_LEDGER", 0, "first ledger, of a data lake or RPC server; unset: its oldest"),
+		end: e.Ledger("END_LEDGER", 0,
+			"last ledger, waited for if need be; with LEDGER_COUNT what comes first ends it; "+
+				"with neither the network is followed"),
+		passphrase: e.String("NETWORK_PASSPHRASE", network.PublicNetworkPassphrase,
+			"passphrase of the network that the ledgers belong to"),
+		lakeType: e.OneOf("DATALAKE_TYPE", "Filesystem", "store of the data lake", "Filesystem", "S3", "GCS"),
+		lakePath: e.String("DATALAKE_PATH", "",
+			"folder of the data lake, or bucket and prefix, with or without s3:// or gs://"),
+		lakeRegion:   e.String("DATALAKE_REGION", "", "region of an S3 bucket"),
+		lakeEndpoint: e.URL("DATALAKE_ENDPOINT_URL", "S3 server that is not Amazon's"),
+		ledgersPerFile: e.Int("DATALAKE_LEDGERS_PER_FILE", 0, 0, 1<<20,
+			"layout of a data lake; 0: what the lake's manifest says"),
+		filesPerPartition: e.Int("DATALAKE_FILES_PER_PARTITION", 0, 0, 1<<24,
+			"layout of a data lake; 0: what the lake's manifest says"),
+		rpcURL: e.URL("RPC_URL", "URL of the Stellar RPC server, with LEDGER_SOURCE=rpc"),
 	}
 	c.deadLetters = component.DeadLetters(e)
 	if c.end != 0 && c.end < c.start {
@@ -53,7 +61,8 @@ func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig 
 	if c.kind == "sample" {
 		c.count = cmp.Or(c.count, 200)
 		if c.start != 0 && c.start != ledgers.SampleFirst {
-			e.Reject("START_LEDGER", fmt.Sprint(c.start), fmt.Sprintf("unset with LEDGER_SOURCE=sample, which begins at %d", ledgers.SampleFirst))
+			e.Reject("START_LEDGER", fmt.Sprint(c.start), fmt.Sprintf("unset with LEDGER_SOURCE=sample, which begins at %d",
+				ledgers.SampleFirst))
 		}
 		if c.end >= ledgers.SampleFirst {
 			c.count = min(c.count, c.end-ledgers.SampleFirst+1)
@@ -76,7 +85,8 @@ func readLedgerConfig(e *component.Env, secure component.Security) ledgerConfig 
 	case c.kind == "rpc" && !secure.PermitsURL(c.rpcURL):
 		e.Reject("RPC_URL", e.Redactor().Text(c.rpcURL), "https://, or a loopback address, or ALLOW_PLAINTEXT=true")
 	case c.kind == "datalake" && !secure.PermitsURL(c.lakeEndpoint):
-		e.Reject("DATALAKE_ENDPOINT_URL", e.Redactor().Text(c.lakeEndpoint), "https://, or a loopback address, or ALLOW_PLAINTEXT=true")
+		e.Reject("DATALAKE_ENDPOINT_URL", e.Redactor().Text(c.lakeEndpoint),
+			"https://, or a loopback address, or ALLOW_PLAINTEXT=true")
 	case c.kind == "rpc" && c.rpcURL == "":
 		e.Reject("RPC_URL", "", "the http(s) URL of a Stellar RPC server, with LEDGER_SOURCE=rpc")
 	}
@@ -151,7 +161,10 @@ func (c ledgerConfig) openAll() (ledgers.Source, error) {
 		}
 		return src, nil
 	case "rpc":
-		src, err := backends.NewRPC(backends.RPCConfig{URL: c.rpcURL, Passphrase: c.passphrase, Start: c.start, End: c.end, Follow: c.follow})
+		src, err := backends.NewRPC(backends.RPCConfig{
+			URL: c.rpcURL, Passphrase: c.passphrase, Start: c.start, End: c.end,
+			Follow: c.follow,
+		})
 		if err != nil {
 			return nil, &component.UsageError{Err: err}
 		}
