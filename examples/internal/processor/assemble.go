@@ -102,7 +102,7 @@ func (a *assembler) addPart(ctx context.Context, row source.Row, entered time.Ti
 }
 
 // acquire waits for room in the stream's share and then in the stage, however
-// long. Neither sees a deadline: a throttler may refuse early what has one,
+// long. Neither sees a deadline: a throttler may reject early what has one,
 // which is right for a request and wrong for a stream, which would rather be
 // slow than broken. A stream that holds its share waits outside of the stage's
 // queue, where it would stand in the way of others.
