@@ -42,7 +42,13 @@ func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch, entered ti
 	if a.big != nil {
 		return fmt.Errorf("the source sent ledger %d before part %d of ledger %d", rows[0].Sequence, a.part, a.next)
 	}
-	j := &job{batch: batch, read: time.Now(), entered: entered, done: make(chan struct{}), ledgers: make([]ledgers.Ledger, len(rows))}
+	j := &job{
+		batch:   batch,
+		read:    time.Now(),
+		entered: entered,
+		done:    make(chan struct{}),
+		ledgers: make([]ledgers.Ledger, len(rows)),
+	}
 	cost := flowcontrol.Cost{Messages: 1, Rows: int64(len(rows))}
 	for i, row := range rows {
 		if err := a.check(row); err != nil {

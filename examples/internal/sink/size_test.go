@@ -20,13 +20,17 @@ func TestFilesHaveTheirSizeAndACrashRepeatsOne(t *testing.T) {
 	ctx, crash := context.WithCancelCause(t.Context())
 	defer crash(nil)
 	var began atomic.Uint32 // the first ledger of a run
-	p := &fakeProcessor{batchRows: 50, rows: func(uint32) int { return 100 }, before: func(_ context.Context, info events.BatchInfo) error {
-		began.CompareAndSwap(0, info.Ledger)
-		if info.Ledger == first+200 {
-			crash(errCrash)
-		}
-		return nil
-	}}
+	p := &fakeProcessor{
+		batchRows: 50,
+		rows:      func(uint32) int { return 100 },
+		before: func(_ context.Context, info events.BatchInfo) error {
+			began.CompareAndSwap(0, info.Ledger)
+			if info.Ledger == first+200 {
+				crash(errCrash)
+			}
+			return nil
+		},
+	}
 	cfg := config(t, p, last)
 	cfg.Format, cfg.FileBytes = sink.JSONL, 1<<20
 	cfg.Throttler = gate(t, 4)

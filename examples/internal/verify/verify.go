@@ -35,7 +35,13 @@ const maxExamples = 5
 // Compare verifies the run folder against its checkpoint, reads every file that
 // it lists, and compares all columns with the SDK over the ledgers of r. A nil
 // progress is not called.
-func Compare(ctx context.Context, dir string, src ledgers.Source, r ledgers.Range, progress func(ledger uint32)) (Result, error) {
+func Compare(
+	ctx context.Context,
+	dir string,
+	src ledgers.Source,
+	r ledgers.Range,
+	progress func(ledger uint32),
+) (Result, error) {
 	cp, err := sink.Open(dir)
 	if err != nil {
 		return Result{}, err
@@ -44,7 +50,13 @@ func Compare(ctx context.Context, dir string, src ledgers.Source, r ledgers.Rang
 }
 
 // CompareFiles is Compare for files that are known to be whole.
-func CompareFiles(ctx context.Context, files []sink.File, src ledgers.Source, r ledgers.Range, progress func(ledger uint32)) (Result, error) {
+func CompareFiles(
+	ctx context.Context,
+	files []sink.File,
+	src ledgers.Source,
+	r ledgers.Range,
+	progress func(ledger uint32),
+) (Result, error) {
 	written := newMerge(ctx, files)
 	defer written.close()
 
