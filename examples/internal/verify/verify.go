@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/events/extract"
@@ -122,14 +123,15 @@ func (r *Result) row(got events.Event, want *expected) {
 
 // difference names the columns of which got is not want.
 func difference(got, want events.Event) string {
-	text := "event " + want.ID
+	var text strings.Builder
+	text.WriteString("event " + want.ID)
 	have, should := columns(got), columns(want)
 	for _, field := range events.Schema.Fields() {
 		if a, b := have[field.Name], should[field.Name]; a != b {
-			text += fmt.Sprintf(", %s is %.80q, want %.80q", field.Name, a, b)
+			fmt.Fprintf(&text, ", %s is %.80q, want %.80q", field.Name, a, b)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // columns are the fields of an event by the names of their columns.
