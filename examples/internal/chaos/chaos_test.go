@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	faults = flag.Int("faults", 36, "how many faults")
+	faults = flag.Int("faults", 40, "how many faults")
 	seed   = flag.Uint64("seed", 16, "of their sequence")
 )
 
@@ -78,15 +78,6 @@ type process struct {
 	*exec.Cmd
 	log  bytes.Buffer
 	done chan struct{}
-}
-
-func (p *process) running() bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.Process.Signal(s) } // it may have ended
@@ -176,23 +167,26 @@ func (w *world) end(p *process) {
 	}
 }
 
-// progress waits until another ledger is durable, or the sink has ended.
+// progress waits until another ledger is durable. The sink must not end by itself.
 func (w *world) progress() {
 	from := w.next()
-	for hang := time.After(2 * time.Minute); ; {
-		if w.next() > from || !w.procs[component.RoleSink].running() {
-			return
-		}
+	for hang := time.After(2 * time.Minute); w.next() == from; {
 		select {
 		case <-time.After(5 * time.Millisecond):
+		case <-w.procs[component.RoleSink].done:
+			w.t.Fatalf("the sink ended at ledger %d\n%s", from, w.logs())
 		case <-hang:
-			var logs strings.Builder
-			for _, role := range roles {
-				fmt.Fprintf(&logs, "%s:\n%s\n", role, &w.procs[role].log)
-			}
-			w.t.Fatalf("no progress at ledger %d\n%s", from, &logs)
+			w.t.Fatalf("no progress at ledger %d\n%s", from, w.logs())
 		}
 	}
+}
+
+func (w *world) logs() string {
+	var logs strings.Builder
+	for _, role := range roles {
+		fmt.Fprintf(&logs, "%s:\n%s\n", role, &w.procs[role].log)
+	}
+	return logs.String()
 }
 
 func (w *world) next() uint32 {
@@ -239,7 +233,7 @@ func TestNothingIsLostWhateverDies(t *testing.T) {
 func (w *world) fault(random *rand.Rand, n int) string {
 	role := roles[random.IntN(len(roles))]
 	p := w.procs[role]
-	switch n % 9 {
+	switch n % 10 {
 	case 0:
 		p.signal(syscall.SIGKILL)
 		w.end(p)
@@ -275,7 +269,29 @@ func (w *world) fault(random *rand.Rand, n int) string {
 	case 6:
 		w.links[random.IntN(2)].halfOpen(w.unready)
 		return "half-open"
-	default: // two of nine: 36 faults have one at each step
+	case 7: // two at once: a component is dead or halted while a link is broken
+		kill := n/10%2 == 0
+		if kill {
+			p.signal(syscall.SIGKILL)
+			w.end(p)
+		} else {
+			p.signal(syscall.SIGSTOP)
+		}
+		switch l := w.links[random.IntN(2)]; n / 10 % 3 {
+		case 0:
+			l.halfOpen(func() { <-time.After(3 * time.Second) }) // longer than STALL_TIMEOUT
+		case 1:
+			l.cut(time.Duration(random.IntN(300)) * time.Millisecond)
+		default:
+			l.slow(500 * time.Millisecond)
+		}
+		if kill {
+			w.start(role)
+		} else {
+			p.signal(syscall.SIGCONT)
+		}
+		return "two"
+	default: // two of ten: 40 faults have one at each step
 		step := failpoint.Steps[w.disks%len(failpoint.Steps)]
 		w.disks++
 		how := []string{"kill", "error"}[random.IntN(2)]
