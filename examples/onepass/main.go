@@ -23,6 +23,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/withobsrvr/sluice/examples/internal/component"
 	"github.com/withobsrvr/sluice/examples/internal/ledgers"
 	"github.com/withobsrvr/sluice/examples/internal/onepass"
 )
@@ -34,6 +35,7 @@ func main() {
 	once := flag.String("once", "", "only do the work once in this process, into this `file`")
 	flag.Parse()
 	if *once != "" {
+		component.BoundMemory() // as the pipeline does
 		if err := direct(context.Background(), uint32(*n), *once); err != nil {
 			fmt.Fprintln(os.Stderr, "onepass:", err)
 			os.Exit(1)

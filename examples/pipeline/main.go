@@ -30,6 +30,7 @@ func main() {
 		}
 		os.Exit(runner.RunChild(role, run))
 	}
+	component.BoundMemory() // for -inprocess
 	os.Exit(pipeline())
 }
 
