@@ -25,7 +25,7 @@ func adapted(
 	sigma, load float64,
 	warm, d time.Duration,
 	slower float64,
-) (goodput, refused float64, p99 time.Duration, limits []int64) {
+) (goodput, rejected float64, p99 time.Duration, limits []int64) {
 	cfg.Mode = AdaptiveOn
 	th := newTest(t, Config{Adaptive: cfg})
 	r := rand.New(rand.NewPCG(seed, 5))
@@ -108,7 +108,7 @@ func TestAdaptiveLimitHoldsGoodputAndLatency(t *testing.T) {
 		for seed := range uint64(2) {
 			t.Run(fmt.Sprint(row.name, " ", seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					goodput, refused, p99, limits := adapted(
+					goodput, rejected, p99, limits := adapted(
 						t,
 						AdaptiveConfig{},
 						seed,
@@ -121,10 +121,10 @@ func TestAdaptiveLimitHoldsGoodputAndLatency(t *testing.T) {
 						row.slower,
 					)
 					t.Logf(
-						"%s: goodput %.3f, refused %.3f, p99 %v, limit %d..%d",
+						"%s: goodput %.3f, rejected %.3f, p99 %v, limit %d..%d",
 						row.name,
 						goodput,
-						refused,
+						rejected,
 						p99.Round(time.Millisecond),
 						slices.Min(limits),
 						slices.Max(limits),

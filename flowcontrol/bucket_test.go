@@ -71,12 +71,12 @@ func TestRetryAfterIsExactForTheCallersWeight(t *testing.T) {
 		require.NoError(t, err)
 		p.Release(Success)
 		_, err = th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 30})
-		refused, ok := errors.AsType[*Error](err)
+		rejected, ok := errors.AsType[*Error](err)
 		require.True(t, ok)
-		require.Equal(t, ReasonRate, refused.Reason)
-		require.Equal(t, Rows, refused.Weight)
-		require.InDelta(t, 200*time.Millisecond, refused.RetryAfter, 2)
-		time.Sleep(refused.RetryAfter - 2*time.Microsecond)
+		require.Equal(t, ReasonRate, rejected.Reason)
+		require.Equal(t, Rows, rejected.Weight)
+		require.InDelta(t, 200*time.Millisecond, rejected.RetryAfter, 2)
+		time.Sleep(rejected.RetryAfter - 2*time.Microsecond)
 		_, err = th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 30})
 		require.Error(t, err, "one moment too early")
 		time.Sleep(2 * time.Microsecond)
@@ -87,7 +87,7 @@ func TestRetryAfterIsExactForTheCallersWeight(t *testing.T) {
 	})
 }
 
-func TestRefusedAndCancelledCallsSpendNoTokens(t *testing.T) {
+func TestRejectedAndCancelledCallsSpendNoTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newTest(t, Config{Limit: one, Rate: Rates{Messages: 10, Rows: 10}, Burst: Cost{Messages: 5, Rows: 5}})
 		level := func() (m, r float64) {
@@ -120,11 +120,11 @@ func TestRefusedAndCancelledCallsSpendNoTokens(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		_, err = th.Acquire(ctx, Cost{1, 5, 0})
-		refused, ok := errors.AsType[*Error](err)
+		rejected, ok := errors.AsType[*Error](err)
 		require.True(t, ok)
-		require.Equal(t, ReasonDeadline, refused.Reason)
+		require.Equal(t, ReasonDeadline, rejected.Reason)
 		require.Zero(t, time.Since(began))
-		require.InDelta(t, 300*time.Millisecond, refused.RetryAfter, 2)
+		require.InDelta(t, 300*time.Millisecond, rejected.RetryAfter, 2)
 	})
 }
 
@@ -171,9 +171,9 @@ func TestReconfigureKeepsWhatWasSpent(t *testing.T) {
 		}
 		require.NoError(t, th.Reconfigure(Config{Rate: Rates{Messages: 1000}, Burst: Cost{Messages: 10}}))
 		_, err := th.TryAcquire(t.Context(), one)
-		refused, ok := errors.AsType[*Error](err)
+		rejected, ok := errors.AsType[*Error](err)
 		require.True(t, ok, "the new rate began with a full bucket")
-		require.InDelta(t, time.Millisecond, refused.RetryAfter, 1000)
+		require.InDelta(t, time.Millisecond, rejected.RetryAfter, 1000)
 		require.Equal(t, int64(10), th.InFlight().Messages)
 	})
 }
@@ -185,12 +185,12 @@ func TestOversizedForTheBucketIsPaidLater(t *testing.T) {
 		require.NoError(t, err)
 		p.Release(Success)
 		_, err = th.TryAcquire(t.Context(), Cost{1, 10, 0})
-		refused, _ := errors.AsType[*Error](err)
-		require.NotNil(t, refused)
-		require.InDelta(t, 250*time.Millisecond, refused.RetryAfter, 10)
+		rejected, _ := errors.AsType[*Error](err)
+		require.NotNil(t, rejected)
+		require.InDelta(t, 250*time.Millisecond, rejected.RetryAfter, 10)
 		require.NoError(t, th.Reconfigure(Config{Rate: Rates{Rows: 100}, Burst: Cost{Rows: 10}, RejectOversized: true}))
 		_, err = th.TryAcquire(t.Context(), Cost{1, 25, 0})
-		refused, _ = errors.AsType[*Error](err)
-		require.Equal(t, ReasonOversized, refused.Reason)
+		rejected, _ = errors.AsType[*Error](err)
+		require.Equal(t, ReasonOversized, rejected.Reason)
 	})
 }

@@ -55,7 +55,8 @@ func TestBadConfigurationNamesEveryProblem(t *testing.T) {
 	require.Error(t, err)
 	for _, field := range []string{
 		"Mode", "Rate.Messages", "Rate.Rows", "Rate.Bytes", "Burst.Rows", "MaxKeys", "PressureLoad",
-		"Queue.Length", "Queue.Target", "Adaptive.Mode", "Adaptive.Min", "Adaptive.Start", "Adaptive.Tolerance", "Adaptive.Window",
+		"Queue.Length", "Queue.Target",
+		"Adaptive.Mode", "Adaptive.Min", "Adaptive.Start", "Adaptive.Tolerance", "Adaptive.Window",
 	} {
 		require.Contains(t, err.Error(), "Config."+field+" is ")
 	}

@@ -53,8 +53,8 @@ func ExampleThrottler_TryAcquire() {
 	_, err = throttler.TryAcquire(ctx, flowcontrol.Cost{Messages: 1})
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, flowcontrol.ErrRejected))
-	if refused, ok := errors.AsType[*flowcontrol.Error](err); ok {
-		fmt.Println(refused.Reason, refused.InFlight.Messages, "of", refused.Limit.Messages)
+	if rejected, ok := errors.AsType[*flowcontrol.Error](err); ok {
+		fmt.Println(rejected.Reason, rejected.InFlight.Messages, "of", rejected.Limit.Messages)
 	}
 	permit.Release(flowcontrol.Success)
 	// Output:
@@ -102,8 +102,8 @@ func ExampleThrottler_Reconfigure() {
 		return
 	}
 	_, err = throttler.TryAcquire(ctx, flowcontrol.Cost{Messages: 1, Rows: 80})
-	refused, _ := errors.AsType[*flowcontrol.Error](err)
-	fmt.Println(refused.Reason, refused.RetryAfter.Round(100*time.Millisecond))
+	rejected, _ := errors.AsType[*flowcontrol.Error](err)
+	fmt.Println(rejected.Reason, rejected.RetryAfter.Round(100*time.Millisecond))
 	// Output:
 	// admitted: true
 	// admitted: true

@@ -203,11 +203,11 @@ func TestOversizedRunsAloneOrNeverByPolicy(t *testing.T) {
 	cfg.RejectOversized = true
 	require.NoError(t, th.Reconfigure(cfg))
 	_, err = th.TryAcquire(t.Context(), big)
-	var refused *Error
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, ReasonOversized, refused.Reason)
-	require.Equal(t, Bytes, refused.Weight)
-	require.Equal(t, Never, refused.RetryAfter)
+	var rejected *Error
+	require.ErrorAs(t, err, &rejected)
+	require.Equal(t, ReasonOversized, rejected.Reason)
+	require.Equal(t, Bytes, rejected.Weight)
+	require.Equal(t, Never, rejected.RetryAfter)
 	_, err = th.Acquire(t.Context(), big)
 	require.ErrorIs(t, err, ErrRejected)
 }
@@ -236,6 +236,6 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	require.Zero(
 		t,
 		testing.AllocsPerRun(1000, func() { _, _ = th.TryAcquire(t.Context(), one) }),
-		"a refusal for the same facts",
+		"a rejection for the same facts",
 	)
 }

@@ -334,8 +334,8 @@ func (m *model) answer(q *modelCall, v verdict) {
 	}
 }
 
-// refuse answers a call that did not wait.
-func (m *model) refuse(q *modelCall, v verdict) {
+// reject answers a call that did not wait.
+func (m *model) reject(q *modelCall, v verdict) {
 	switch v.reason {
 	case ReasonRate, ReasonTenantRate: // after all that wait
 		v.after, v.weight, _ = m.tokensIn(q, levels-1)
@@ -409,7 +409,7 @@ func (m *model) try(q *modelCall) {
 		}
 	}
 	if v.reason != ReasonNone {
-		m.refuse(q, v)
+		m.reject(q, v)
 		return
 	}
 	m.admit(q)
@@ -453,7 +453,7 @@ func (m *model) wait(q *modelCall, over bool) {
 	v := m.decide(q, len(m.waiting)+1)
 	switch {
 	case v.reason == ReasonOversized:
-		m.refuse(q, v)
+		m.reject(q, v)
 		return
 	case v.reason == ReasonNone && len(m.waiting) == 0:
 		m.admit(q)
@@ -463,13 +463,13 @@ func (m *model) wait(q *modelCall, over bool) {
 	q.since, q.lookSince = m.now, m.now
 	q.tenant = m.tenant(q.key) // others may have been forgotten meanwhile
 	if v := m.tooLate(q); v.reason != ReasonNone {
-		m.refuse(q, v)
+		m.reject(q, v)
 		return
 	}
 	if !m.place(q) {
 		v := m.behind(q)
 		if v.reason != ReasonNone || m.ended != ReasonNone {
-			m.refuse(q, verdict{reason: ReasonQueueFull, weight: v.weight})
+			m.reject(q, verdict{reason: ReasonQueueFull, weight: v.weight})
 			return
 		}
 		m.overtake(q.level)

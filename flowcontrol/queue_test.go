@@ -89,7 +89,7 @@ func TestCoDelServesTheNewestUnderStandingOverload(t *testing.T) {
 		defer cancel()
 		var mu sync.Mutex
 		var waits []time.Duration
-		refused := 0
+		rejected := 0
 		for i := range 2000 { // one each millisecond, one served each ten
 			go func() {
 				began := time.Now()
@@ -101,7 +101,7 @@ func TestCoDelServesTheNewestUnderStandingOverload(t *testing.T) {
 					if !ok || e.Reason != ReasonQueueTimeout {
 						t.Error(err)
 					}
-					refused++
+					rejected++
 					return
 				}
 				if i > 500 {
@@ -118,8 +118,8 @@ func TestCoDelServesTheNewestUnderStandingOverload(t *testing.T) {
 		for _, w := range waits {
 			require.LessOrEqual(t, w, 5*time.Millisecond, "waited longer than the target in standing overload")
 		}
-		require.InDelta(t, 1800, refused, 30)
-		require.Equal(t, uint64(refused), th.Stats().Rejected.Of(ReasonQueueTimeout))
+		require.InDelta(t, 1800, rejected, 30)
+		require.Equal(t, uint64(rejected), th.Stats().Rejected.Of(ReasonQueueTimeout))
 	})
 }
 

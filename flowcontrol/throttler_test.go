@@ -26,7 +26,7 @@ func TestTryAdmitsToTheLimitAndReleaseCountsOnce(t *testing.T) {
 	require.NoError(t, err)
 	_, err = th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 7})
 	require.ErrorIs(t, err, ErrRejected)
-	require.Equal(t, Cost{1, 4, 7}, th.InFlight(), "a refused call left something behind")
+	require.Equal(t, Cost{1, 4, 7}, th.InFlight(), "a rejected call left something behind")
 	b, err := th.TryAcquire(t.Context(), Cost{Messages: 1, Rows: 6})
 	require.NoError(t, err)
 	_, err = th.TryAcquire(t.Context(), one)

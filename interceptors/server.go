@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/withobsrvr/sluice/flowcontrol"
@@ -67,8 +68,17 @@ func (s *Server) Middleware() ServerMiddleware {
 // before the interceptors of options that follow, and before every middleware
 // of flight.NewServerWithMiddleware, authentication included: a tenant that is
 // known only after authentication needs [Server.Middleware].
+//
+// With them come pings: a client of which nothing has been heard for a minute is
+// asked, and one that is silent for another 20 seconds loses its connection, so a
+// half-open link does not hold its streams for gRPC's two hours. Clients may ping
+// each ten seconds. Options of the same kind that follow take their place.
 func (s *Server) ServerOptions() []grpc.ServerOption {
-	opts := s.load.serverOptions()
+	opts := append(s.load.serverOptions(),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 10 * time.Second, PermitWithoutStream: true,
+		}))
 	opts = append(opts, grpc.ChainUnaryInterceptor(s.interceptUnary), grpc.ChainStreamInterceptor(s.interceptStream))
 	if s.maxRecv > 0 {
 		opts = append(opts, grpc.MaxRecvMsgSize(s.maxRecv))

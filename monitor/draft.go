@@ -166,7 +166,8 @@ const reconnectCount = 10
 // reconnectReasons is the closed set of what ends a connection: the control
 // plane's agent's own, the pools', and those of gRPC proposal A94 for others.
 var reconnectReasons = [reconnectCount]string{
-	"closed", "connection_reset", "connection_timed_out", "forgotten", "goaway", "health_check", Other, "refused", "replaced", "unreachable",
+	"closed", "connection_reset", "connection_timed_out", "forgotten", "goaway", "health_check", Other, "refused",
+	"replaced", "unreachable",
 }
 
 // maxLabel bounds a label's value: ids come from outside.
@@ -212,7 +213,9 @@ type admitted map[string]struct{}
 // fold keeps at most maximum of items, which are in order of their ids: those
 // that had a place before, then the first new ones. The rest is merged into one
 // item made by other.
-func fold[T any](items []*T, id func(*T) string, places *admitted, maximum int, other func() *T, merge func(into, from *T)) (kept []*T, dropped uint64) {
+func fold[T any](
+	items []*T, id func(*T) string, places *admitted, maximum int, other func() *T, merge func(into, from *T),
+) (kept []*T, dropped uint64) {
 	if len(items) <= maximum {
 		if *places == nil {
 			*places = make(admitted, len(items))

@@ -7,7 +7,8 @@ package monitor
 var pipelineFamilies = []*Family{
 	{
 		Name: "flowctl_pipeline_throughput_total", Kind: Gauge, Legacy: true,
-		Help: "Deprecated alias of flowctl_pipeline_throughput_per_second. It is a gauge in spite of its name: use neither rate() nor increase() on it.",
+		Help: "Deprecated alias of flowctl_pipeline_throughput_per_second. It is a gauge in spite of its " +
+			"name: use neither rate() nor increase() on it.",
 		each: ofPipeline(func(p *Pipeline) float64 { return p.Throughput }),
 	},
 	{
@@ -23,7 +24,8 @@ var pipelineFamilies = []*Family{
 	},
 	{
 		Name: "flowctl_pipeline_latency_seconds", OTel: "flowctl.pipeline.latency", Unit: "s", Kind: Gauge,
-		Help: "Time from entering a source to leaving a sink: measured on events where they carry a time, else the largest sum of the services' own latencies along a path.",
+		Help: "Time from entering a source to leaving a sink: measured on events where they carry a time, " +
+			"else the largest sum of the services' own latencies along a path.",
 		each: ofPipeline(func(p *Pipeline) float64 { return p.Latency.Seconds() }),
 	},
 	{
@@ -47,7 +49,8 @@ var pipelineFamilies = []*Family{
 		each: ofPipeline(func(p *Pipeline) float64 { return oneIf(p.Active) }),
 	},
 	{
-		Name: "flowctl_backpressure_transitions_total", OTel: "flowctl.backpressure.transitions", Unit: "{transition}", Kind: Counter, Labels: []string{"state"},
+		Name: "flowctl_backpressure_transitions_total", OTel: "flowctl.backpressure.transitions",
+		Unit: "{transition}", Kind: Counter, Labels: []string{"state"},
 		Help: "How often backpressure began (state active) and ended (state inactive).",
 		each: func(s *Snapshot, emit func(Sample)) {
 			if p := s.Pipeline; p != nil {
@@ -62,7 +65,8 @@ var pipelineFamilies = []*Family{
 		each: ofPipeline(func(p *Pipeline) float64 { return p.ActiveTime.Seconds() }),
 	},
 	{
-		Name: "flowctl_backpressure_threshold_ratio", OTel: "flowctl.backpressure.threshold", Unit: "1", Kind: Gauge, Labels: []string{"threshold"},
+		Name: "flowctl_backpressure_threshold_ratio", OTel: "flowctl.backpressure.threshold",
+		Unit: "1", Kind: Gauge, Labels: []string{"threshold"},
 		Help: "The loads at which backpressure begins (threshold activate) and may end (threshold recover).",
 		each: func(s *Snapshot, emit func(Sample)) {
 			if p := s.Pipeline; p != nil {
@@ -86,7 +90,8 @@ var pipelineFamilies = []*Family{
 		},
 	},
 	{
-		Name: "flowctl_reports_rejected_total", OTel: "flowctl.reports.rejected", Unit: "{report}", Kind: Counter, Labels: []string{"reason"},
+		Name: "flowctl_reports_rejected_total", OTel: "flowctl.reports.rejected",
+		Unit: "{report}", Kind: Counter, Labels: []string{"reason"},
 		Help: "Load reports, signals and settings that the decider rejected.",
 		each: func(s *Snapshot, emit func(Sample)) {
 			for _, r := range s.ReportsRejected {

@@ -48,24 +48,6 @@ func (h *Histogram) Count() (n uint64) {
 	return n
 }
 
-// Quantile returns an estimate of the q-quantile, linear inside a bucket, 0
-// without observations, and the largest bound for what lies above it.
-func (h *Histogram) Quantile(q float64) float64 {
-	total := h.Count()
-	if total == 0 || !h.Known() {
-		return 0
-	}
-	rank, seen, lower := q*float64(total), 0.0, 0.0
-	for i, bound := range h.Bounds {
-		n := float64(h.Counts[i])
-		if n > 0 && seen+n >= rank {
-			return lower + (bound-lower)*max(0, rank-seen)/n
-		}
-		seen, lower = seen+n, bound
-	}
-	return h.Bounds[len(h.Bounds)-1]
-}
-
 // add adds another histogram of the same bounds. One of other bounds is left out
 // rather than spread over buckets that it was not counted in.
 func (h *Histogram) add(o *Histogram) {

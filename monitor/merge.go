@@ -87,7 +87,10 @@ func (v *Service) AddAdmissions(decision, reason string, n uint64) {
 			return
 		}
 	}
-	v.Admissions = append(v.Admissions, AdmissionCount{Decision: labelValue(decision), Reason: labelValue(reason), Count: n})
+	v.Admissions = append(v.Admissions, AdmissionCount{
+		Decision: labelValue(decision), Reason: labelValue(reason),
+		Count: n,
+	})
 }
 
 // AddRejections adds n rejections. Both strings must come from closed sets.
@@ -108,7 +111,8 @@ const maxTenants = 100
 // first hundred of a service count as [Other].
 func (v *Service) AddTenantRejections(tenant string, n uint64) {
 	tenant = labelValue(tenant)
-	if len(v.TenantRejections) >= maxTenants && !slices.ContainsFunc(v.TenantRejections, func(t TenantCount) bool { return t.Tenant == tenant }) {
+	if len(v.TenantRejections) >= maxTenants && !slices.ContainsFunc(v.TenantRejections,
+		func(t TenantCount) bool { return t.Tenant == tenant }) {
 		tenant = Other
 	}
 	for i := range v.TenantRejections {

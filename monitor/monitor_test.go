@@ -253,8 +253,14 @@ func TestWatchController(t *testing.T) {
 		require.Nil(t, m.Snapshot().Pipeline, "who does not decide has no pipeline")
 		m.WatchController(c)
 		report := func(inFlight int64) {
-			require.NoError(t, c.Report(backpressure.Report{ServiceID: "src", Kind: topology.KindSource, InFlight: 1, MaxInFlight: 100, Latency: time.Second, Throughput: 50}))
-			require.NoError(t, c.Report(backpressure.Report{ServiceID: "sink", Kind: topology.KindSink, InFlight: inFlight, MaxInFlight: 100, Upstreams: []string{"src"}, Latency: 2 * time.Second, Throughput: 10}))
+			require.NoError(t, c.Report(backpressure.Report{
+				ServiceID: "src", Kind: topology.KindSource, InFlight: 1,
+				MaxInFlight: 100, Latency: time.Second, Throughput: 50,
+			}))
+			require.NoError(t, c.Report(backpressure.Report{
+				ServiceID: "sink", Kind: topology.KindSink, InFlight: inFlight,
+				MaxInFlight: 100, Upstreams: []string{"src"}, Latency: 2 * time.Second, Throughput: 10,
+			}))
 		}
 		g := &topology.Graph{}
 		m.WatchTopology(topology.SourceFunc(func() *topology.Graph { return g }))
@@ -313,8 +319,9 @@ func (p pools) Stats() []connpool.Stats { return p }
 func TestWatchPools(t *testing.T) {
 	m := newMonitor(t, monitor.Config{})
 	m.WatchPools("sink", pools{{
-		Endpoint: "dns:///ttp:8816", TotalConnections: 3, HealthyConnections: 2, IdleConnections: 1, MaxConnections: 10, Waiting: 4,
-		Waits: 3, WaitTime: time.Second, WaitBuckets: [11]uint64{2: 3},
+		Endpoint: "dns:///ttp:8816", TotalConnections: 3, HealthyConnections: 2, IdleConnections: 1, MaxConnections: 10,
+		Waiting: 4,
+		Waits:   3, WaitTime: time.Second, WaitBuckets: [11]uint64{2: 3},
 		Opened: map[string]uint64{"minimum": 4, "load": 1}, Closed: map[string]uint64{"lost": 3},
 		DialFailures: 2, TotalUseCount: 9, Rejected: map[connpool.Reason]uint64{connpool.ReasonSaturated: 1}, Ejections: 2,
 	}})
@@ -322,7 +329,7 @@ func TestWatchPools(t *testing.T) {
 	require.Equal(t, "ttp:8816", s.Pools[0].Endpoint)
 	require.Equal(t, uint64(5), s.Pools[0].Opened)
 	require.Equal(t, uint64(3), s.Pools[0].Wait.Count())
-	require.InDelta(t, 0.003, s.Pools[0].Wait.Quantile(0.5), 1e-9)
+	require.Equal(t, uint64(3), s.Pools[0].Wait.Counts[2], "of 2 to 4 ms")
 	require.Equal(t, []monitor.ReasonCount{{Reason: "lost", Count: 3}}, s.Pools[0].Closed)
 	require.Equal(t, []monitor.EndpointCount{{Endpoint: "ttp:8816", Count: 2}}, s.Service("sink").Connections)
 	require.Len(t, s.Reconnections, 10, "all reasons from the start")
@@ -411,7 +418,12 @@ func TestLabelsOfAServiceAreBounded(t *testing.T) {
 		v.AddError("Internal", 5)
 	}))
 	v := m.Snapshot().Service("a")
-	require.Equal(t, []monitor.EndpointCount{{Endpoint: "host-0:1", Count: 2}, {Endpoint: "host-1:1", Count: 2}, {Endpoint: "host-2:1", Count: 2}, {Endpoint: monitor.Other, Count: 14}}, v.Connections)
+	require.Equal(t, []monitor.EndpointCount{
+		{Endpoint: "host-0:1", Count: 2},
+		{Endpoint: "host-1:1", Count: 2},
+		{Endpoint: "host-2:1", Count: 2},
+		{Endpoint: monitor.Other, Count: 14},
+	}, v.Connections)
 	require.Equal(t, []monitor.CodeCount{{Code: "Unknown", Count: 10}, {Code: "Internal", Count: 5}}, v.Errors)
 }
 
@@ -425,7 +437,10 @@ func TestErrorRatioIsForgotten(t *testing.T) {
 		m.Snapshot()
 		end := func(completed, failed int64) {
 			time.Sleep(m.Config().Interval)
-			client.stats.Classes = []interceptors.ClassStats{{Class: interceptors.ClassGet, Completed: completed, Failed: failed}}
+			client.stats.Classes = []interceptors.ClassStats{{
+				Class: interceptors.ClassGet, Completed: completed,
+				Failed: failed,
+			}}
 		}
 		ratio := func() float64 { return m.Snapshot().Service("a").ErrorRatio }
 		end(0, 1)

@@ -68,7 +68,8 @@ func (d *Draft) addReport(r *backpressure.ServiceState) {
 // [Monitor.ObserveDiscovery].
 func (m *Monitor) WatchAgent(serviceID string, a interface {
 	Stats() backpressure.AgentStats
-}) (stop func()) {
+},
+) (stop func()) {
 	m.discovers.Store(true)
 	return m.Watch(SourceFunc(func(d *Draft) {
 		s := a.Stats()

@@ -115,10 +115,12 @@ func (v *Service) addCalls(c *interceptors.ClassStats, client bool) {
 	if !c.Class.Bulk() {
 		return // planning moves no data
 	}
-	if c.Class != interceptors.ClassGet && c.Class != interceptors.ClassPut || client == (c.Class == interceptors.ClassGet) {
+	if c.Class != interceptors.ClassGet && c.Class != interceptors.ClassPut ||
+		client == (c.Class == interceptors.ClassGet) {
 		v.In.add(Traffic{Events: events(&c.Received), Bytes: uint64(max(0, c.Received.Bytes))})
 	}
-	if c.Class != interceptors.ClassGet && c.Class != interceptors.ClassPut || client == (c.Class == interceptors.ClassPut) {
+	if c.Class != interceptors.ClassGet && c.Class != interceptors.ClassPut ||
+		client == (c.Class == interceptors.ClassPut) {
 		v.Out.add(Traffic{Events: events(&c.Sent), Bytes: uint64(max(0, c.Sent.Bytes))})
 	}
 }

@@ -11,5 +11,12 @@ import (
 )
 
 func main() {
-	os.Exit(component.Main("arrow-analytics-sink", "writes the events of ttp-arrow-processor to files and serves running totals over Arrow Flight", sinkprogram.Run, sinkprogram.Describe))
+	os.Exit(
+		component.Main(
+			"arrow-analytics-sink",
+			"writes the events of ttp-arrow-processor to files and serves running totals over Arrow Flight",
+			sinkprogram.Run,
+			sinkprogram.Describe,
+		),
+	)
 }

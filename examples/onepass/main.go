@@ -68,7 +68,17 @@ func compare(ctx context.Context, n uint32, rounds int, inProcess bool) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"-ledgers", fmt.Sprint(n), "-verify=false", "-summary", "json", "-ports", "auto", "-out", filepath.Join(dir, "out")}
+	args := []string{
+		"-ledgers",
+		fmt.Sprint(n),
+		"-verify=false",
+		"-summary",
+		"json",
+		"-ports",
+		"auto",
+		"-out",
+		filepath.Join(dir, "out"),
+	}
 	if inProcess {
 		args = append(args, "-inprocess")
 	}
@@ -85,8 +95,16 @@ func compare(ctx context.Context, n uint32, rounds int, inProcess bool) error {
 		there = append(there, t)
 	}
 	one, all := median(here), median(there)
-	fmt.Printf("one process: %v, %v of processor time\n", one.wall.Round(time.Millisecond), one.cpu.Round(time.Millisecond))
-	fmt.Printf("pipeline:    %v, %v of processor time\n", all.wall.Round(time.Millisecond), all.cpu.Round(time.Millisecond))
+	fmt.Printf(
+		"one process: %v, %v of processor time\n",
+		one.wall.Round(time.Millisecond),
+		one.cpu.Round(time.Millisecond),
+	)
+	fmt.Printf(
+		"pipeline:    %v, %v of processor time\n",
+		all.wall.Round(time.Millisecond),
+		all.cpu.Round(time.Millisecond),
+	)
 	fmt.Printf("the pipeline has %.2f of its speed, for %.2f times the processor time\n",
 		one.wall.Seconds()/all.wall.Seconds(), all.cpu.Seconds()/one.cpu.Seconds())
 	return nil

@@ -43,7 +43,11 @@ func pipeline() int {
 		fmt.Fprintf(os.Stderr, "pipeline: %v\n", err)
 		return 2
 	}
-	component.Warn(os.Stderr, "pipeline", component.Misspelled(os.Environ(), append(programs.Variables(), runner.Twins()...)))
+	component.Warn(
+		os.Stderr,
+		"pipeline",
+		component.Misspelled(os.Environ(), append(programs.Variables(), runner.Twins()...)),
+	)
 	component.Warn(os.Stderr, "pipeline", runner.Overridden(os.Environ()))
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)

@@ -11,5 +11,12 @@ import (
 )
 
 func main() {
-	os.Exit(component.Main("stellar-arrow-source", "serves Stellar ledgers over Arrow Flight", sourceprogram.Run, sourceprogram.Describe))
+	os.Exit(
+		component.Main(
+			"stellar-arrow-source",
+			"serves Stellar ledgers over Arrow Flight",
+			sourceprogram.Run,
+			sourceprogram.Describe,
+		),
+	)
 }

@@ -11,5 +11,12 @@ import (
 )
 
 func main() {
-	os.Exit(component.Main("ttp-arrow-processor", "extracts token-transfer events from the ledgers of stellar-arrow-source and serves them over Arrow Flight", processorprogram.Run, processorprogram.Describe))
+	os.Exit(
+		component.Main(
+			"ttp-arrow-processor",
+			"extracts token-transfer events from the ledgers of stellar-arrow-source and serves them over Arrow Flight",
+			processorprogram.Run,
+			processorprogram.Describe,
+		),
+	)
 }

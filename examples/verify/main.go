@@ -29,5 +29,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(component.Exit("verify", os.Stderr, verify.Run(ctx, os.Args[1], os.LookupEnv, programs.OpenLedgers, os.Stdout)))
+	os.Exit(
+		component.Exit("verify", os.Stderr, verify.Run(ctx, os.Args[1], os.LookupEnv, programs.OpenLedgers, os.Stdout)),
+	)
 }

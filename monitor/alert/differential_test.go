@@ -120,9 +120,9 @@ func randomSeries(r *rand.Rand, steps int) (all []input) {
 
 var notANumber = math.NaN()
 
-func (s input) random() string {
+func (in *input) random() string {
 	var b strings.Builder
-	for _, v := range s.values {
+	for _, v := range in.values {
 		if (step{value: v}).absent() {
 			b.WriteString("stale ")
 		} else {

@@ -76,7 +76,7 @@ func (c *Component) open() (err error) {
 	limits := flowcontrol.Config{
 		Name:  c.ID,
 		Limit: flowcontrol.Cost{Messages: c.MaxMessages, Bytes: c.MaxBytes},
-		// A batch that waits for room was accepted already: it is never refused
+		// A batch that waits for room was accepted already: it is never rejected
 		// because others wait, only delayed.
 		Queue: flowcontrol.QueueConfig{InOrder: true},
 		// The limit is what was promised about memory, and what load is a share of.

@@ -129,7 +129,7 @@ func (c *Component) decideAlone(ctx context.Context, s Service, cfg backpressure
 		defer controller.Close()
 		for tick := time.NewTicker(controlplane.DefaultReportInterval); ; {
 			if err := controller.Report(report()); err != nil {
-				c.Log.Warn("own report refused", "error", err)
+				c.Log.Warn("own report rejected", "error", err)
 			}
 			if took := s.figures().EndToEnd; took > 0 {
 				c.monitor.ObserveLatency(took)

@@ -25,10 +25,8 @@ func (c *Component) serveHTTP() error {
 	if c.monitor, err = monitor.New(monitor.Config{Interval: c.MonitoringInterval}); err != nil {
 		return err
 	}
-	if c.health, err = health.New(c.monitor, health.Config{
-		ServiceID: c.ID, Description: string(c.Role),
-		Version: Version(), Logger: c.Log,
-	}); err != nil {
+	about := health.Config{ServiceID: c.ID, Description: string(c.Role), Version: Version(), Logger: c.Log}
+	if c.health, err = health.New(c.monitor, about); err != nil {
 		return err
 	}
 	c.health.AddCheck("serving", func(context.Context) error {

@@ -95,7 +95,7 @@ func Main(name, about string, run Run, describe func(*Env) any) int {
 	}
 	BoundMemory()
 	env := NewEnv(os.LookupEnv)
-	describe(env) // what it refuses, run refuses
+	describe(env) // what it rejects, run rejects
 	Warn(os.Stderr, name, Misspelled(os.Environ(), env.Names()))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -36,7 +36,7 @@ func (t Ticket) Marshal() []byte {
 	return b
 }
 
-// ParseTicket reads a ticket. It refuses what is not exactly one, and an empty
+// ParseTicket reads a ticket. It rejects what is not exactly one, and an empty
 // range; whether the ledgers exist is for the server to say.
 func ParseTicket(b []byte) (Ticket, error) {
 	if len(b) > maxTicket {

@@ -42,7 +42,13 @@ func (a *assembler) add(ctx context.Context, batch arrow.RecordBatch, entered ti
 	if a.big != nil {
 		return fmt.Errorf("the source sent ledger %d before part %d of ledger %d", rows[0].Sequence, a.part, a.next)
 	}
-	j := &job{batch: batch, read: time.Now(), entered: entered, done: make(chan struct{}), ledgers: make([]ledgers.Ledger, len(rows))}
+	j := &job{
+		batch:   batch,
+		read:    time.Now(),
+		entered: entered,
+		done:    make(chan struct{}),
+		ledgers: make([]ledgers.Ledger, len(rows)),
+	}
 	cost := flowcontrol.Cost{Messages: 1, Rows: int64(len(rows))}
 	for i, row := range rows {
 		if err := a.check(row); err != nil {
@@ -96,7 +102,7 @@ func (a *assembler) addPart(ctx context.Context, row source.Row, entered time.Ti
 }
 
 // acquire waits for room in the stream's share and then in the stage, however
-// long. Neither sees a deadline: a throttler may refuse early what has one,
+// long. Neither sees a deadline: a throttler may reject early what has one,
 // which is right for a request and wrong for a stream, which would rather be
 // slow than broken. A stream that holds its share waits outside of the stage's
 // queue, where it would stand in the way of others.

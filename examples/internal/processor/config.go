@@ -57,7 +57,7 @@ type Config struct {
 	// cut. Default 4096 rows and 1 MiB, at most 3 MiB.
 	BatchRows, BatchBytes int
 
-	// MaxLedgerBytes is the size of a ledger's XDR above which it is refused.
+	// MaxLedgerBytes is the size of a ledger's XDR above which it is rejected.
 	// Default 64 MiB, many times the biggest that the network allows.
 	MaxLedgerBytes int64
 

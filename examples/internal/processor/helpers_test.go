@@ -77,12 +77,27 @@ type batch struct {
 }
 
 // open asks for a range. Its read returns batches until io.EOF.
-func open(t testing.TB, ctx context.Context, client flight.Client, first, last uint32) (read func() (batch, error), err error) {
+func open(
+	t testing.TB,
+	ctx context.Context,
+	client flight.Client,
+	first, last uint32,
+) (read func() (batch, error), err error) {
 	t.Helper()
-	return openTicket(t, ctx, client, ledgers.Ticket{Flight: "ttp_events", Range: ledgers.Range{First: first, Last: last}}.Marshal())
+	return openTicket(
+		t,
+		ctx,
+		client,
+		ledgers.Ticket{Flight: "ttp_events", Range: ledgers.Range{First: first, Last: last}}.Marshal(),
+	)
 }
 
-func openTicket(t testing.TB, ctx context.Context, client flight.Client, ticket []byte) (read func() (batch, error), err error) {
+func openTicket(
+	t testing.TB,
+	ctx context.Context,
+	client flight.Client,
+	ticket []byte,
+) (read func() (batch, error), err error) {
 	t.Helper()
 	get, err := client.DoGet(ctx, &flight.Ticket{Ticket: ticket})
 	require.NoError(t, err)

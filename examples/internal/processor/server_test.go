@@ -48,7 +48,17 @@ func same(t *testing.T, src ledgers.Source, r ledgers.Range, got []batch, maxRow
 		for last := false; !last; i++ {
 			require.Less(t, i, len(got))
 			info := got[i].info
-			require.Equal(t, events.BatchInfo{Ledger: want.Sequence, Transactions: want.Transactions, Events: len(want.Events), Last: info.Last, Entered: info.Entered}, info)
+			require.Equal(
+				t,
+				events.BatchInfo{
+					Ledger:       want.Sequence,
+					Transactions: want.Transactions,
+					Events:       len(want.Events),
+					Last:         info.Last,
+					Entered:      info.Entered,
+				},
+				info,
+			)
 			require.Positive(t, info.Entered)
 			require.LessOrEqual(t, len(got[i].rows), maxRows)
 			rows = append(rows, got[i].rows...)
@@ -81,7 +91,11 @@ func TestEventsAreThoseOfTheSDKInOrder(t *testing.T) {
 			same(t, src, ledgers.Range{First: first + 1, Last: first + 4}, got, tc.maxRows)
 			require.Zero(t, p.processor.Stage().InFlight())
 			st := p.processor.Counters()
-			require.Equal(t, []int64{4, 2 * 412, 2 * 962, 0, 0}, []int64{st.Ledgers, st.Transactions, st.Events, st.Errors, st.Queued})
+			require.Equal(
+				t,
+				[]int64{4, 2 * 412, 2 * 962, 0, 0},
+				[]int64{st.Ledgers, st.Transactions, st.Events, st.Errors, st.Queued},
+			)
 		})
 	}
 }
@@ -273,7 +287,12 @@ func TestASlowConsumerFillsTheStageAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := ledgerstest.Sample(t, 400)
 		gate := stage(t, flowcontrol.Cost{Messages: 6, Bytes: 64 << 20})
-		p := start(t, src, source.Config{BatchRows: 1}, processor.Config{Stage: gate, Workers: 2, StreamShare: 1, StallTimeout: -1})
+		p := start(
+			t,
+			src,
+			source.Config{BatchRows: 1},
+			processor.Config{Stage: gate, Workers: 2, StreamShare: 1, StallTimeout: -1},
+		)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		read, err := open(t, ctx, p.client, first, first+199)

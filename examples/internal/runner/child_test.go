@@ -28,7 +28,13 @@ func TestChildFollowsItsStandardInput(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cmd := exec.Command(binary)
-			cmd.Env = append(os.Environ(), runner.RoleVariable+"="+string(component.RoleSource), "FLIGHT_PORT=0", "HEALTH_PORT=0", "LOG_LEVEL=error")
+			cmd.Env = append(
+				os.Environ(),
+				runner.RoleVariable+"="+string(component.RoleSource),
+				"FLIGHT_PORT=0",
+				"HEALTH_PORT=0",
+				"LOG_LEVEL=error",
+			)
 			stdin, err := cmd.StdinPipe()
 			require.NoError(t, err)
 			stdout, err := cmd.StdoutPipe()

@@ -167,7 +167,11 @@ func (m *meter) rates() (eventsPerSecond float64, left time.Duration) {
 		return 0, left
 	}
 	ledgers := float64(last.ledgers-first.ledgers) / seconds
-	return float64(last.events-first.events) / seconds, time.Duration(float64(max(m.total-last.ledgers, 0)) / ledgers * float64(time.Second))
+	return float64(
+			last.events-first.events,
+		) / seconds, time.Duration(
+			float64(max(m.total-last.ledgers, 0)) / ledgers * float64(time.Second),
+		)
 }
 
 // render draws the block of a terminal.
@@ -187,7 +191,15 @@ func (m *meter) render(p picture, width int) string {
 // line is the progress where there is no terminal.
 func (m *meter) line(p picture) string {
 	rate, left := m.rates()
-	return fmt.Sprintf("%d of %d ledgers, %d events, %.0f events/s, %s, %s", p.sink.Ledgers, m.total, p.sink.Events, rate, leftText(left), m.flow(p))
+	return fmt.Sprintf(
+		"%d of %d ledgers, %d events, %.0f events/s, %s, %s",
+		p.sink.Ledgers,
+		m.total,
+		p.sink.Events,
+		rate,
+		leftText(left),
+		m.flow(p),
+	)
 }
 
 // flow shows the decision and the load of each stage.

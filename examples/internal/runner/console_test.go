@@ -111,7 +111,14 @@ func TestRenderFitsTheTerminal(t *testing.T) {
 
 // The JSON object has exactly the documented keys.
 func TestSummaryKeys(t *testing.T) {
-	cp := sink.Checkpoint{Ledgers: 2, Transactions: 412, Events: 962, ByType: map[string]int64{"fee": 514}, Files: make([]sink.File, 1), Bytes: 1000}
+	cp := sink.Checkpoint{
+		Ledgers:      2,
+		Transactions: 412,
+		Events:       962,
+		ByType:       map[string]int64{"fee": 514},
+		Files:        make([]sink.File, 1),
+		Bytes:        1000,
+	}
 	p := picture{decision: component.Decision{Fraction: 1, Activations: 3}, stages: map[component.Role]component.Status{
 		component.RoleSink:   {PeakLoad: 0.91},
 		component.RoleSource: {ThrottledSeconds: 2.5},

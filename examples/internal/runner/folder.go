@@ -42,7 +42,10 @@ func findRun(out, resume string) (string, sink.Checkpoint, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", sink.Checkpoint{}, err
 		}
-		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) })
+		entries = slices.DeleteFunc(
+			entries,
+			func(e fs.DirEntry) bool { return !e.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) },
+		)
 		if len(entries) == 0 {
 			return "", sink.Checkpoint{}, fmt.Errorf("-resume: there is no run below %s", out)
 		}

@@ -40,7 +40,12 @@ func newFollower() *follower {
 // look asks every component at once. One that does not answer keeps what it
 // said before.
 func (f *follower) look(ctx context.Context, before picture) picture {
-	p := picture{at: time.Now(), decision: before.decision, sink: before.sink, stages: map[component.Role]component.Status{}}
+	p := picture{
+		at:       time.Now(),
+		decision: before.decision,
+		sink:     before.sink,
+		stages:   map[component.Role]component.Status{},
+	}
 	maps.Copy(p.stages, before.stages)
 	var mu sync.Mutex
 	var wg sync.WaitGroup

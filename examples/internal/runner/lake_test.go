@@ -38,7 +38,11 @@ func lake(t *testing.T, n uint32) (dir string, fileOf func(ledger uint32) string
 		require.NoError(t, err)
 		var lcm xdr.LedgerCloseMeta
 		require.NoError(t, xdr.SafeUnmarshal(l.Raw, &lcm))
-		batch := xdr.LedgerCloseMetaBatch{StartSequence: xdr.Uint32(l.Sequence), EndSequence: xdr.Uint32(l.Sequence), LedgerCloseMetas: []xdr.LedgerCloseMeta{lcm}}
+		batch := xdr.LedgerCloseMetaBatch{
+			StartSequence:    xdr.Uint32(l.Sequence),
+			EndSequence:      xdr.Uint32(l.Sequence),
+			LedgerCloseMetas: []xdr.LedgerCloseMeta{lcm},
+		}
 		encoder := compressxdr.NewXDREncoder(compressxdr.DefaultCompressor, &batch)
 		require.NoError(t, store.PutFile(t.Context(), schema.GetObjectKeyFromSequenceNumber(l.Sequence), encoder, nil))
 	}
@@ -47,7 +51,15 @@ func lake(t *testing.T, n uint32) (dir string, fileOf func(ledger uint32) string
 
 func TestPipelineOnADataLake(t *testing.T) {
 	dir, _ := lake(t, 6)
-	tr := start(t, t.TempDir(), programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-ledgers=4")
+	tr := start(
+		t,
+		t.TempDir(),
+		programs.All(),
+		[]string{"DATALAKE_PATH=" + dir},
+		"-inprocess",
+		"-source=datalake",
+		"-ledgers=4",
+	)
 	requireTruthOfTwo(t, tr.wait(t), 2)
 	require.Contains(t, tr.output(t), "ledgers 53312000 to 53312003 into", "cut to what was asked for")
 }
@@ -57,10 +69,27 @@ func TestPipelineOnADataLake(t *testing.T) {
 func TestFewerLedgersThanAskedFor(t *testing.T) {
 	dir, _ := lake(t, 4)
 	out := t.TempDir()
-	tr := start(t, out, programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-ledgers=5000")
+	tr := start(
+		t,
+		out,
+		programs.All(),
+		[]string{"DATALAKE_PATH=" + dir},
+		"-inprocess",
+		"-source=datalake",
+		"-ledgers=5000",
+	)
 	requireTruthOfTwo(t, tr.ends(t, component.ExitShort), 2)
 	require.Contains(t, tr.output(t), "5000 ledgers were asked for, 4 are there")
-	again := start(t, out, programs.All(), []string{"DATALAKE_PATH=" + dir}, "-inprocess", "-source=datalake", "-resume", "-ledgers=2")
+	again := start(
+		t,
+		out,
+		programs.All(),
+		[]string{"DATALAKE_PATH=" + dir},
+		"-inprocess",
+		"-source=datalake",
+		"-resume",
+		"-ledgers=2",
+	)
 	require.ErrorContains(t, <-again.done, "cannot be made shorter")
 }
 
@@ -99,7 +128,11 @@ func TestADamagedLedgerEndsTheRunAndIsNamed(t *testing.T) {
 // Where a data lake is read from and to is what START_LEDGER and END_LEDGER say.
 func TestPipelineStartsAndEndsWhereItIsTold(t *testing.T) {
 	dir, _ := lake(t, 8)
-	env := []string{"DATALAKE_PATH=" + dir, fmt.Sprintf("START_LEDGER=%d", ledgers.SampleFirst+2), fmt.Sprintf("END_LEDGER=%d", ledgers.SampleFirst+5)}
+	env := []string{
+		"DATALAKE_PATH=" + dir,
+		fmt.Sprintf("START_LEDGER=%d", ledgers.SampleFirst+2),
+		fmt.Sprintf("END_LEDGER=%d", ledgers.SampleFirst+5),
+	}
 	tr := start(t, t.TempDir(), programs.All(), env, "-inprocess", "-source=datalake")
 	requireTruthOfTwo(t, tr.wait(t), 2)
 	require.Contains(t, tr.output(t), "ledgers 53312002 to 53312005 into")
@@ -120,7 +153,16 @@ func TestDamagedLedgersGoToTheDeadLetterFolder(t *testing.T) {
 		require.NoError(t, os.WriteFile(fileOf(seq), whole[:len(whole)/2], 0o644))
 	}
 	letters := filepath.Join(t.TempDir(), "letters")
-	tr := start(t, t.TempDir(), programs.All(), []string{"DATALAKE_PATH=" + dir, "DEAD_LETTER_DIR=" + letters}, "-inprocess", "-source=datalake", "-ledgers=5", "-serve")
+	tr := start(
+		t,
+		t.TempDir(),
+		programs.All(),
+		[]string{"DATALAKE_PATH=" + dir, "DEAD_LETTER_DIR=" + letters},
+		"-inprocess",
+		"-source=datalake",
+		"-ledgers=5",
+		"-serve",
+	)
 	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
 	tr.durable(t, 5)
 	_, body := get(t, at+"/metrics")

@@ -56,7 +56,11 @@ var errDraining = errors.New("interrupted before the pipeline was up")
 
 // await waits until the component serves and is healthy.
 func (p *pipeline) await(ctx context.Context, role component.Role, drain <-chan struct{}) (component.Addresses, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, healthTimeout, fmt.Errorf("%s is not healthy after %v", role, healthTimeout))
+	ctx, cancel := context.WithTimeoutCause(
+		ctx,
+		healthTimeout,
+		fmt.Errorf("%s is not healthy after %v", role, healthTimeout),
+	)
 	defer cancel()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
@@ -103,7 +107,8 @@ func (p *pipeline) stop(ctx context.Context) error {
 		select {
 		case <-u.Done():
 			// How far the sink came, the folder says.
-			if status := statusOf(u.Err()); role != component.RoleSink || status != component.ExitShort && status != component.ExitIncomplete {
+			if status := statusOf(u.Err()); role != component.RoleSink ||
+				status != component.ExitShort && status != component.ExitIncomplete {
 				errs = append(errs, u.Err())
 			}
 			delete(p.follow.urls, role)

@@ -92,15 +92,33 @@ func flags(o *Options) *flag.FlagSet {
 	define(set, "ledgers", "`N` ledgers to run", ledgerCount{&o.Ledgers}, "200")
 	set.StringVar(&o.Out, "out", "./sluice-out", "each run writes a new folder below `DIR`")
 	define(set, "format", "`form` of the files: parquet, jsonl or csv", word{&o.Format, sink.Formats}, sink.Parquet)
-	define(set, "source", "`where` ledgers come from: sample (two real ones, shipped), datalake or rpc", word{&o.Source, []string{"sample", "datalake", "rpc"}}, "sample")
+	define(
+		set,
+		"source",
+		"`where` ledgers come from: sample (two real ones, shipped), datalake or rpc",
+		word{&o.Source, []string{"sample", "datalake", "rpc"}},
+		"sample",
+	)
 	set.BoolVar(&o.Serve, "serve", false, "stay up after the input ends, until Ctrl-C")
 	define(set, "resume", "continue the last run below -out, or with -resume=DIR that one", resume{&o.Resume}, "")
 	define(set, "summary", "`form` of the summary: text or json", word{&o.Summary, []string{"text", "json"}}, "text")
-	define(set, "ports", "auto for free `ports`, or NAME=PORT,… with the names "+strings.Join(PortNames(), ", "), &o.Ports, "")
+	define(
+		set,
+		"ports",
+		"auto for free `ports`, or NAME=PORT,… with the names "+strings.Join(PortNames(), ", "),
+		&o.Ports,
+		"",
+	)
 	set.BoolVar(&o.InProcess, "inprocess", false, "run the components in this process instead of as children")
 	define(set, "sink-delay", "let the sink wait this `DURATION` for every batch", delay{&o.SinkDelay}, "0s")
 	set.BoolVar(&o.Verify, "verify", true, "read the files back and compare every event with the SDK run directly")
-	define(set, "log-level", "least `level` that is logged: debug, info, warn or error", word{&o.LogLevel, []string{"debug", "info", "warn", "error"}}, "warn")
+	define(
+		set,
+		"log-level",
+		"least `level` that is logged: debug, info, warn or error",
+		word{&o.LogLevel, []string{"debug", "info", "warn", "error"}},
+		"warn",
+	)
 	define(set, "log-format", "`form` of log lines: text or json", word{&o.LogFormat, []string{"text", "json"}}, "text")
 	return set
 }
@@ -149,7 +167,10 @@ func readTwins(set *flag.FlagSet, lookup func(string) (string, bool)) (errs []er
 		name := twin(f.Name)
 		if text, ok := lookup(name); ok && text != "" {
 			if err := set.Set(f.Name, text); err != nil {
-				errs = append(errs, &component.EnvError{Name: name, Value: text, Accepted: "what -" + f.Name + " takes: " + err.Error()})
+				errs = append(
+					errs,
+					&component.EnvError{Name: name, Value: text, Accepted: "what -" + f.Name + " takes: " + err.Error()},
+				)
 			}
 		}
 	})

@@ -75,8 +75,16 @@ func TestOptionsRefuse(t *testing.T) {
 		_, err := parse(tc.args)
 		require.ErrorContains(t, err, tc.want, "%v", tc.args)
 	}
-	_, err := parse([]string{"-format=xml", "-source", "kafka", "-nonsense", "-ports=sinc=1"}, "PIPELINE_LEDGERS=x", "PIPELINE_SUMMARY=y")
-	require.ErrorContains(t, err, `PIPELINE_LEDGERS="x" is not accepted: want what -ledgers takes: want a whole number from 1`)
+	_, err := parse(
+		[]string{"-format=xml", "-source", "kafka", "-nonsense", "-ports=sinc=1"},
+		"PIPELINE_LEDGERS=x",
+		"PIPELINE_SUMMARY=y",
+	)
+	require.ErrorContains(
+		t,
+		err,
+		`PIPELINE_LEDGERS="x" is not accepted: want what -ledgers takes: want a whole number from 1`,
+	)
 	require.ErrorContains(t, err, `PIPELINE_SUMMARY="y"`)
 	for _, want := range []string{"want one of parquet, jsonl, csv", "want one of sample, datalake, rpc", "not defined: -nonsense", `"sinc=1": want auto`} {
 		require.ErrorContains(t, err, want, "all at once")

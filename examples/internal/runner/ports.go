@@ -76,7 +76,14 @@ func (p *Ports) Set(text string) error {
 		name, number, _ := strings.Cut(strings.TrimSpace(pair), "=")
 		port, err := strconv.ParseUint(number, 10, 16)
 		if _, known := ports[name]; !known || err != nil {
-			errs = append(errs, fmt.Errorf("%q: want auto, or NAME=PORT with a name of %s and a port from 0 to 65535", pair, strings.Join(PortNames(), ", ")))
+			errs = append(
+				errs,
+				fmt.Errorf(
+					"%q: want auto, or NAME=PORT with a name of %s and a port from 0 to 65535",
+					pair,
+					strings.Join(PortNames(), ", "),
+				),
+			)
 			continue
 		}
 		ports[name] = int(port)
@@ -101,7 +108,16 @@ func (p Ports) Check(host string) error {
 	for _, name := range slices.DeleteFunc(PortNames(), func(name string) bool { return p[name] == 0 }) {
 		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p[name])))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("port %d for %s is not free: choose another with -ports %s=PORT, or any free ones with -ports auto (%w)", p[name], name, name, err))
+			errs = append(
+				errs,
+				fmt.Errorf(
+					"port %d for %s is not free: choose another with -ports %s=PORT, or any free ones with -ports auto (%w)",
+					p[name],
+					name,
+					name,
+					err,
+				),
+			)
 			continue
 		}
 		listener.Close()

@@ -46,7 +46,11 @@ func TestAComponentThatDiesIsStartedAgain(t *testing.T) {
 		require.NotZero(t, pid)
 		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 		tr.said(t, fmt.Sprintf("%s ended: signal: killed: starting it again, 1 of at most 5 times", role))
-		tr.until(t, string(role)+" is there again", func() bool { again := childOf(t, role); return again != 0 && again != pid })
+		tr.until(
+			t,
+			string(role)+" is there again",
+			func() bool { again := childOf(t, role); return again != 0 && again != pid },
+		)
 	}
 	requireTruthOfTwo(t, tr.wait(t), 20)
 }

@@ -161,7 +161,14 @@ func (p *pipeline) prepare(ctx context.Context) error {
 			p.opts.Ledgers = uint32(p.before.Range.Len())
 		}
 		if have := p.before.Range.Len(); uint64(p.opts.Ledgers) < have {
-			return &component.UsageError{Err: fmt.Errorf("-ledgers %d: %s holds a run of %d ledgers, which cannot be made shorter", p.opts.Ledgers, p.dir, have)}
+			return &component.UsageError{
+				Err: fmt.Errorf(
+					"-ledgers %d: %s holds a run of %d ledgers, which cannot be made shorter",
+					p.opts.Ledgers,
+					p.dir,
+					have,
+				),
+			}
 		}
 	}
 	end, _ := lookupIn(p.cfg.Env)("END_LEDGER")
@@ -356,11 +363,27 @@ func (p *pipeline) finish(ctx context.Context) error {
 	case err != nil:
 		return err
 	case found != nil && !found.Good():
-		return fmt.Errorf("the files are not what the SDK finds: %d events lost, %d too many, %d different: %q", *summary.Lost, *summary.Duplicates, *summary.Different, found.Examples)
+		return fmt.Errorf(
+			"the files are not what the SDK finds: %d events lost, %d too many, %d different: %q",
+			*summary.Lost,
+			*summary.Duplicates,
+			*summary.Different,
+			found.Examples,
+		)
 	case !cp.Done():
-		return &component.StatusError{Status: component.ExitIncomplete, Err: fmt.Errorf("ended before the end, with %d of %d ledgers on disk", cp.Ledgers, cp.Range.Len())}
+		return &component.StatusError{
+			Status: component.ExitIncomplete,
+			Err:    fmt.Errorf("ended before the end, with %d of %d ledgers on disk", cp.Ledgers, cp.Range.Len()),
+		}
 	case p.short:
-		return &component.StatusError{Status: component.ExitShort, Err: fmt.Errorf("%d ledgers were asked for and %d are there: all of them are on disk", p.opts.Ledgers, cp.Range.Len())}
+		return &component.StatusError{
+			Status: component.ExitShort,
+			Err: fmt.Errorf(
+				"%d ledgers were asked for and %d are there: all of them are on disk",
+				p.opts.Ledgers,
+				cp.Range.Len(),
+			),
+		}
 	}
 	return nil
 }

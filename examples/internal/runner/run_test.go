@@ -61,9 +61,19 @@ type trial struct {
 }
 
 // start runs the pipeline with flags. env are NAME=VALUE pairs for the components.
-func start(t *testing.T, out string, programsOf map[component.Role]component.Run, env []string, flags ...string) *trial {
+func start(
+	t *testing.T,
+	out string,
+	programsOf map[component.Role]component.Run,
+	env []string,
+	flags ...string,
+) *trial {
 	t.Helper()
-	options, err := runner.ParseOptions(append([]string{"-ports=auto", "-summary=json", "-out=" + out}, flags...), func(string) (string, bool) { return "", false }, io.Discard)
+	options, err := runner.ParseOptions(
+		append([]string{"-ports=auto", "-summary=json", "-out=" + out}, flags...),
+		func(string) (string, bool) { return "", false },
+		io.Discard,
+	)
 	require.NoError(t, err)
 	printed, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
 	require.NoError(t, err)
@@ -170,7 +180,11 @@ func requireTruthOfTwo(t *testing.T, s runner.Summary, pairs int64) {
 	require.Equal(t, 2*pairs, s.Ledgers)
 	require.Equal(t, 412*pairs, s.Transactions)
 	require.Equal(t, 962*pairs, s.Events)
-	require.Equal(t, map[string]int64{"fee": 514 * pairs, "transfer": 425 * pairs, "mint": 13 * pairs, "burn": 10 * pairs}, s.EventsByType)
+	require.Equal(
+		t,
+		map[string]int64{"fee": 514 * pairs, "transfer": 425 * pairs, "mint": 13 * pairs, "burn": 10 * pairs},
+		s.EventsByType,
+	)
 	require.Zero(t, *s.Lost)
 	require.Zero(t, *s.Duplicates)
 	require.Equal(t, 1.0, s.FinalFraction)
@@ -228,7 +242,12 @@ func TestSecondInterruptStopsAtOnce(t *testing.T) {
 	tr.interrupts <- os.Interrupt
 	tr.interrupts <- os.Interrupt
 	if err := <-tr.done; err != nil { // it may have drained before the second one
-		require.True(t, errors.Is(err, runner.ErrInterrupted) || component.ExitCode(err) == component.ExitIncomplete, "%v", err)
+		require.True(
+			t,
+			errors.Is(err, runner.ErrInterrupted) || component.ExitCode(err) == component.ExitIncomplete,
+			"%v",
+			err,
+		)
 	}
 	again := start(t, out, programs.All(), nil, "-resume", "-inprocess")
 	requireTruthOfTwo(t, again.wait(t), 6)
@@ -239,7 +258,16 @@ func TestSecondInterruptStopsAtOnce(t *testing.T) {
 func TestBackpressureComesAndGoes(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(token, []byte("right-to-change"), 0o600))
-	tr := start(t, t.TempDir(), programs.All(), []string{"STAGE_MAX_BATCHES=8", "AUTH_ADMIN_TOKEN_FILE=" + token}, "-inprocess", "-ledgers=40", forever, "-serve")
+	tr := start(
+		t,
+		t.TempDir(),
+		programs.All(),
+		[]string{"STAGE_MAX_BATCHES=8", "AUTH_ADMIN_TOKEN_FILE=" + token},
+		"-inprocess",
+		"-ledgers=40",
+		forever,
+		"-serve",
+	)
 	at := tr.said(t, `stellar-arrow-source at \S+, metrics at (\S+)/metrics`)[1]
 	client := tr.flight(t, "arrow-analytics-sink")
 	tr.until(t, "the source is throttled", func() bool { return tr.status(t, at).Fraction < 1 })
@@ -363,7 +391,8 @@ func TestFiguresAgree(t *testing.T) {
 	}
 	tr.full(t)
 	tr.until(t, "all say how much waits in the sink", func() bool {
-		return series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`) == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
+		inMetrics := series(at(sinkID), `flowctl_service_queue_depth{service_id="`+sinkID+`"}`)
+		return inMetrics == "8" && page()[sinkID] == 8 && report()[sinkID] == 8
 	})
 
 	right := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer right-to-change")
@@ -402,7 +431,13 @@ func TestAComponentFails(t *testing.T) {
 // could say no more than that it ended with status 2.
 func TestAMistakeInTheEnvironmentIsAUsageError(t *testing.T) {
 	out := t.TempDir()
-	tr := start(t, out, programs.All(), []string{"STAGE_MAX_BATCHES=many", "FILE_AGE=5", "PROCESSOR_WORKERS=-1"}, "-ledgers=2")
+	tr := start(
+		t,
+		out,
+		programs.All(),
+		[]string{"STAGE_MAX_BATCHES=many", "FILE_AGE=5", "PROCESSOR_WORKERS=-1"},
+		"-ledgers=2",
+	)
 	err := <-tr.done
 	require.Equal(t, 2, component.ExitCode(err))
 	for _, want := range []string{`STAGE_MAX_BATCHES="many" is not accepted: want a whole number`, `FILE_AGE="5"`, `PROCESSOR_WORKERS="-1"`} {
@@ -443,7 +478,17 @@ func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
 	out := t.TempDir()
-	tr := start(t, out, programs.All(), nil, "-ledgers=2", fmt.Sprintf("-ports=control=0,control-http=0,source=0,source-http=0,processor=0,processor-http=0,sink=%d,sink-http=0", port))
+	tr := start(
+		t,
+		out,
+		programs.All(),
+		nil,
+		"-ledgers=2",
+		fmt.Sprintf(
+			"-ports=control=0,control-http=0,source=0,source-http=0,processor=0,processor-http=0,sink=%d,sink-http=0",
+			port,
+		),
+	)
 	err = <-tr.done
 	require.ErrorContains(t, err, fmt.Sprintf("port %d for sink is not free", port))
 	require.ErrorContains(t, err, "-ports sink=PORT")

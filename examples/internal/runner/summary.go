@@ -81,7 +81,13 @@ func (s Summary) writeText(w io.Writer, dir string, memory []string) error {
 		line("memory", "most resident, in MiB: %s", strings.Join(memory, ", "))
 	}
 	if s.Lost != nil {
-		line("verified", "%s lost, %s duplicates, %s different, all columns against the Stellar SDK run directly", thousands(*s.Lost), thousands(*s.Duplicates), thousands(*s.Different))
+		line(
+			"verified",
+			"%s lost, %s duplicates, %s different, all columns against the Stellar SDK run directly",
+			thousands(*s.Lost),
+			thousands(*s.Duplicates),
+			thousands(*s.Different),
+		)
 	} else {
 		line("verified", "no (-verify=false)")
 	}

@@ -87,7 +87,11 @@ func parseCheckpoint(text []byte) (c Checkpoint, err error) {
 		return c, err
 	}
 	if c.Version != checkpointVersion {
-		return c, fmt.Errorf("version %d, want %d: earlier versions do not list their files and cannot be continued; start a new folder", c.Version, checkpointVersion)
+		return c, fmt.Errorf(
+			"version %d, want %d: earlier versions do not list their files and cannot be continued; start a new folder",
+			c.Version,
+			checkpointVersion,
+		)
 	}
 	return c, c.validate()
 }
@@ -102,7 +106,9 @@ func (c *Checkpoint) validate() error {
 	}
 	next, rows, bytes, byType := uint64(c.Range.First), int64(0), int64(0), int64(0)
 	for _, f := range c.Files {
-		if uint64(f.Range.First) != next || f.Range.Len() == 0 || f.Name != fileName(f.Range, c.Format) || f.Rows < 0 || f.Bytes < 0 || len(f.SHA256) != 2*sha256.Size {
+		if uint64(f.Range.First) != next || f.Range.Len() == 0 || f.Name != fileName(f.Range, c.Format) || f.Rows < 0 ||
+			f.Bytes < 0 ||
+			len(f.SHA256) != 2*sha256.Size {
 			return fmt.Errorf("%w: file %q of ledgers %v where ledger %d comes next", ErrDamaged, f.Name, f.Range, next)
 		}
 		next = uint64(f.Range.Last) + 1

@@ -115,15 +115,35 @@ func (f *folder) extend(format string, want ledgers.Range, from events.Origin) e
 	cp := &f.cp
 	switch {
 	case want.First < cp.Range.First:
-		return fmt.Errorf("sink: %s holds a run from ledger %d, not from %d: it cannot be continued", f.dir, cp.Range.First, want.First)
+		return fmt.Errorf(
+			"sink: %s holds a run from ledger %d, not from %d: it cannot be continued",
+			f.dir,
+			cp.Range.First,
+			want.First,
+		)
 	case want.First > cp.Next:
-		return fmt.Errorf("sink: %s continues at ledger %d, but the source begins at %d: it cannot be continued", f.dir, cp.Next, want.First)
+		return fmt.Errorf(
+			"sink: %s continues at ledger %d, but the source begins at %d: it cannot be continued",
+			f.dir,
+			cp.Next,
+			want.First,
+		)
 	case cp.Format != format:
 		return fmt.Errorf("sink: %s holds %s files, not %s: it cannot be continued", f.dir, cp.Format, format)
 	case differ(cp.Network, from.Network):
-		return fmt.Errorf("sink: %s holds ledgers of the network %q, not %q: it cannot be continued", f.dir, cp.Network, from.Network)
+		return fmt.Errorf(
+			"sink: %s holds ledgers of the network %q, not %q: it cannot be continued",
+			f.dir,
+			cp.Network,
+			from.Network,
+		)
 	case differ(cp.Source, from.Source):
-		return fmt.Errorf("sink: %s holds ledgers of the source %q, not %q: it cannot be continued", f.dir, cp.Source, from.Source)
+		return fmt.Errorf(
+			"sink: %s holds ledgers of the source %q, not %q: it cannot be continued",
+			f.dir,
+			cp.Source,
+			from.Source,
+		)
 	}
 	cp.Range.Last = max(cp.Range.Last, want.Last)
 	if cp.Network == "" {
@@ -143,7 +163,8 @@ func differ(a, b string) bool { return a != "" && b != "" && a != b }
 func (f *folder) redo() error {
 	aside, err := readCheckpoint(f.dir, filepath.Join(asideName, checkpointName))
 	n := len(f.cp.Files)
-	if err != nil || len(aside.Files) != n+1 || aside.Range.First != f.cp.Range.First || aside.Files[n].Range.First != f.cp.Next {
+	if err != nil || len(aside.Files) != n+1 || aside.Range.First != f.cp.Range.First ||
+		aside.Files[n].Range.First != f.cp.Next {
 		return nil // not complete, or of no commit: its file is aside, too
 	}
 	added := &aside.Files[n]
@@ -266,7 +287,10 @@ func (f *folder) writeAside(cp Checkpoint) error {
 // publishCheckpoint gives the checkpoint that lies aside its name.
 func (f *folder) publishCheckpoint(cp Checkpoint) error {
 	err := steps(
-		step{failpoint.Checkpoint, func() error { return os.Rename(f.aside(checkpointName), filepath.Join(f.dir, checkpointName)) }},
+		step{
+			failpoint.Checkpoint,
+			func() error { return os.Rename(f.aside(checkpointName), filepath.Join(f.dir, checkpointName)) },
+		},
 		step{failpoint.SyncCommitted, func() error { return syncFolder(f.dir) }},
 	)
 	if err != nil {
@@ -286,7 +310,8 @@ func syncFolder(dir string) error {
 		return err
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, fs.ErrPermission) {
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) &&
+		!errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	return nil

@@ -34,7 +34,9 @@ func add(t *testing.T, f *folder) error {
 	require.NoError(t, err)
 	cp := f.cp
 	r := ledgers.Range{First: cp.Next, Last: cp.Next + 9}
-	cp.Next, cp.Ledgers, cp.Events, cp.ByType = r.Last+1, cp.Ledgers+10, cp.Events+10, map[string]int64{"fee": cp.Events + 10}
+	cp.Next, cp.Ledgers, cp.Events, cp.ByType = r.Last+1, cp.Ledgers+10, cp.Events+10, map[string]int64{
+		"fee": cp.Events + 10,
+	}
 	return f.commit(file, r, cp)
 }
 

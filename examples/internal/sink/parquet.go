@@ -32,7 +32,12 @@ func NewParquetWriter(w io.Writer, rowGroupBytes int64) (*ParquetWriter, error) 
 		parquet.WithCreatedBy("sluice arrow-analytics-sink"),
 	)
 	// The writer would close w, which must be synced first: hide its Close.
-	file, err := pqarrow.NewFileWriter(events.Schema, struct{ io.Writer }{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+	file, err := pqarrow.NewFileWriter(
+		events.Schema,
+		struct{ io.Writer }{w},
+		properties,
+		pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()),
+	)
 	if err != nil {
 		return nil, err
 	}

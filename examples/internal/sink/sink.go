@@ -290,7 +290,17 @@ func (s *Sink) follow(ctx context.Context, drain <-chan struct{}, w *writer) err
 			return fmt.Errorf("sink: ledger %d: gave up after %d attempts: %w", at, failures, err)
 		}
 		wait := backoff(failures)
-		s.cfg.Logger.Warn("the stream broke and is taken up again", "ledger", at, "attempt", failures, "wait", wait, "error", err)
+		s.cfg.Logger.Warn(
+			"the stream broke and is taken up again",
+			"ledger",
+			at,
+			"attempt",
+			failures,
+			"wait",
+			wait,
+			"error",
+			err,
+		)
 		s.retries.Add(1)
 		since := time.Now()
 		if t := s.trouble.Load(); t != nil && failures > 1 {

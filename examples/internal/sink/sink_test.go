@@ -242,7 +242,9 @@ func TestSinkStopsAtABadLedgerAndIsContinued(t *testing.T) {
 }
 
 func TestSinkGivesUpWithoutProgress(t *testing.T) {
-	p := &fakeProcessor{before: func(context.Context, events.BatchInfo) error { return status.Error(codes.Unavailable, "gone") }}
+	p := &fakeProcessor{
+		before: func(context.Context, events.BatchInfo) error { return status.Error(codes.Unavailable, "gone") },
+	}
 	cfg := config(t, p, first)
 	cfg.MaxAttempts = -1
 	_, err := run(t, cfg)

@@ -23,7 +23,11 @@ func TestTotalsAreExact(t *testing.T) {
 	require.Equal(t, int64(5), again.events)
 	_, err = newTotals([]Total{{Amount: "x"}}, nil)
 	require.Error(t, err)
-	require.Equal(t, int64(math.MaxInt64), func() int64 { w := &totalValue{}; _ = w.add("9223372036854775807"); return w.small }())
+	require.Equal(
+		t,
+		int64(math.MaxInt64),
+		func() int64 { w := &totalValue{}; _ = w.add("9223372036854775807"); return w.small }(),
+	)
 }
 
 // Anybody can issue assets: their number must not be that of our memory.

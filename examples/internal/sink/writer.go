@@ -182,7 +182,8 @@ func (w *writer) starving() bool {
 	}
 	limit, used := w.s.cfg.Throttler.Limit(), w.s.cfg.Throttler.InFlight()
 	full := func(used, want, limit int64) bool { return limit > 0 && used+want > limit }
-	return full(used.Messages, want.Messages, limit.Messages) || full(used.Rows, want.Rows, limit.Rows) || full(used.Bytes, want.Bytes, limit.Bytes)
+	return full(used.Messages, want.Messages, limit.Messages) || full(used.Rows, want.Rows, limit.Rows) ||
+		full(used.Bytes, want.Bytes, limit.Bytes)
 }
 
 // makeRoom writes a part of a ledger that alone is larger than the stage,

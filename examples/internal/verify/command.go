@@ -17,7 +17,13 @@ import (
 // are; where they come from, lookup says, as it does to a source. The error of
 // a folder that is right but not finished has the status of
 // [component.ExitIncomplete].
-func Run(ctx context.Context, dir string, lookup func(string) (string, bool), open func(context.Context, func(string) (string, bool)) (ledgers.Source, error), out io.Writer) error {
+func Run(
+	ctx context.Context,
+	dir string,
+	lookup func(string) (string, bool),
+	open func(context.Context, func(string) (string, bool)) (ledgers.Source, error),
+	out io.Writer,
+) error {
 	cp, err := sink.Open(dir)
 	if err != nil {
 		return err
@@ -42,15 +48,28 @@ func Run(ctx context.Context, dir string, lookup func(string) (string, bool), op
 	case !result.Good():
 		return errors.New("the files are not what the SDK finds")
 	case result.Events != cp.Events || result.Transactions != cp.Transactions:
-		return fmt.Errorf("the checkpoint counts %d events of %d transactions, the SDK finds %d of %d", cp.Events, cp.Transactions, result.Events, result.Transactions)
+		return fmt.Errorf(
+			"the checkpoint counts %d events of %d transactions, the SDK finds %d of %d",
+			cp.Events,
+			cp.Transactions,
+			result.Events,
+			result.Transactions,
+		)
 	case !cp.Done():
-		return &component.StatusError{Status: component.ExitIncomplete, Err: fmt.Errorf("what is there is right, but the run ended with %d of %d ledgers", cp.Ledgers, cp.Range.Len())}
+		return &component.StatusError{
+			Status: component.ExitIncomplete,
+			Err:    fmt.Errorf("what is there is right, but the run ended with %d of %d ledgers", cp.Ledgers, cp.Range.Len()),
+		}
 	}
 	return nil
 }
 
 // environmentOf is lookup with what the checkpoint knows.
-func environmentOf(cp sink.Checkpoint, held ledgers.Range, lookup func(string) (string, bool)) func(string) (string, bool) {
+func environmentOf(
+	cp sink.Checkpoint,
+	held ledgers.Range,
+	lookup func(string) (string, bool),
+) func(string) (string, bool) {
 	known := map[string]string{"LEDGER_SOURCE": cp.Source, "NETWORK_PASSPHRASE": cp.Network}
 	if cp.Source == "sample" {
 		known["LEDGER_COUNT"] = strconv.FormatUint(held.Len(), 10)

@@ -55,7 +55,11 @@ func parquetRows(ctx context.Context, in *os.File, yield func(events.Event) bool
 		return err
 	}
 	defer reader.Close()
-	arrowReader, err := pqarrow.NewFileReader(reader, pqarrow.ArrowReadProperties{BatchSize: 4096}, memory.DefaultAllocator)
+	arrowReader, err := pqarrow.NewFileReader(
+		reader,
+		pqarrow.ArrowReadProperties{BatchSize: 4096},
+		memory.DefaultAllocator,
+	)
 	if err != nil {
 		return err
 	}
@@ -99,7 +103,11 @@ func sameColumns(rec arrow.RecordBatch, rows []events.Event, again *events.Build
 	defer want.Release()
 	for i, column := range rec.Columns() {
 		if !array.Equal(column, want.Column(i)) {
-			return fmt.Errorf("column %s disagrees with the other columns of its rows, from event %s on", rec.ColumnName(i), rows[0].ID)
+			return fmt.Errorf(
+				"column %s disagrees with the other columns of its rows, from event %s on",
+				rec.ColumnName(i),
+				rows[0].ID,
+			)
 		}
 	}
 	return nil

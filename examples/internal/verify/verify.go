@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/withobsrvr/sluice/examples/internal/events"
 	"github.com/withobsrvr/sluice/examples/internal/events/extract"
@@ -35,7 +36,13 @@ const maxExamples = 5
 // Compare verifies the run folder against its checkpoint, reads every file that
 // it lists, and compares all columns with the SDK over the ledgers of r. A nil
 // progress is not called.
-func Compare(ctx context.Context, dir string, src ledgers.Source, r ledgers.Range, progress func(ledger uint32)) (Result, error) {
+func Compare(
+	ctx context.Context,
+	dir string,
+	src ledgers.Source,
+	r ledgers.Range,
+	progress func(ledger uint32),
+) (Result, error) {
 	cp, err := sink.Open(dir)
 	if err != nil {
 		return Result{}, err
@@ -44,7 +51,13 @@ func Compare(ctx context.Context, dir string, src ledgers.Source, r ledgers.Rang
 }
 
 // CompareFiles is Compare for files that are known to be whole.
-func CompareFiles(ctx context.Context, files []sink.File, src ledgers.Source, r ledgers.Range, progress func(ledger uint32)) (Result, error) {
+func CompareFiles(
+	ctx context.Context,
+	files []sink.File,
+	src ledgers.Source,
+	r ledgers.Range,
+	progress func(ledger uint32),
+) (Result, error) {
 	written := newMerge(ctx, files)
 	defer written.close()
 
@@ -110,14 +123,15 @@ func (r *Result) row(got events.Event, want *expected) {
 
 // difference names the columns of which got is not want.
 func difference(got, want events.Event) string {
-	text := "event " + want.ID
+	var text strings.Builder
+	text.WriteString("event " + want.ID)
 	have, should := columns(got), columns(want)
 	for _, field := range events.Schema.Fields() {
 		if a, b := have[field.Name], should[field.Name]; a != b {
-			text += fmt.Sprintf(", %s is %.80q, want %.80q", field.Name, a, b)
+			fmt.Fprintf(&text, ", %s is %.80q, want %.80q", field.Name, a, b)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // columns are the fields of an event by the names of their columns.

@@ -215,12 +215,24 @@ func TestCompareFindsWhatIsWrong(t *testing.T) {
 		require.ErrorContains(t, err, held[0].Name)
 	})
 	t.Run("a file past the range", func(t *testing.T) {
-		got, err := verify.CompareFiles(t.Context(), spoil(t, func(l []string) []string { return l }), src, ledgers.Range{First: asked.First, Last: asked.First}, nil)
+		got, err := verify.CompareFiles(
+			t.Context(),
+			spoil(t, func(l []string) []string { return l }),
+			src,
+			ledgers.Range{First: asked.First, Last: asked.First},
+			nil,
+		)
 		require.NoError(t, err)
 		require.Equal(t, int64(666), got.Unknown)
 	})
 	t.Run("a file is cut off", func(t *testing.T) {
-		_, err := verify.CompareFiles(t.Context(), spoil(t, func(l []string) []string { return append(l[:1:1], l[1][:20]) }), src, asked, nil)
+		_, err := verify.CompareFiles(
+			t.Context(),
+			spoil(t, func(l []string) []string { return append(l[:1:1], l[1][:20]) }),
+			src,
+			asked,
+			nil,
+		)
 		require.ErrorContains(t, err, filepath.Base(files[0].Path))
 	})
 	t.Run("rows out of order", func(t *testing.T) {
@@ -292,7 +304,13 @@ func replaceColumn(t *testing.T, from, to, column string, value arrow.Array) {
 	t.Helper()
 	text, err := os.ReadFile(from)
 	require.NoError(t, err)
-	table, err := pqarrow.ReadTable(t.Context(), bytes.NewReader(text), nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	table, err := pqarrow.ReadTable(
+		t.Context(),
+		bytes.NewReader(text),
+		nil,
+		pqarrow.ArrowReadProperties{},
+		memory.DefaultAllocator,
+	)
 	require.NoError(t, err)
 	defer table.Release()
 	i := table.Schema().FieldIndices(column)[0]
@@ -304,7 +322,10 @@ func replaceColumn(t *testing.T, from, to, column string, value arrow.Array) {
 	columns[i] = *arrow.NewColumn(table.Schema().Field(i), chunked)
 	changed := array.NewTable(table.Schema(), columns, table.NumRows())
 	var out bytes.Buffer
-	require.NoError(t, pqarrow.WriteTable(changed, &out, 1<<20, nil, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())))
+	require.NoError(
+		t,
+		pqarrow.WriteTable(changed, &out, 1<<20, nil, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())),
+	)
 	require.NoError(t, os.WriteFile(to, out.Bytes(), 0o644))
 }
 
@@ -315,7 +336,11 @@ func TestTheCommand(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, verify.Run(t.Context(), dir, none, programs.OpenLedgers, &out))
 	require.Contains(t, out.String(), "2 ledgers, 962 events in 1 files: 0 lost, 0 duplicates, 0 unknown, 0 different")
-	require.Equal(t, component.ExitFailed, component.ExitCode(verify.Run(t.Context(), t.TempDir(), none, programs.OpenLedgers, &out)))
+	require.Equal(
+		t,
+		component.ExitFailed,
+		component.ExitCode(verify.Run(t.Context(), t.TempDir(), none, programs.OpenLedgers, &out)),
+	)
 }
 
 // other returns the row with an id that no event has.

@@ -37,7 +37,7 @@ type report struct {
 	Received int64              // calls that reached the server
 	Started  int64              // that reached the handler
 	Worked   int64              // that held a slot for their time
-	Ended    int64              // that were answered, refusals included
+	Ended    int64              // that were answered, rejections included
 	Peak     int64              // the most handlers at once
 	Limit    int64              // in flight; 0: none
 	Fraction float64            // the lowest that the control plane set

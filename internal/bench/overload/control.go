@@ -137,7 +137,7 @@ func newSluice(cfg flowcontrol.Config) (guard, error) {
 
 var errFull = status.Error(codes.Unavailable, "full")
 
-// intercept refuses a call where acquire does, and says how the others ended.
+// intercept rejects a call where acquire does, and says how the others ended.
 func intercept(acquire func() (release func(error), ok bool)) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(

@@ -10,7 +10,7 @@
 // Poisson arrivals and never wait for an answer to send the next; each request
 // has 200 ms from the moment at which it was due. Goodput is the answers in
 // time, as a share of what was possible: the smaller of load and capacity. p99
-// is that of all that were not refused, late ones included. Every cell is the
+// is that of all that were not rejected, late ones included. Every cell is the
 // median over the seeds; the controls take turns, so that whatever else the
 // machine does meets all of them.
 //

@@ -16,7 +16,7 @@ func (r *result) within(from, to time.Duration) (in []answered) {
 }
 
 // quality is goodput, where possible is the capacity of that time, and the p99 of
-// what was not refused, in milliseconds.
+// what was not rejected, in milliseconds.
 func (r *result) quality(from, to time.Duration, possible float64) (goodput, p99 float64) {
 	in := r.within(from, to)
 	var took []time.Duration
@@ -25,7 +25,7 @@ func (r *result) quality(from, to time.Duration, possible float64) (goodput, p99
 		if a.end == good {
 			n++
 		}
-		if a.end != refused {
+		if a.end != rejected {
 			took = append(took, a.took)
 		}
 	}

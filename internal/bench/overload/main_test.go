@@ -60,7 +60,7 @@ func requireAccounts(t *testing.T, r *result) {
 	require.LessOrEqual(t, served, r.final.Worked, "answers without work")
 }
 
-// At four times what the server can do, ours refuses what the unprotected one
+// At four times what the server can do, ours rejects what the unprotected one
 // takes in. What that does for goodput and latency depends on the machine, too,
 // and is asserted in virtual time, in flowcontrol.
 func TestTheGateShedsWhatTheServerCannotDo(t *testing.T) {
@@ -73,7 +73,7 @@ func TestTheGateShedsWhatTheServerCannotDo(t *testing.T) {
 	requireAccounts(t, ours)
 	count := func(r *result) (n int) {
 		for _, a := range r.answers {
-			if a.end == refused {
+			if a.end == rejected {
 				n++
 			}
 		}
@@ -125,7 +125,7 @@ func TestFiguresOfKnownAnswers(t *testing.T) {
 	for at := from; at < to; at += time.Second / 200 { // twice the capacity; every other one is served
 		a := answered{due: at, took: 40 * time.Millisecond, client: n % 4}
 		if n%2 == 1 {
-			a.end = refused
+			a.end = rejected
 		}
 		r.answers = append(r.answers, a)
 		n++

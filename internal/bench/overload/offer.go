@@ -22,7 +22,7 @@ type ending uint8
 
 const (
 	good ending = iota
-	refused
+	rejected
 	late
 )
 
@@ -142,7 +142,7 @@ func offer(address string, s scenario, seed uint64) ([]answered, error) {
 				a.took = time.Since(began) - a.due
 				switch code := status.Code(err); {
 				case code == codes.Unavailable || code == codes.ResourceExhausted:
-					a.end = refused
+					a.end = rejected
 				case err != nil || a.took > s.deadline():
 					a.end = late
 				}

@@ -20,7 +20,7 @@ var mutants = []mutant{
 		"	t.pressed = on\n	t.walkLocked()\n", "	t.pressed = on\n",
 	},
 	{
-		"walk: none after a wait was cancelled", "throttler.go",
+		"walk: none after a wait was cancelled", "wait.go",
 		"	t.walkLocked() // it may have been in the way\n", "",
 	},
 	{
@@ -84,7 +84,7 @@ var mutants = []mutant{
 		"		t.buckets.take(q.cost, now)\n", "		if q.verb == try {\n			t.buckets.take(q.cost, now)\n		}\n",
 	},
 	{
-		"tokens: given back when a wait is cancelled", "throttler.go",
+		"tokens: given back when a wait is cancelled", "wait.go",
 		"	t.rejected[ReasonCanceled]++\n	t.walkLocked()",
 		"	t.rejected[ReasonCanceled]++\n	t.buckets[Messages].full -= int64(t.buckets[Messages].price)\n	t.walkLocked()",
 	},
@@ -105,7 +105,7 @@ var mutants = []mutant{
 		" || t.cfg.PressureLoad > 0 && t.loadLocked() >= t.cfg.PressureLoad", "",
 	},
 	{
-		"retry after: without those that wait", "throttler.go",
+		"retry after: without those that wait", "wait.go",
 		"		before = before.Add(t.line.ahead[i])\n", "		_ = i\n",
 	},
 	{
@@ -168,11 +168,11 @@ var mutants = []mutant{
 
 	// The queue.
 	{
-		"queue: one more than its length", "line.go",
+		"queue: one more than its length", "place.go",
 		"	if l.length < t.cfg.Queue.Length {\n", "	if l.length <= t.cfg.Queue.Length {\n",
 	},
 	{
-		"queue: gives up its oldest", "line.go",
+		"queue: gives up its oldest", "place.go",
 		"w.seq > found.seq", "w.seq < found.seq",
 	},
 	{
@@ -184,11 +184,11 @@ var mutants = []mutant{
 		"return w.until != forever && !w.patient", "return w.until != forever",
 	},
 	{
-		"queue: tokens that come too late are waited for", "throttler.go",
+		"queue: tokens that come too late are waited for", "wait.go",
 		"	case need > w.until-t.nowLocked():\n", "	case false:\n",
 	},
 	{
-		"queue: those for which a shorter one has no place stay", "line.go",
+		"queue: those for which a shorter one has no place stay", "place.go",
 		"l.length > max(0, t.cfg.Queue.Length)", "l.length > max(1, t.cfg.Queue.Length)",
 	},
 
@@ -224,7 +224,7 @@ var mutants = []mutant{
 		"	return t.admitLocked(q), nil\n", "	return Permit{}, nil\n",
 	},
 	{
-		"books: a cancelled wait is not counted", "throttler.go",
+		"books: a cancelled wait is not counted", "wait.go",
 		"	t.rejected[ReasonCanceled]++\n	t.walkLocked()", "	t.walkLocked()",
 	},
 	{

@@ -31,7 +31,7 @@ type DataLakeConfig struct {
 	Params map[string]string
 
 	// Passphrase of the network. Default: the public network. A store with a
-	// manifest of another network is refused.
+	// manifest of another network is rejected.
 	Passphrase string
 
 	// LedgersPerFile and FilesPerPartition are the layout of the store. Default:

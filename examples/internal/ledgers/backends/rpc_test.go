@@ -298,10 +298,18 @@ func TestRPCAnswersToAnotherQuestion(t *testing.T) {
 
 // Whatever a server answers, it is the ledger that was asked for or an error.
 func FuzzRPCAnswer(f *testing.F) {
-	f.Add([]byte(`{"jsonrpc":"2.0","id":$ID,"result":{"ledgers":[{"sequence":53312000,"metadataXdr":"AAAA"}],"latestLedger":53312000}}`))
+	f.Add(
+		[]byte(
+			`{"jsonrpc":"2.0","id":$ID,"result":{"ledgers":[{"sequence":53312000,"metadataXdr":"AAAA"}],"latestLedger":53312000}}`,
+		),
+	)
 	f.Add([]byte(`{"result":{"ledgers":[]},"jsonrpc":"2.0","id":$ID}`))
 	f.Add([]byte(`{"jsonrpc":"2.0","id":$ID,"error":{"code":1,"message":"limit must not exceed 0"}}`))
-	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"ledgers":[{"sequence":53312000,"metadataXdr":"AAAA"}],"latestLedger":53312000}}`))
+	f.Add(
+		[]byte(
+			`{"jsonrpc":"2.0","id":1,"result":{"ledgers":[{"sequence":53312000,"metadataXdr":"AAAA"}],"latestLedger":53312000}}`,
+		),
+	)
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"limit must not exceed 0"}}`))
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
 	f.Add([]byte(`[`))
@@ -314,8 +322,13 @@ func FuzzRPCAnswer(f *testing.F) {
 			_ = json.NewDecoder(r.Body).Decode(&question)
 			answer := bytes.Replace(content, []byte("$ID"), question.ID, 1)
 			if question.Method == "getHealth" {
-				answer = fmt.Appendf(nil,
-					`{"jsonrpc":"2.0","id":%s,"result":{"status":"healthy","oldestLedger":%d,"latestLedger":%d}}`, question.ID, first, first)
+				answer = fmt.Appendf(
+					nil,
+					`{"jsonrpc":"2.0","id":%s,"result":{"status":"healthy","oldestLedger":%d,"latestLedger":%d}}`,
+					question.ID,
+					first,
+					first,
+				)
 			}
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(answer)
