@@ -137,22 +137,25 @@ func TestTheStreamComesBack(t *testing.T) {
 	browser := startBrowser(t)
 	script := topologytest.NewScript()
 	live := page.New(script, page.Config{Interval: 200 * time.Millisecond})
-	defer live.Close()
-	var refuse atomic.Bool
+	var reject atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if refuse.Load() {
+		if reject.Load() {
 			http.Error(w, "restarting", http.StatusBadGateway)
 			return
 		}
 		live.ServeHTTP(w, r)
 	}))
-	defer server.Close()
+	t.Cleanup(func() {
+		live.Close() // which ends the streams that the browser has open
+		server.CloseClientConnections()
+		server.Close()
+	})
 	p := open(t, browser, server.URL+"/", looks[0])
-	refuse.Store(true)
+	reject.Store(true)
 	server.CloseClientConnections()
 	p.wait(`!document.querySelector("#stale").hidden`)
 	script.Play(topologytest.Throttled)
-	refuse.Store(false)
+	reject.Store(false)
 	p.wait(`document.querySelector("#stale").hidden && document.querySelector(".pill").classList.contains("on")`)
 }
 
