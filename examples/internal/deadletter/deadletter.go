@@ -97,7 +97,7 @@ func (f *Folder) SetAside(ledger uint32, raw []byte, cause error) error {
 		}
 	}
 	f.seen[ledger] = true
-	f.log.Error("a ledger was set aside: its events are missing", "ledger", ledger, "cause", cause, "letter", name+".json")
+	f.log.Error("a ledger was set aside: its events are missing", "ledger", ledger, "cause", cause, "file", name+".json")
 	return nil
 }
 
